@@ -1,0 +1,4 @@
+"""The ledger: configuration, queue, decisions and usage as rows in Postgres.
+
+To be completed below.
+"""
