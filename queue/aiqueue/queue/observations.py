@@ -1,0 +1,85 @@
+"""What was seen of one Job on a cluster, in the ledger's words.
+
+An observation carries facts only; what follows from them is decided where it is written to the ledger.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+
+from aiqueue.queue.records import PodSet
+from aiqueue.queue.words import WorkloadState
+
+_STAMP = re.compile(r"(?P<ledger>[0-9a-f-]{36})/(?P<run>[0-9]{1,18})/(?P<attempt>[0-9]{1,9})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class RunStamp:
+    """The annotation `aiqueue.dev/run`: which ledger started the Job, by which run, at which attempt of the workload."""
+
+    ledger: str
+    run_id: int
+    attempt: int
+
+    def __str__(self) -> str:
+        return f"{self.ledger}/{self.run_id}/{self.attempt}"
+
+    @classmethod
+    def parse(cls, text: str) -> RunStamp | None:
+        """Read the annotation; None when it is not one of ours (nobody else may write it, so that is a foreign hand)."""
+        match = _STAMP.fullmatch(text)
+        return cls(match["ledger"], int(match["run"]), int(match["attempt"])) if match else None
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """A Job as it stood at `resource_version`.
+
+    Attributes:
+        queue_name: value of the queue label; None when the Job no longer asks to be managed.
+        pod_sets: as the template says now. While `stamp` is set the template may hold what we injected.
+        shape: `records.shape_of` of `pod_sets` and `class_name`.
+        suspended: `spec.suspend`.
+        active, terminating, ready, succeeded, failed: pods, from the Job's status.
+        finished: FINISHED, FAILED or EXPIRED once the Job has its Complete or Failed condition, else None.
+        finished_at: when that condition was set.
+        suspended_seen: the Job controller has set the Suspended condition to True.
+        deleting: has a deletionTimestamp.
+        stamp: the run annotation, if there is one; `foreign_stamp` holds an unreadable one.
+        invalid: a sentence when our labels or annotations, or its requests, cannot be understood.
+        user: who created it, as the policy stamped it. `owner` is `Kind/name` of its controller owner reference, if any.
+    """
+
+    cluster: str
+    uid: str
+    namespace: str
+    name: str
+    resource_version: str
+    queue_name: str | None
+    class_name: str | None
+    pod_sets: tuple[PodSet, ...]
+    shape: str
+    created_at: datetime
+    suspended: bool
+    active: int = 0
+    terminating: int = 0
+    ready: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    finished: WorkloadState | None = None
+    finished_at: datetime | None = None
+    suspended_seen: bool = False
+    deleting: bool = False
+    stamp: RunStamp | None = None
+    foreign_stamp: str | None = None
+    held_by_owner: bool = False
+    invalid: str | None = None
+    user: str = ""
+    owner: str = ""
+
+    @property
+    def running(self) -> bool:
+        """May have pods now or at any moment: not suspended and not finished."""
+        return not self.suspended and self.finished is None
