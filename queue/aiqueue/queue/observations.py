@@ -49,6 +49,7 @@ class Observation:
         deleting: has a deletionTimestamp.
         stamp: the run annotation, if there is one; `foreign_stamp` holds an unreadable one.
         invalid: a sentence when our labels or annotations, or its requests, cannot be understood.
+        held_by_owner, released_by_owner: annotation `aiqueue.dev/hold` is "true", or is "false".
         user: who created it, as the policy stamped it. `owner` is `Kind/name` of its controller owner reference, if any.
     """
 
@@ -75,6 +76,7 @@ class Observation:
     stamp: RunStamp | None = None
     foreign_stamp: str | None = None
     held_by_owner: bool = False
+    released_by_owner: bool = False
     invalid: str | None = None
     user: str = ""
     owner: str = ""

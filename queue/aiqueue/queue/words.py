@@ -133,6 +133,7 @@ class ActionKind(StrEnum):
 
     UNSUSPEND = "Unsuspend"  # start the run: suspend false, node selector, tolerations, run annotation
     SUSPEND = "Suspend"  # stop the run, or a Job that runs without one
+    RESTORE = "Restore"  # put the template back as it was before the run
 
 
 class AuditVerb(StrEnum):

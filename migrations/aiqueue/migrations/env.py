@@ -1,0 +1,26 @@
+"""Alembic environment: runs on the connection it is given, in that connection's transaction."""
+
+from __future__ import annotations
+
+from alembic import context
+from sqlalchemy import Connection, create_engine
+
+from aiqueue.queue import tables
+
+
+def run(connection: Connection) -> None:
+    """Run what the command asked for on `connection`."""
+    context.configure(
+        connection=connection, target_metadata=tables.Base.metadata, compare_type=True, compare_server_default=True
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+given = context.config.attributes.get("connection")
+if given is not None:
+    run(given)
+else:
+    with create_engine(context.config.get_main_option("sqlalchemy.url") or "").connect() as opened:
+        run(opened)
+        opened.commit()

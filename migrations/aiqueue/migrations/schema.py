@@ -1,0 +1,63 @@
+"""Bring a ledger to the schema of this program, or say what is wrong with it."""
+
+from __future__ import annotations
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+
+from aiqueue.queue.errors import SchemaMismatch
+
+LOCK_TIMEOUT_SECONDS = 10
+_ADVISORY_LOCK = 0x61697175657565  # "aiqueue" in ASCII
+
+
+def configuration(connection: Connection | None = None) -> Config:
+    """Alembic configuration that finds the versions by import, wherever the package lives."""
+    config = Config()
+    config.set_main_option("script_location", "aiqueue.migrations:.")
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config
+
+
+def head_revision() -> str:
+    """The revision this program was built for."""
+    head = ScriptDirectory.from_config(configuration()).get_current_head()
+    assert head is not None, "the package ships at least one version"  # noqa: S101 -- a broken build, not an input
+    return head
+
+
+def current_revision(connection: Connection) -> str | None:
+    """The revision of the database, None if it was never migrated."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def upgrade(connection: Connection, revision: str = "head") -> None:
+    """Migrate the database of `connection` in the caller's transaction.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: a version failed; the transaction must be rolled back.
+    """
+    connection.execute(text("SELECT set_config('lock_timeout', :timeout, true)"), {"timeout": f"{LOCK_TIMEOUT_SECONDS}s"})
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+    command.upgrade(configuration(connection), revision)
+
+
+def check(connection: Connection) -> str:
+    """Return the revision of the database if it is the one this program was built for.
+
+    Raises:
+        SchemaMismatch: it is older, newer or was never migrated; says what to do.
+    """
+    current, head = current_revision(connection), head_revision()
+    if current == head:
+        return head
+    if current is None:
+        raise SchemaMismatch("the database holds no ledger yet: run `aiqueue db upgrade`")
+    known = {script.revision for script in ScriptDirectory.from_config(configuration()).walk_revisions()}
+    if current in known:
+        raise SchemaMismatch(f"the ledger is at revision {current}, this program needs {head}: run `aiqueue db upgrade`")
+    raise SchemaMismatch(f"the ledger is at revision {current}, which this program does not know: install a newer aiqueue")

@@ -1,0 +1,40 @@
+"""Settings of every process, from `AIQUEUE_` environment variables. Built once at the entry point and passed down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What a process may be told. Durations in seconds.
+
+    Attributes:
+        database_url: the ledger, `postgresql://user@host:port/database`.
+        kubeconfig: how to reach the cluster; the service account of the pod when empty.
+        cluster_name: the name of that cluster in the ledger.
+        lease_seconds: how long a term lasts without renewal; a standby takes over after it.
+        health_address: `host:port` where the controller answers /healthz, /readyz and /metrics; empty for none.
+        unsuspend_threads: PATCH requests in flight at once.
+        max_admissions_per_plan: bound of one Plan.
+        unknown_jobs_per_minute: running Jobs that nobody admitted and that are suspended at most, before everything stops.
+        usage_check_seconds: how often the usage of the engine is compared with that of the ledger.
+        archive_after_seconds: terminal workloads stay this long in the hot table.
+        faults: `point=kill|stop|raise|hang` list for tests of recovery; empty in production.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="AIQUEUE_", env_nested_delimiter="__", frozen=True, extra="ignore")
+
+    database_url: SecretStr = SecretStr("")
+    kubeconfig: Path | None = None
+    cluster_name: str = Field(default="default", pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
+    lease_seconds: float = Field(default=4.0, ge=1, le=60)
+    health_address: str = ""
+    unsuspend_threads: int = Field(default=16, ge=1, le=64)
+    max_admissions_per_plan: int = Field(default=500, ge=1, le=10_000)
+    unknown_jobs_per_minute: int = Field(default=10, ge=0, le=1000)
+    usage_check_seconds: float = Field(default=600, ge=1)
+    archive_after_seconds: float = Field(default=3600, ge=0)
+    faults: str = ""

@@ -1,0 +1,1 @@
+"""Transactions of the ledger, named in the domain's words."""
