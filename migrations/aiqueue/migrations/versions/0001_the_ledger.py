@@ -480,25 +480,16 @@ def _create_decisions() -> None:
         sa.Column("resource_version", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False),
         sa.Column("not_before", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("acknowledged_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("result", sa.Text(), nullable=True),
         sa.CheckConstraint("kind IN ('Unsuspend', 'Suspend', 'Restore')", name=op.f("ck_action_kind_known")),
         sa.ForeignKeyConstraint(["cluster_id"], ["cluster.id"], name=op.f("fk_action_cluster_id_cluster")),
         sa.ForeignKeyConstraint(["run_id"], ["run.id"], name=op.f("fk_action_run_id_run")),
         sa.ForeignKeyConstraint(["workload_id"], ["workload.id"], name=op.f("fk_action_workload_id_workload")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_action")),
+        sa.UniqueConstraint("workload_id", "attempt", "kind", name=op.f("uq_action_workload_id_attempt_kind")),
     )
     op.create_index(op.f("ix_action_cluster_id"), "action", ["cluster_id"], unique=False)
-    op.create_index("ix_action_open", "action", ["id"], unique=False, postgresql_where=sa.text("acknowledged_at IS NULL"))
     op.create_index(op.f("ix_action_run_id"), "action", ["run_id"], unique=False)
     op.create_index(op.f("ix_action_workload_id"), "action", ["workload_id"], unique=False)
-    op.create_index(
-        "uq_action_open",
-        "action",
-        ["workload_id", "attempt", "kind"],
-        unique=True,
-        postgresql_where=sa.text("acknowledged_at IS NULL"),
-    )
 
 
 def _create_archive() -> None:
@@ -527,10 +518,10 @@ def _create_archive() -> None:
         ),
         sa.ForeignKeyConstraint(["cluster_id"], ["cluster.id"], name=op.f("fk_archived_workload_cluster_id_cluster")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_archived_workload")),
-        sa.UniqueConstraint("cluster_id", "uid", name=op.f("uq_archived_workload_cluster_id_uid")),
     )
     op.create_index("ix_archived_workload_ended_at", "archived_workload", ["ended_at"], unique=False)
     op.create_index("ix_archived_workload_name", "archived_workload", ["namespace", "name"], unique=False)
+    op.create_index("ix_archived_workload_uid", "archived_workload", ["uid"], unique=False)
     op.create_table(
         "archived_run",
         sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),

@@ -171,7 +171,7 @@ class ActionRow(Base):
     """What the cluster must be made to see; carried out in order of id for one workload, then deleted.
 
     `resource_version` is that of the Job whose spec the run was decided on. `run_id` is NULL for a Job that is stopped though
-    no run of ours ever started it. `acknowledged_at` marks it done until a batch deletes it.
+    no run of ours ever started it. Done actions are deleted in batches: a row is something yet to be done.
     """
 
     __tablename__ = "action"
@@ -185,14 +185,9 @@ class ActionRow(Base):
     resource_version: Mapped[Name] = mapped_column(server_default=text("''"))
     created_at: Mapped[Recorded]
     not_before: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
-    acknowledged_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
-    result: Mapped[str | None] = mapped_column(Text)
     __table_args__ = (
         one_of("kind", ActionKind),
-        Index(
-            "uq_action_open", "workload_id", "attempt", "kind", unique=True, postgresql_where=text("acknowledged_at IS NULL")
-        ),
-        Index("ix_action_open", "id", postgresql_where=text("acknowledged_at IS NULL")),
+        UniqueConstraint("workload_id", "attempt", "kind"),
     )
 
 
@@ -220,7 +215,7 @@ class ArchivedWorkloadRow(Base):
         one_of("state", WorkloadState),
         Index("ix_archived_workload_name", "namespace", "name"),
         Index("ix_archived_workload_ended_at", "ended_at"),
-        UniqueConstraint("cluster_id", "uid"),
+        Index("ix_archived_workload_uid", "uid"),
     )
 
 
