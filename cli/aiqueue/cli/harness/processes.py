@@ -1,0 +1,277 @@
+"""Programs in the background: started, written down, found again, ended.
+
+Nothing runs unrecorded: a new child waits on a pipe until its pid and start time are in the state file, and
+ends itself if its starter dies before that. Each program leads its own session, so a Ctrl-C in the
+terminal is not passed on to it, and its whole group can be ended.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from aiqueue.cli.harness import state
+from aiqueue.cli.harness.errors import HarnessError, ProgramFailed
+from aiqueue.cli.harness.state import Identity, Record, State
+from aiqueue.cli.harness.waiting import until
+
+TERM_SECONDS = 15.0
+KILL_SECONDS = 10.0
+LOG_TAIL_LINES = 25
+
+#: Waits for the word that it has been recorded, then becomes the program with the same pid.
+GATE = 'read -r word && [ "$word" = go ] && exec "$@" </dev/null'
+
+#: Children of this process by pid: only their parent can reap them.
+_children: dict[int, subprocess.Popen[bytes]] = {}
+
+
+def identify(pid: int) -> Identity | None:
+    """The identity of a running process; None if there is none or only its exit status is left."""
+    child = _children.get(pid)
+    if child is not None and child.poll() is not None:
+        del _children[pid]
+        return None
+    if sys.platform == "linux":
+        return _identify_by_proc(pid)
+    return _identify_by_ps(pid)
+
+
+def _identify_by_proc(pid: int) -> Identity | None:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The second field is the name in brackets and may itself hold spaces and brackets.
+    fields = text.rpartition(")")[2].split()
+    if fields[0] in ("Z", "X"):
+        return None
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return Identity(pid, f"{boot}/{fields[19]}")
+
+
+def _identify_by_ps(pid: int) -> Identity | None:
+    found = subprocess.run(
+        ["ps", "-o", "stat=,lstart=", "-p", str(pid)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"LC_ALL": "C", "PATH": os.defpath},
+    )
+    status, _, started = found.stdout.strip().partition(" ")
+    if not status or status.startswith("Z"):
+        return None
+    return Identity(pid, " ".join(started.split()))
+
+
+def myself() -> Identity:
+    """The identity of this process."""
+    found = identify(os.getpid())
+    if found is None:
+        raise HarnessError("this process cannot see itself: neither /proc nor ps answers")
+    return found
+
+
+def is_alive(identity: Identity) -> bool:
+    """Whether this very process still runs."""
+    return identify(identity.pid) == identity
+
+
+def end(record: Record, *, first: signal.Signals = signal.SIGTERM, term_seconds: float = TERM_SECONDS) -> None:
+    """End a program and its process group: `first`, then SIGKILL after `term_seconds`.
+
+    Returns at once if the program of the record is gone, whoever has its pid now.
+
+    Raises:
+        HarnessError: it survived SIGKILL (stuck in the kernel).
+    """
+    for sent, seconds in ((first, term_seconds), (signal.SIGKILL, KILL_SECONDS)):
+        if not is_alive(record.identity):
+            return
+        try:
+            os.killpg(record.identity.pid, sent)
+        except ProcessLookupError:
+            return
+        try:
+            until(
+                lambda: not is_alive(record.identity),
+                seconds=seconds,
+                what=f"the end of {record.name}",
+                longest_pause_seconds=0.05,
+            )
+        except HarnessError:
+            if sent is signal.SIGKILL:
+                raise
+        else:
+            return
+
+
+def tail(log: Path, lines: int = LOG_TAIL_LINES) -> str:
+    """The last lines of a log, for an error message."""
+    try:
+        text = log.read_text(errors="replace")
+    except FileNotFoundError:
+        return f"({log} was never written)"
+    return "\n".join(text.splitlines()[-lines:])
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """The account a program runs as, where it is not our own."""
+
+    uid: int
+    gid: int
+
+
+class Supervisor:
+    """The programs of one folder. Callers hold the folder's lock while they start or end any.
+
+    Args:
+        folder: holds the state file and `logs/`.
+        owned: the programs end with this process: if it dies, the next start of anything ends them.
+        scratch: a folder outside `folder` to be removed with a leftover.
+    """
+
+    def __init__(self, folder: Path, *, owned: bool, scratch: Path | None = None) -> None:
+        self.folder = folder
+        self.logs = folder / "logs"
+        self._owned = owned
+        self._scratch = scratch
+
+    def begin(self) -> None:
+        """Make the folder ours, and end what an earlier run left in it.
+
+        Raises:
+            HarnessError: another living process owns the folder.
+        """
+        sweep()
+        self.logs.mkdir(parents=True, exist_ok=True)
+        found = state.load(self.folder)
+        owner = myself() if self._owned else None
+        if found.owner is not None and found.owner != owner and is_alive(found.owner):
+            raise HarnessError(
+                f"{self.folder} is in use by process {found.owner.pid}: choose another folder or end that process"
+            )
+        self.end_all()
+        state.save(self.folder, replace(state.load(self.folder), owner=owner))
+        state.remember(self.folder, self._scratch)
+
+    def start(
+        self,
+        name: str,
+        argv: Sequence[str | Path],
+        *,
+        environment: Mapping[str, str],
+        working_folder: Path | None = None,
+        user: User | None = None,
+    ) -> Record:
+        """Start a program in the background; its output goes to `logs/<name>.log`.
+
+        Args:
+            name: what it is called in the state file, `status` and `logs`.
+            argv: program and arguments.
+            environment: all of its environment; nothing of ours is passed on.
+            working_folder: D the folder.
+            user: run as this account (we must be root).
+        """
+        log = self.logs / f"{name}.log"
+        words = tuple(str(word) for word in argv)
+        with log.open("ab") as output:
+            child = subprocess.Popen(
+                ["/bin/sh", "-c", GATE, "gate", *words],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=working_folder or self.folder,
+                env=dict(environment),
+                start_new_session=True,
+                user=user.uid if user else None,
+                group=user.gid if user else None,
+                extra_groups=[] if user else None,
+            )
+        _children[child.pid] = child
+        identity = identify(child.pid)
+        if identity is None or child.stdin is None:
+            raise ProgramFailed(f"{name} ended before it began; the end of {log}:\n{tail(log)}")
+        record = Record(name, identity, words, str(log))
+        state.save(self.folder, state.load(self.folder).with_program(record))
+        try:
+            with child.stdin as gate:
+                gate.write(b"go\n")
+        except BrokenPipeError as error:
+            raise ProgramFailed(f"{name} ended before it began; the end of {log}:\n{tail(log)}") from error
+        return record
+
+    def find(self, name: str) -> Record | None:
+        """The program of this name, if it runs."""
+        return next((each for each in state.load(self.folder).programs if each.name == name and is_alive(each.identity)), None)
+
+    def running(self) -> list[Record]:
+        """The programs that run."""
+        return [each for each in state.load(self.folder).programs if is_alive(each.identity)]
+
+    def stop(self, name: str, *, first: signal.Signals = signal.SIGTERM, term_seconds: float = TERM_SECONDS) -> None:
+        """End one program, if it runs, and strike it out."""
+        for record in state.load(self.folder).programs:
+            if record.name == name:
+                end(record, first=first, term_seconds=term_seconds)
+        state.save(self.folder, state.load(self.folder).without_program(name))
+
+    def end_all(self) -> None:
+        """End the programs, the last started first."""
+        end_programs(self.folder)
+
+    def finish(self) -> None:
+        """End what is left and give the folder up. Does nothing in a folder never used."""
+        if (self.folder / state.STATE_FILE).exists():
+            self.end_all()
+            state.save(self.folder, replace(state.load(self.folder), owner=None))
+        state.forget(self.folder)
+
+    def require_alive(self, record: Record) -> None:
+        """Raise with the tail of its log if a program has ended.
+
+        Raises:
+            ProgramFailed: it has.
+        """
+        if not is_alive(record.identity):
+            raise ProgramFailed(f"{record.name} ended; the end of {record.log}:\n{tail(Path(record.log))}")
+
+
+def end_programs(folder: Path) -> None:
+    """End the programs written down in a folder, the last started first."""
+    for record in reversed(state.load(folder).programs):
+        end(record)
+        state.save(folder, state.load(folder).without_program(record.name))
+
+
+def sweep() -> list[Path]:
+    """End what dead owners left behind, anywhere; return the folders concerned."""
+    swept = []
+    for instance in state.instances():
+        owner = instance.state.owner
+        if owner is None or is_alive(owner):
+            continue
+        for record in reversed(instance.state.programs):
+            end(record)
+        if (instance.folder / state.STATE_FILE).exists():
+            state.save(instance.folder, State(ports=instance.state.ports))
+        if instance.scratch is not None:
+            remove_tree(instance.scratch)
+        state.forget(instance.folder)
+        swept.append(instance.folder)
+    return swept
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder and all in it, if it is there."""
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        return
