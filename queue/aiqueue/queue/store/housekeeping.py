@@ -1,0 +1,87 @@
+"""What keeps the hot tables small and the engine honest."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, text
+
+from aiqueue.queue.store import leadership
+from aiqueue.queue.words import LIVE_STATES
+
+_BATCH = 500
+_KEEP_PLANS = 1000
+
+
+def archive(connection: Connection, term: int, after_seconds: float) -> list[str]:
+    """Move up to 500 terminal workloads that ended `after_seconds` ago, with their runs, out of the hot tables.
+
+    Workloads whose Job is gone but whose run is still open stay. Returns the uids that moved.
+
+    Raises:
+        TermLost: another controller leads.
+    """
+    leadership.fence(connection, term)
+    live = ", ".join(f"'{state}'" for state in LIVE_STATES)
+    ids = list(
+        connection.execute(
+            text(
+                f"SELECT w.id FROM workload w WHERE NOT (w.state IN ({live}))"
+                " AND w.ended_at < clock_timestamp() - make_interval(secs => :after)"
+                " AND NOT EXISTS (SELECT 1 FROM run r WHERE r.workload_id = w.id AND r.closed_at IS NULL)"
+                " ORDER BY w.ended_at LIMIT :batch"
+            ),
+            {"after": after_seconds, "batch": _BATCH},
+        ).scalars()
+    )
+    if not ids:
+        return []
+    connection.execute(
+        text(
+            "INSERT INTO archived_workload (id, cluster_id, uid, namespace, name, queue_name, class_name, shape, user_name, owner,"
+            "  created_at, observed_at, ended_at, state, attempt, pod_sets)"
+            " SELECT w.id, w.cluster_id, w.uid, w.namespace, w.name, w.queue_name, w.class_name, w.shape, w.user_name, w.owner,"
+            "  w.created_at, w.observed_at, w.ended_at, w.state, w.attempt,"
+            "  coalesce((SELECT jsonb_agg(to_jsonb(p) - 'workload_id' ORDER BY p.position, p.name)"
+            "              FROM pod_set p WHERE p.workload_id = w.id), '[]')"
+            " FROM workload w WHERE w.id = ANY(:ids)"
+        ),
+        {"ids": ids},
+    )
+    connection.execute(
+        text(
+            "INSERT INTO archived_run (id, workload_id, attempt, tenant, adopted, opened_at, started_at, closed_at, outcome,"
+            "  message, preempted_by, allocations)"
+            " SELECT r.id, r.workload_id, r.attempt, t.name, r.adopted, r.opened_at, r.started_at, r.closed_at, r.outcome,"
+            "  r.message, r.preempted_by,"
+            "  coalesce((SELECT jsonb_agg(jsonb_build_array(a.pod_set, f.name, a.resource, a.amount)"
+            "                             ORDER BY a.pod_set, f.name, a.resource)"
+            "              FROM allocation a JOIN flavor f ON f.id = a.flavor_id WHERE a.run_id = r.id), '[]')"
+            " FROM run r JOIN tenant t ON t.id = r.tenant_id WHERE r.workload_id = ANY(:ids)"
+        ),
+        {"ids": ids},
+    )
+    connection.execute(text("DELETE FROM action WHERE workload_id = ANY(:ids)"), {"ids": ids})
+    connection.execute(text("DELETE FROM run WHERE workload_id = ANY(:ids)"), {"ids": ids})
+    moved = connection.execute(text("DELETE FROM workload WHERE id = ANY(:ids) RETURNING uid"), {"ids": ids})
+    return list(moved.scalars())
+
+
+def forget_plans(connection: Connection, term: int) -> int:
+    """Delete plan rows that no lost connection can ask for any more. Returns how many."""
+    leadership.fence(connection, term)
+    deleted = connection.execute(
+        text("DELETE FROM plan WHERE term < :term OR seq < (SELECT max(seq) FROM plan WHERE term = :term) - :keep"),
+        {"term": term, "keep": _KEEP_PLANS},
+    )
+    return deleted.rowcount
+
+
+def usage(connection: Connection) -> dict[tuple[str, str, str], int]:
+    """What open runs hold, as (tenant, flavor, resource) -> amount: the truth that the engine's usage is compared with."""
+    rows = connection.execute(
+        text(
+            "SELECT t.name, f.name, a.resource, sum(a.amount) FROM run r JOIN tenant t ON t.id = r.tenant_id"
+            " JOIN allocation a ON a.run_id = r.id JOIN flavor f ON f.id = a.flavor_id"
+            " WHERE r.closed_at IS NULL GROUP BY 1, 2, 3 HAVING sum(a.amount) <> 0"
+        )
+    )
+    return {(tenant, flavor, resource): int(amount) for tenant, flavor, resource, amount in rows}

@@ -1,0 +1,100 @@
+"""What the ledger last knew of each Job: the other half of every comparison with what is observed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+
+from aiqueue.queue.words import RunOutcome, WorkloadState
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRun:
+    """The open run of a workload.
+
+    Attributes:
+        started: the unsuspend was seen to be done (an adopted run always is).
+        evict_outcome: how it will have ended, once somebody decided that it shall.
+        stopped: the suspend was seen to be done.
+        injected: its template was written to, so it is to be restored.
+    """
+
+    id: int
+    attempt: int
+    started: bool
+    adopted: bool = False
+    evict_at: datetime | None = None
+    evict_outcome: RunOutcome | None = None
+    evict_message: str = ""
+    stopped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A workload row as far as observing needs it. A vanished Job can leave a terminal workload with an open run."""
+
+    id: int
+    uid: str
+    namespace: str
+    name: str
+    queue_name: str
+    class_name: str | None
+    shape: str
+    state: WorkloadState
+    attempt: int
+    observed_at: datetime
+    resource_version: str
+    status: tuple[bool, int, int, int, int, int]  # suspended, active, terminating, ready, succeeded, failed
+    stamp: str | None
+    hold_requested: bool
+    owner_suspended: bool
+    invalid: str | None
+    run: OpenRun | None = None
+
+
+def load(connection: Connection, cluster_id: int) -> dict[str, Known]:
+    """All workloads of a cluster in the hot table, by uid."""
+    rows = connection.execute(
+        text(
+            "SELECT w.*, r.id AS run_id, r.attempt AS run_attempt, r.started_at, r.adopted, r.evict_at, r.evict_outcome,"
+            " r.evict_message, r.stopped_at"
+            " FROM workload w LEFT JOIN run r ON r.workload_id = w.id AND r.closed_at IS NULL"
+            " WHERE w.cluster_id = :cluster"
+        ),
+        {"cluster": cluster_id},
+    )
+    return {
+        row["uid"]: Known(
+            id=row["id"],
+            uid=row["uid"],
+            namespace=row["namespace"],
+            name=row["name"],
+            queue_name=row["queue_name"],
+            class_name=row["class_name"],
+            shape=row["shape"],
+            state=WorkloadState(row["state"]),
+            attempt=row["attempt"],
+            observed_at=row["observed_at"],
+            resource_version=row["resource_version"],
+            status=(row["suspended"], row["active"], row["terminating"], row["ready"], row["succeeded"], row["failed"]),
+            stamp=row["stamp"],
+            hold_requested=row["hold_requested"],
+            owner_suspended=row["owner_suspended"],
+            invalid=row["invalid"],
+            run=OpenRun(
+                id=row["run_id"],
+                attempt=row["run_attempt"],
+                started=row["started_at"] is not None,
+                adopted=row["adopted"],
+                evict_at=row["evict_at"],
+                evict_outcome=RunOutcome(row["evict_outcome"]) if row["evict_outcome"] else None,
+                evict_message=row["evict_message"] or "",
+                stopped=row["stopped_at"] is not None,
+            )
+            if row["run_id"] is not None
+            else None,
+        )
+        for row in rows.mappings()
+    }

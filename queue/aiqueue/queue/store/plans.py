@@ -1,0 +1,274 @@
+"""Commit a Plan: quota is taken here and nowhere else (but for adopted runs, see `observing`)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from aiqueue.queue.errors import ConfigurationMoved, LedgerConflict
+from aiqueue.queue.records import Allocation, Decision
+from aiqueue.queue.store import leadership
+from aiqueue.queue.store.codec import evidence_to_json
+from aiqueue.queue.store.observing import INSERT_ALLOCATIONS
+from aiqueue.queue.words import ActionKind, RunOutcome, WorkloadState
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionRow:
+    """One admission as rows: `original` and `injected` are what the template held and what is written into it, by pod set."""
+
+    workload_id: int
+    attempt: int
+    tenant: str
+    namespace: str
+    queue_name: str
+    resource_version: str
+    allocations: tuple[Allocation, ...]
+    original: Mapping[str, Any]
+    injected: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class EvictionRow:
+    """One eviction as rows: carried out at `evict_at`."""
+
+    run_id: int
+    workload_id: int
+    attempt: int
+    outcome: RunOutcome
+    message: str
+    evict_at: datetime
+    preempted_by: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRows:
+    """A Plan as rows. `seq` counts the Plans of a term; (term, seq) tells after a lost connection whether it was committed."""
+
+    seq: int
+    config_revision: int
+    decided_at: datetime
+    admissions: Sequence[AdmissionRow] = ()
+    evictions: Sequence[EvictionRow] = ()
+    decisions: Sequence[Decision] = ()
+    withdrawn_shapes: Sequence[tuple[str, str]] = ()
+    withdrawn_workloads: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """Run and action ids, parallel to the admissions; action ids, parallel to the evictions; and the database's clock."""
+
+    now: datetime
+    run_ids: tuple[int, ...]
+    unsuspend_ids: tuple[int, ...]
+    suspend_ids: tuple[int, ...]
+
+
+def commit(connection: Connection, term: int, cluster_id: int, plan: PlanRows) -> Committed:
+    """Write a Plan whole, in the caller's transaction.
+
+    Raises:
+        TermLost: another controller leads.
+        ConfigurationMoved: an administrator changed something since; decide again.
+        LedgerConflict: a workload or run is not as the Plan believes; rebuild the engine.
+    """
+    now = leadership.fence(connection, term)
+    revision = connection.execute(text("SELECT revision FROM config_revision WHERE id = 1 FOR SHARE")).scalar_one()
+    if revision != plan.config_revision:
+        raise ConfigurationMoved(f"the configuration is at revision {revision}, the Plan was decided on {plan.config_revision}")
+    connection.execute(
+        text(
+            "INSERT INTO plan (term, seq, config_revision, admissions, evictions, decided_at)"
+            " VALUES (:term, :seq, :revision, :admissions, :evictions, :decided_at)"
+        ),
+        {
+            "term": term,
+            "seq": plan.seq,
+            "revision": revision,
+            "admissions": len(plan.admissions),
+            "evictions": len(plan.evictions),
+            "decided_at": plan.decided_at,
+        },
+    )
+    run_ids, unsuspend_ids = _admit(connection, term, cluster_id, plan.admissions, now) if plan.admissions else ((), ())
+    suspend_ids = _evict(connection, term, cluster_id, plan.evictions, now) if plan.evictions else ()
+    _decide(connection, plan, now)
+    return Committed(now, run_ids, unsuspend_ids, suspend_ids)
+
+
+def was_committed(connection: Connection, term: int, seq: int) -> bool:
+    """Whether a Plan whose commit got no answer is in the ledger."""
+    found = connection.execute(text("SELECT 1 FROM plan WHERE term = :term AND seq = :seq"), {"term": term, "seq": seq})
+    return found.one_or_none() is not None
+
+
+def _admit(
+    connection: Connection, term: int, cluster_id: int, admissions: Sequence[AdmissionRow], now: datetime
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    rows = [
+        {
+            "workload_id": admission.workload_id,
+            "attempt": admission.attempt,
+            "tenant": admission.tenant,
+            "namespace": admission.namespace,
+            "queue_name": admission.queue_name,
+            "resource_version": admission.resource_version,
+            "original": admission.original,
+            "injected": admission.injected,
+        }
+        for admission in admissions
+    ]
+    record = (
+        "jsonb_to_recordset(CAST(:rows AS jsonb)) AS v(workload_id bigint, attempt integer, tenant text, namespace text,"
+        " queue_name text, resource_version text, original jsonb, injected jsonb)"
+    )
+    admitted = connection.execute(
+        text(
+            f"UPDATE workload w SET state = '{WorkloadState.ADMITTED}', state_since = :now, attempt = v.attempt, not_before = NULL"
+            f" FROM {record} WHERE w.id = v.workload_id AND w.state = '{WorkloadState.PENDING}' AND w.attempt = v.attempt - 1"
+            " AND NOT w.owner_suspended AND NOT w.hold_requested"
+        ),
+        {"rows": json.dumps(rows), "now": now},
+    )
+    if admitted.rowcount != len(rows):
+        raise LedgerConflict(f"{len(rows)} workloads were to be admitted, {admitted.rowcount} of them are pending")
+    opened = connection.execute(
+        text(
+            "INSERT INTO run (workload_id, attempt, cluster_id, tenant_id, queue_id, term, opened_at, original, injected)"
+            " SELECT v.workload_id, v.attempt, :cluster, t.id, q.id, :term, :now, v.original, v.injected"
+            f" FROM {record} JOIN tenant t ON t.name = v.tenant"
+            " JOIN queue q ON q.namespace = v.namespace AND q.name = v.queue_name RETURNING workload_id, id"
+        ),
+        {"rows": json.dumps(rows), "now": now, "cluster": cluster_id, "term": term},
+    ).all()
+    run_of: dict[int, int] = {workload_id: run_id for workload_id, run_id in opened}  # noqa: C416 -- typed rows
+    if len(run_of) != len(rows):
+        raise LedgerConflict(f"{len(rows)} runs were to be opened, {len(run_of)} have their tenant and queue")
+    allocations = [
+        {"run_id": run_of[a.workload_id], "pod_set": x.pod_set, "flavor": x.flavor, "resource": x.resource, "amount": x.amount}
+        for a in admissions
+        for x in a.allocations
+    ]
+    if allocations:
+        written = connection.execute(text(INSERT_ALLOCATIONS), {"rows": json.dumps(allocations)})
+        if written.rowcount != len(allocations):
+            raise LedgerConflict(f"{len(allocations)} allocations were to be taken, {written.rowcount} have their flavor")
+    actions = connection.execute(
+        text(
+            "INSERT INTO action (cluster_id, workload_id, run_id, attempt, kind, term, resource_version)"
+            f" SELECT r.cluster_id, r.workload_id, r.id, r.attempt, '{ActionKind.UNSUSPEND}', :term, v.resource_version"
+            f" FROM {record} JOIN run r ON r.workload_id = v.workload_id AND r.attempt = v.attempt RETURNING workload_id, id"
+        ),
+        {"rows": json.dumps(rows), "term": term},
+    ).all()
+    action_of: dict[int, int] = {workload_id: action_id for workload_id, action_id in actions}  # noqa: C416 -- typed rows
+    ids = [admission.workload_id for admission in admissions]
+    return tuple(run_of[i] for i in ids), tuple(action_of[i] for i in ids)
+
+
+def _evict(
+    connection: Connection, term: int, cluster_id: int, evictions: Sequence[EvictionRow], now: datetime
+) -> tuple[int, ...]:
+    rows = [
+        {
+            "run_id": eviction.run_id,
+            "workload_id": eviction.workload_id,
+            "attempt": eviction.attempt,
+            "outcome": eviction.outcome,
+            "message": eviction.message,
+            "evict_at": eviction.evict_at.isoformat(),
+            "preempted_by": eviction.preempted_by,
+        }
+        for eviction in evictions
+    ]
+    record = (
+        "jsonb_to_recordset(CAST(:rows AS jsonb)) AS v(run_id bigint, workload_id bigint, attempt integer, outcome text,"
+        " message text, evict_at timestamptz, preempted_by bigint)"
+    )
+    told = connection.execute(
+        text(
+            "UPDATE run r SET evict_at = v.evict_at, evict_outcome = v.outcome, evict_message = v.message,"
+            f" preempted_by = v.preempted_by FROM {record} WHERE r.id = v.run_id AND r.closed_at IS NULL"
+        ),
+        {"rows": json.dumps(rows)},
+    )
+    if told.rowcount != len(rows):
+        raise LedgerConflict(f"{len(rows)} runs were to be evicted, {told.rowcount} of them are open")
+    connection.execute(
+        text(
+            f"UPDATE workload w SET state = '{WorkloadState.EVICTING}', state_since = :now"
+            f" FROM {record} WHERE w.id = v.workload_id AND w.state = '{WorkloadState.ADMITTED}'"
+        ),
+        {"rows": json.dumps(rows), "now": now},
+    )
+    actions = connection.execute(
+        text(
+            "INSERT INTO action (cluster_id, workload_id, run_id, attempt, kind, term, not_before)"
+            f" SELECT :cluster, v.workload_id, v.run_id, v.attempt, '{ActionKind.SUSPEND}', :term, v.evict_at FROM {record}"
+            " ON CONFLICT (workload_id, attempt, kind) DO UPDATE SET not_before = least(action.not_before, excluded.not_before)"
+            " RETURNING run_id, id"
+        ),
+        {"rows": json.dumps(rows), "cluster": cluster_id, "term": term},
+    ).all()
+    action_of: dict[int, int] = {run_id: action_id for run_id, action_id in actions}  # noqa: C416 -- typed rows
+    return tuple(action_of[eviction.run_id] for eviction in evictions)
+
+
+def _decide(connection: Connection, plan: PlanRows, now: datetime) -> None:
+    """Decisions are replaced where they changed and removed where nothing waits any more."""
+    if plan.withdrawn_shapes:
+        connection.execute(
+            text(
+                "DELETE FROM shape_decision d USING tenant t,"
+                " jsonb_to_recordset(CAST(:rows AS jsonb)) AS v(tenant text, shape text)"
+                " WHERE t.name = v.tenant AND d.tenant_id = t.id AND d.shape = v.shape"
+            ),
+            {"rows": json.dumps([{"tenant": tenant, "shape": shape} for tenant, shape in plan.withdrawn_shapes])},
+        )
+    if plan.withdrawn_workloads:
+        connection.execute(
+            text("DELETE FROM workload_decision WHERE workload_id = ANY(:ids)"), {"ids": list(plan.withdrawn_workloads)}
+        )
+    columns = "reason, message, would_change, evidence, decided_at"
+    update = ", ".join(f"{column} = excluded.{column}" for column in columns.split(", "))
+    values = "v.reason, v.message, v.would_change, v.evidence, :now"
+    for table, key, source in (
+        (
+            "shape_decision",
+            "tenant_id, shape",
+            f"SELECT t.id, v.shape, {values} FROM jsonb_to_recordset(CAST(:rows AS jsonb))"
+            " AS v(tenant text, shape text, reason text, message text, would_change text, evidence jsonb)"
+            " JOIN tenant t ON t.name = v.tenant",
+        ),
+        (
+            "workload_decision",
+            "workload_id",
+            f"SELECT v.workload_id, {values} FROM jsonb_to_recordset(CAST(:rows AS jsonb))"
+            " AS v(workload_id bigint, reason text, message text, would_change text, evidence jsonb)"
+            " JOIN workload w ON w.id = v.workload_id",
+        ),
+    ):
+        rows = [_decision(d) for d in plan.decisions if (d.workload_id is None) == (table == "shape_decision")]
+        if rows:
+            connection.execute(
+                text(f"INSERT INTO {table} ({key}, {columns}) {source} ON CONFLICT ({key}) DO UPDATE SET {update}"),
+                {"rows": json.dumps(rows), "now": now},
+            )
+
+
+def _decision(decision: Decision) -> dict[str, Any]:
+    return {
+        "tenant": decision.tenant,
+        "shape": decision.shape,
+        "workload_id": decision.workload_id,
+        "reason": decision.reason,
+        "message": decision.message,
+        "would_change": decision.would_change,
+        "evidence": evidence_to_json(decision),
+    }
