@@ -242,16 +242,20 @@ def _decide(connection: Connection, plan: PlanRows, now: datetime) -> None:
         (
             "shape_decision",
             "tenant_id, shape",
-            f"SELECT t.id, v.shape, {values} FROM jsonb_to_recordset(CAST(:rows AS jsonb))"
-            " AS v(tenant text, shape text, reason text, message text, would_change text, evidence jsonb)"
-            " JOIN tenant t ON t.name = v.tenant",
+            (
+                f"SELECT t.id, v.shape, {values} FROM jsonb_to_recordset(CAST(:rows AS jsonb))"
+                " AS v(tenant text, shape text, reason text, message text, would_change text, evidence jsonb)"
+                " JOIN tenant t ON t.name = v.tenant"
+            ),
         ),
         (
             "workload_decision",
             "workload_id",
-            f"SELECT v.workload_id, {values} FROM jsonb_to_recordset(CAST(:rows AS jsonb))"
-            " AS v(workload_id bigint, reason text, message text, would_change text, evidence jsonb)"
-            " JOIN workload w ON w.id = v.workload_id",
+            (
+                f"SELECT v.workload_id, {values} FROM jsonb_to_recordset(CAST(:rows AS jsonb))"
+                " AS v(workload_id bigint, reason text, message text, would_change text, evidence jsonb)"
+                " JOIN workload w ON w.id = v.workload_id"
+            ),
         ),
     ):
         rows = [_decision(d) for d in plan.decisions if (d.workload_id is None) == (table == "shape_decision")]
