@@ -87,6 +87,22 @@ class DevCluster:
         """
         return cls(folder.resolve(), name=name, fast=fast, bare=bare, owned=owned, audit=not bare if audit is None else audit)
 
+    @classmethod
+    def of_kubeconfig(cls, path: Path) -> DevCluster:
+        """The running cluster whose administrator's kubeconfig this is.
+
+        Raises:
+            HarnessError: it was not made by this harness on this machine, or does not run.
+        """
+        found = cls.create(path.resolve().parent, owned=False)
+        if found.kubeconfig != path.resolve() or not (found.folder / state.STATE_FILE).exists():
+            raise HarnessError(
+                f"{path} is not the kubeconfig of a cluster of `aiqueue dev up`: tests need its logs and certificates too"
+            )
+        if not found.is_running():
+            raise HarnessError(f"the cluster of {path} does not run: start it with `aiqueue dev up`")
+        return found
+
     def __enter__(self) -> DevCluster:
         self.start()
         return self
