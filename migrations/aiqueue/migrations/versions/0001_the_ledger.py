@@ -298,6 +298,7 @@ def _create_workloads() -> None:
         sa.Column("attempt", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("owner_suspended", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("hold_requested", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("release_requested", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("not_before", sa.DateTime(timezone=True), nullable=True),
         sa.Column("invalid", sa.Text(), nullable=True),
         sa.Column("user_name", sa.Text(), server_default=sa.text("''"), nullable=False),

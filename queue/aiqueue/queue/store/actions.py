@@ -19,7 +19,7 @@ class Action:
 
     Attributes:
         stamp: the run annotation; None for a Job that is stopped though no run of ours ever started it.
-        shape: what the workload asked for when it was decided on.
+        queue_name, shape: what the workload asked for when it was decided on.
         original, injected: by pod set, `nodeSelector` and `tolerations` of the template before the run, and what the run adds.
         not_before: carried out at this time (the database's clock), at once if None.
     """
@@ -29,6 +29,7 @@ class Action:
     uid: str
     namespace: str
     name: str
+    queue_name: str
     run_id: int | None
     attempt: int
     kind: ActionKind
@@ -44,7 +45,7 @@ def load_open(connection: Connection, cluster_id: int, ids: list[int] | None = N
     """Actions of a cluster that are yet to be done, oldest first; only those of `ids` if given."""
     rows = connection.execute(
         text(
-            "SELECT a.id, a.workload_id, w.uid, w.namespace, w.name, a.run_id, a.attempt, a.kind, a.resource_version, w.shape,"
+            "SELECT a.id, a.workload_id, w.uid, w.namespace, w.name, w.queue_name, a.run_id, a.attempt, a.kind, a.resource_version, w.shape,"
             " l.uid AS ledger, r.original, r.injected, a.not_before"
             " FROM action a JOIN workload w ON w.id = a.workload_id LEFT JOIN run r ON r.id = a.run_id CROSS JOIN ledger l"
             f" WHERE a.cluster_id = :cluster {'AND a.id = ANY(:ids)' if ids is not None else ''} ORDER BY a.id"
@@ -58,6 +59,7 @@ def load_open(connection: Connection, cluster_id: int, ids: list[int] | None = N
             uid=row["uid"],
             namespace=row["namespace"],
             name=row["name"],
+            queue_name=row["queue_name"],
             run_id=row["run_id"],
             attempt=row["attempt"],
             kind=ActionKind(row["kind"]),

@@ -18,7 +18,6 @@ class OpenRun:
         started: the unsuspend was seen to be done (an adopted run always is).
         evict_outcome: how it will have ended, once somebody decided that it shall.
         stopped: the suspend was seen to be done.
-        injected: its template was written to, so it is to be restored.
     """
 
     id: int
@@ -49,21 +48,22 @@ class Known:
     status: tuple[bool, int, int, int, int, int]  # suspended, active, terminating, ready, succeeded, failed
     stamp: str | None
     hold_requested: bool
+    release_requested: bool
     owner_suspended: bool
     invalid: str | None
     run: OpenRun | None = None
 
 
-def load(connection: Connection, cluster_id: int) -> dict[str, Known]:
-    """All workloads of a cluster in the hot table, by uid."""
+def load(connection: Connection, cluster_id: int, uids: list[str] | None = None) -> dict[str, Known]:
+    """Workloads of a cluster in the hot table, by uid; only those of `uids` if given."""
     rows = connection.execute(
         text(
             "SELECT w.*, r.id AS run_id, r.attempt AS run_attempt, r.started_at, r.adopted, r.evict_at, r.evict_outcome,"
             " r.evict_message, r.stopped_at"
             " FROM workload w LEFT JOIN run r ON r.workload_id = w.id AND r.closed_at IS NULL"
-            " WHERE w.cluster_id = :cluster"
+            f" WHERE w.cluster_id = :cluster {'AND w.uid = ANY(:uids)' if uids is not None else ''}"
         ),
-        {"cluster": cluster_id},
+        {"cluster": cluster_id, **({"uids": uids} if uids is not None else {})},
     )
     return {
         row["uid"]: Known(
@@ -81,6 +81,7 @@ def load(connection: Connection, cluster_id: int) -> dict[str, Known]:
             status=(row["suspended"], row["active"], row["terminating"], row["ready"], row["succeeded"], row["failed"]),
             stamp=row["stamp"],
             hold_requested=row["hold_requested"],
+            release_requested=row["release_requested"],
             owner_suspended=row["owner_suspended"],
             invalid=row["invalid"],
             run=OpenRun(

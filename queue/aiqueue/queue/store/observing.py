@@ -19,7 +19,8 @@ from aiqueue.queue.words import TERMINAL_STATES, AuditVerb, WorkloadState
 
 _OBSERVED = """
     resource_version text, suspended boolean, active integer, terminating integer, ready integer, succeeded integer,
-    failed integer, stamp text, queue_name text, class_name text, shape text, invalid text, hold_requested boolean
+    failed integer, stamp text, queue_name text, class_name text, shape text, invalid text, hold_requested boolean,
+    release_requested boolean
 """
 _POD_SETS = """
 INSERT INTO pod_set (workload_id, position, name, count, min_count, requests, node_selector, tolerations, affinity_terms)
@@ -87,6 +88,7 @@ def _observed(observation: Observation) -> dict[str, Any]:
         "shape": observation.shape,
         "invalid": observation.invalid,
         "hold_requested": observation.held_by_owner,
+        "release_requested": observation.released_by_owner,
     }
 
 
@@ -112,10 +114,10 @@ def _insert_new(connection: Connection, cluster_id: int, new: list[NewWorkload],
         connection,
         "INSERT INTO workload (cluster_id, uid, namespace, name, created_at, observed_at, state, state_since, user_name, owner,"
         "  resource_version, suspended, active, terminating, ready, succeeded, failed, stamp, queue_name, class_name, shape,"
-        "  invalid, hold_requested)"
+        "  invalid, hold_requested, release_requested)"
         " SELECT :cluster, uid, namespace, name, created_at, :now, state, :now, user_name, owner,"
         "  resource_version, suspended, active, terminating, ready, succeeded, failed, stamp, queue_name, class_name, shape,"
-        "  invalid, hold_requested"
+        "  invalid, hold_requested, release_requested"
         " FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS v(uid text, namespace text, name text, created_at timestamptz,"
         f"  state text, user_name text, owner text, {_OBSERVED}) RETURNING id, uid",
         (
@@ -149,7 +151,7 @@ def _see_again(connection: Connection, seen: list[SeenAgain], now: datetime) -> 
         "  class_name = CASE WHEN v.pod_sets THEN v.class_name ELSE w.class_name END,"
         "  shape = CASE WHEN v.pod_sets THEN v.shape ELSE w.shape END,"
         "  invalid = CASE WHEN v.pod_sets THEN v.invalid ELSE w.invalid END,"
-        "  hold_requested = v.hold_requested, owner_suspended = v.owner_suspended,"
+        "  hold_requested = v.hold_requested, release_requested = v.release_requested, owner_suspended = v.owner_suspended,"
         "  state_since = CASE WHEN w.state = v.state THEN w.state_since ELSE :now END,"
         "  ended_at = CASE WHEN v.state = ANY(:terminal) THEN coalesce(w.ended_at, :now) END,"
         "  state = v.state"

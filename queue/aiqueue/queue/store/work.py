@@ -60,21 +60,25 @@ def load_pending(connection: Connection, *, ids: list[int] | None = None) -> lis
     return [workload_of(row) for row in rows.mappings()]
 
 
-def load_open_runs(connection: Connection) -> list[Run]:
-    """Runs that hold quota, oldest first, with what they hold."""
+def load_open_runs(connection: Connection, *, ids: list[int] | None = None) -> list[Run]:
+    """Runs that hold quota, oldest first, with what they hold; only those of `ids` if given."""
+    only = " AND r.id = ANY(:ids)" if ids is not None else ""
+    values = {"ids": ids} if ids is not None else {}
     held: dict[int, list[Allocation]] = {}
     for run_id, pod_set, flavor, resource, amount in connection.execute(
         text(
             "SELECT a.run_id, a.pod_set, f.name, a.resource, a.amount FROM allocation a JOIN flavor f ON f.id = a.flavor_id"
-            " JOIN run r ON r.id = a.run_id WHERE r.closed_at IS NULL ORDER BY a.run_id, a.pod_set, f.name, a.resource"
-        )
+            f" JOIN run r ON r.id = a.run_id WHERE r.closed_at IS NULL{only} ORDER BY a.run_id, a.pod_set, f.name, a.resource"
+        ),
+        values,
     ):
         held.setdefault(run_id, []).append(Allocation(pod_set, flavor, resource, amount))
     runs = connection.execute(
         text(
             "SELECT r.id, r.workload_id, r.attempt, t.name, r.opened_at, r.adopted, r.evict_at FROM run r"
-            " JOIN tenant t ON t.id = r.tenant_id WHERE r.closed_at IS NULL ORDER BY r.id"
-        )
+            f" JOIN tenant t ON t.id = r.tenant_id WHERE r.closed_at IS NULL{only} ORDER BY r.id"
+        ),
+        values,
     ).all()
     if not runs:
         return []

@@ -29,7 +29,8 @@ class WorkloadRow(Base):
     """What is admitted whole.
 
     `submitted` is (created_at, observed_at, uid). The columns from `resource_version` to `stamp` are the last observation.
-    `owner_suspended` holds the workload after its owner suspended a run; `hold_requested` mirrors the annotation.
+    `owner_suspended` holds the workload after its owner suspended a run; `hold_requested` and `release_requested` mirror the
+    annotation, which releases it when it turns "false".
     """
 
     __tablename__ = "workload"
@@ -48,6 +49,7 @@ class WorkloadRow(Base):
     attempt: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     owner_suspended: Mapped[bool] = mapped_column(server_default=text("false"))
     hold_requested: Mapped[bool] = mapped_column(server_default=text("false"))
+    release_requested: Mapped[bool] = mapped_column(server_default=text("false"))
     not_before: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     invalid: Mapped[str | None] = mapped_column(Text)
     user_name: Mapped[Name] = mapped_column(server_default=text("''"))
