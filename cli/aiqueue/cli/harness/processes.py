@@ -171,7 +171,7 @@ class Supervisor:
         working_folder: Path | None = None,
         user: User | None = None,
     ) -> Record:
-        """Start a program in the background; its output goes to `logs/<name>.log`.
+        """Start a program in the background; its output goes to `logs/<name>.log`, that of last time is kept beside it.
 
         Args:
             name: what it is called in the state file, `status` and `logs`.
@@ -180,7 +180,11 @@ class Supervisor:
             working_folder: D the folder.
             user: run as this account (we must be root).
         """
+        self.logs.mkdir(parents=True, exist_ok=True)
         log = self.logs / f"{name}.log"
+        # One start, one log: an error shows what this run said, and a log does not grow for ever.
+        if log.exists():
+            log.replace(log.with_suffix(".log.previous"))
         words = tuple(str(word) for word in argv)
         with log.open("ab") as output:
             child = subprocess.Popen(
