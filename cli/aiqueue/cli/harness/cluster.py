@@ -23,7 +23,7 @@ from aiqueue.cli.harness.control_plane import Layout, Ports
 from aiqueue.cli.harness.errors import HarnessError, ProgramFailed
 from aiqueue.cli.harness.processes import Supervisor
 from aiqueue.cli.harness.state import Record
-from aiqueue.cli.harness.waiting import until
+from aiqueue.cli.harness.waiting import pause, until
 
 READY_SECONDS = 90.0
 NODE_READY_SECONDS = 60.0
@@ -150,7 +150,7 @@ class DevCluster:
         programs = build.provide()
         self.folder.mkdir(parents=True, exist_ok=True)
         with folders.locked(self.folder / ".lock"):
-            if not self._owned and self.is_running():
+            if (not self._owned or self._supervisor.owns()) and self.is_running():
                 return self
             self._supervisor.begin()
             try:
@@ -182,6 +182,7 @@ class DevCluster:
                 self._supervisor.end_all()
                 if "address already in use" not in str(error) or attempt == START_ATTEMPTS:
                     raise
+                pause(attempt)
         kubeconfig.write(self.kubeconfig, server=self.server, ca_file=self.ca_file, user=ADMIN, client=admin)
         self.api.apply(marks.CONFIG_MAP_PATH, marks.config_map())
         if not self._bare:

@@ -24,7 +24,7 @@ from aiqueue.cli.harness.errors import HarnessError, ProgramFailed
 from aiqueue.cli.harness.postgres_programs import Installation
 from aiqueue.cli.harness.processes import Supervisor
 from aiqueue.cli.harness.state import Record
-from aiqueue.cli.harness.waiting import until
+from aiqueue.cli.harness.waiting import pause, until
 
 PROGRAM = "postgres"
 SUPERUSER = "postgres"
@@ -32,8 +32,9 @@ SUPERUSER = "postgres"
 MAINTENANCE_DATABASE = "postgres"
 READY_SECONDS = 60.0
 INITDB_SECONDS = 120.0
-STOP_SECONDS = 20.0
-START_ATTEMPTS = 4
+START_ATTEMPTS = 6
+#: Worth another attempt: a port taken since it was chosen; the children of a killed server not gone yet.
+PASSING_FAILURES = ("could not bind", "pre-existing shared memory block")
 INITDB_OPTIONS = ("--encoding=UTF8", "--locale=C", "--auth=scram-sha-256", "--no-instructions")
 #: The status line of postmaster.pid, which the server rewrites as it goes.
 READY_STATUS = "ready"
@@ -142,7 +143,7 @@ class DevPostgres:
         installation = postgres_programs.find()
         self.folder.mkdir(parents=True, exist_ok=True)
         with folders.locked(self.folder / ".lock"):
-            if not self._owned and self.is_running():
+            if (not self._owned or self._supervisor.owns()) and self.is_running():
                 return self
             self._supervisor.begin()
             try:
@@ -166,8 +167,6 @@ class DevPostgres:
         processes.remove_tree(self.folder)
 
     def _end(self) -> None:
-        # SIGINT is the "fast" shutdown: sessions are cut, data is written out.
-        self._supervisor.stop(PROGRAM, first=signal.SIGINT, term_seconds=STOP_SECONDS)
         self._supervisor.finish()
         processes.remove_tree(self._sockets)
         if not self._durable:
@@ -188,8 +187,9 @@ class DevPostgres:
             try:
                 self._launch(installation, port)
             except ProgramFailed as error:
-                if "could not bind" not in str(error) or attempt == START_ATTEMPTS:
+                if attempt == START_ATTEMPTS or not any(text in str(error) for text in PASSING_FAILURES):
                     raise
+                pause(attempt)
             else:
                 return
 
@@ -202,8 +202,14 @@ class DevPostgres:
             self.data,
             *(f"--{name}={value}" for name, value in settings.items()),
         ]
+        # SIGINT is the "fast" shutdown: sessions are cut, data is written out.
         record = self._supervisor.start(
-            PROGRAM, argv, environment=self._environment(), working_folder=self.data, user=installation.user
+            PROGRAM,
+            argv,
+            environment=self._environment(),
+            working_folder=self.data,
+            user=installation.user,
+            stop_signal=signal.SIGINT,
         )
 
         def ready() -> bool:

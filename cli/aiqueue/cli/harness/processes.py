@@ -83,15 +83,15 @@ def is_alive(identity: Identity) -> bool:
     return identify(identity.pid) == identity
 
 
-def end(record: Record, *, first: signal.Signals = signal.SIGTERM, term_seconds: float = TERM_SECONDS) -> None:
-    """End a program and its process group: `first`, then SIGKILL after `term_seconds`.
+def end(record: Record, *, term_seconds: float = TERM_SECONDS) -> None:
+    """End a program and its process group: its stop signal, then SIGKILL after `term_seconds`.
 
     Returns at once if the program of the record is gone, whoever has its pid now.
 
     Raises:
         HarnessError: it survived SIGKILL (stuck in the kernel).
     """
-    for sent, seconds in ((first, term_seconds), (signal.SIGKILL, KILL_SECONDS)):
+    for sent, seconds in ((signal.Signals[record.stop_signal], term_seconds), (signal.SIGKILL, KILL_SECONDS)):
         if not is_alive(record.identity):
             return
         try:
@@ -170,6 +170,7 @@ class Supervisor:
         environment: Mapping[str, str],
         working_folder: Path | None = None,
         user: User | None = None,
+        stop_signal: signal.Signals = signal.SIGTERM,
     ) -> Record:
         """Start a program in the background; its output goes to `logs/<name>.log`, that of last time is kept beside it.
 
@@ -179,6 +180,10 @@ class Supervisor:
             environment: all of its environment; nothing of ours is passed on.
             working_folder: D the folder.
             user: run as this account (we must be root).
+            stop_signal: what asks it to end.
+
+        Raises:
+            ProgramFailed: it ended before it began.
         """
         self.logs.mkdir(parents=True, exist_ok=True)
         log = self.logs / f"{name}.log"
@@ -203,7 +208,7 @@ class Supervisor:
         identity = identify(child.pid)
         if identity is None or child.stdin is None:
             raise ProgramFailed(f"{name} ended before it began; the end of {log}:\n{tail(log)}")
-        record = Record(name, identity, words, str(log))
+        record = Record(name, identity, words, str(log), stop_signal.name)
         state.save(self.folder, state.load(self.folder).with_program(record))
         try:
             with child.stdin as gate:
@@ -211,6 +216,10 @@ class Supervisor:
         except BrokenPipeError as error:
             raise ProgramFailed(f"{name} ended before it began; the end of {log}:\n{tail(log)}") from error
         return record
+
+    def owns(self) -> bool:
+        """Whether this process is the owner of the folder."""
+        return state.load(self.folder).owner == myself()
 
     def find(self, name: str) -> Record | None:
         """The program of this name, if it runs."""
@@ -220,11 +229,11 @@ class Supervisor:
         """The programs that run."""
         return [each for each in state.load(self.folder).programs if is_alive(each.identity)]
 
-    def stop(self, name: str, *, first: signal.Signals = signal.SIGTERM, term_seconds: float = TERM_SECONDS) -> None:
+    def stop(self, name: str) -> None:
         """End one program, if it runs, and strike it out."""
         for record in state.load(self.folder).programs:
             if record.name == name:
-                end(record, first=first, term_seconds=term_seconds)
+                end(record)
         state.save(self.folder, state.load(self.folder).without_program(name))
 
     def end_all(self) -> None:

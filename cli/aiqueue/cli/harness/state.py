@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ class Record:
     identity: Identity
     argv: tuple[str, ...]
     log: str
+    #: What asks it to end, by name.
+    stop_signal: str = "SIGTERM"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,7 @@ def decode(text: str) -> State:
 
 
 def _record(raw: dict[str, Any]) -> Record:
-    return Record(raw["name"], Identity(**raw["identity"]), tuple(raw["argv"]), raw["log"])
+    return Record(raw["name"], Identity(**raw["identity"]), tuple(raw["argv"]), raw["log"], raw.get("stop_signal", "SIGTERM"))
 
 
 def load(folder: Path) -> State:
@@ -166,10 +169,14 @@ def forget(folder: Path) -> None:
 
 
 def instances() -> list[Instance]:
-    """The list of instances.
-
-    Raises:
-        HarnessError: an entry is damaged.
-    """
-    found = [_read_entry(path) for path in sorted(_register().glob("*.json"))]
-    return [each for each in found if each is not None]
+    """The list of instances, without entries that cannot be read: those are reported on stderr and left alone."""
+    found = []
+    for path in sorted(_register().glob("*.json")):
+        try:
+            entry = _read_entry(path)
+        except HarnessError as error:
+            # Of another version of aiqueue, perhaps; it must not keep this one from starting.
+            print(f"warning: {error}; programs that it names are not ended", file=sys.stderr)
+        else:
+            found += [entry] if entry is not None else []
+    return found

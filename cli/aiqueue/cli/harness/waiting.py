@@ -15,6 +15,12 @@ FIRST_PAUSE_SECONDS = 0.01
 LONGEST_PAUSE_SECONDS = 0.25
 
 
+def pause(attempt: int) -> None:
+    """Sleep before attempt number `attempt` + 1 of something that failed: doubling from 50 ms to 2 s, cut short at random."""
+    # Jitter only spreads attempts; it guards no secret.
+    time.sleep(min(2.0, 0.05 * 2**attempt) * random.uniform(0.5, 1.0))  # noqa: S311
+
+
 def until(
     probe: Callable[[], T | None],
     *,
