@@ -177,16 +177,17 @@ class DevCluster:
             chosen = self._choose_ports(again=attempt > 1)
             try:
                 self._start_server(programs, layout, chosen)
-                break
+                kubeconfig.write(self.kubeconfig, server=self.server, ca_file=self.ca_file, user=ADMIN, client=admin)
+                if not self._bare:
+                    self._start_clients(programs, layout, authority, chosen)
             except ProgramFailed as error:
                 self._supervisor.end_all()
                 if "address already in use" not in str(error) or attempt == START_ATTEMPTS:
                     raise
                 pause(attempt)
-        kubeconfig.write(self.kubeconfig, server=self.server, ca_file=self.ca_file, user=ADMIN, client=admin)
-        self.api.apply(marks.CONFIG_MAP_PATH, marks.config_map())
-        if not self._bare:
-            self._start_clients(programs, layout, authority)
+            else:
+                self.api.apply(marks.CONFIG_MAP_PATH, marks.config_map())
+                return
 
     def _layout(self, authority: Authority) -> Layout:
         (self.folder / "kubeconfigs").mkdir(exist_ok=True)
@@ -227,10 +228,12 @@ class DevCluster:
             # It retries until etcd answers.
             self._launch(control_plane.apiserver(programs, layout, chosen, bare=self._bare, audit=self._audit)),
         ]
-        self._await(started, lambda: self.api.is_ok("/readyz"))
+        # The server makes its namespaces a moment after it says that it is ready.
+        asked = ("/readyz", "/api/v1/namespaces/default", f"/api/v1/namespaces/{marks.NAMESPACE}")
+        api = self.api
+        self._await(started, lambda: all(api.is_ok(path) for path in asked))
 
-    def _start_clients(self, programs: Programs, layout: Layout, authority: Authority) -> None:
-        chosen = Ports(**state.load(self.folder).ports)
+    def _start_clients(self, programs: Programs, layout: Layout, authority: Authority, chosen: Ports) -> None:
         for program, user in SYSTEM_USERS.items():
             pair = authority.client(program, user)
             kubeconfig.write(layout.kubeconfig(program), server=self.server, ca_file=self.ca_file, user=user, client=pair)
