@@ -1,0 +1,240 @@
+"""A Job as the ledger sees it.
+
+The one pod set of a Job is `main`; its gang is min(parallelism, completions), that is parallelism where completions is not
+set. Two corners:
+
+* `completions: 0` is valid work of no pods: admitted at once, it completes at once, as it would without a queue.
+* `parallelism: 0` with completions to do is invalid. Without a queue it means "paused"; admitted at size nought it could
+  be raised later past any quota. So it waits, with a sentence that says so, until parallelism is at least 1.
+
+`invalid` speaks about admission: whatever cannot be understood is named in it and the observation is made all the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from aiqueue.admission.kube import names, objects, templates
+from aiqueue.admission.kube.requests import pod_requests
+from aiqueue.queue.errors import InvalidInput
+from aiqueue.queue.observations import Observation, RunStamp
+from aiqueue.queue.records import PodSet, Toleration, shape_of
+from aiqueue.queue.units import MAX_AMOUNT, parse_duration
+from aiqueue.queue.words import WorkloadState
+
+T = TypeVar("T")
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
+_MAX_PODS = 2**31 - 1  # int32 on the wire
+_MAX_SHOWN = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Durations:
+    """What the annotations of a Job say about time; None where they say nothing."""
+
+    max_runtime_seconds: int | None = None
+    estimated_runtime_seconds: int | None = None
+    checkpoint_seconds: int | None = None
+
+
+def durations(job: objects.Job) -> Durations:
+    """Read max-runtime, estimated-runtime and checkpoint.
+
+    Raises:
+        InvalidInput: one of them is no duration above zero.
+    """
+    annotations = job.metadata.annotations
+    if annotations is None:
+        return Durations()
+    return Durations(
+        _duration(names.MAX_RUNTIME_ANNOTATION, annotations.max_runtime),
+        _duration(names.ESTIMATED_RUNTIME_ANNOTATION, annotations.estimated_runtime),
+        _duration(names.CHECKPOINT_ANNOTATION, annotations.checkpoint),
+    )
+
+
+def template_of(job: objects.Job) -> dict[str, Any]:
+    """`nodeSelector` and `tolerations` of the template exactly as they stand, in core/v1's form: what `restore` puts back."""
+    spec = job.spec.template.spec
+    return {
+        "nodeSelector": dict(spec.node_selector or {}),
+        "tolerations": [
+            templates.toleration_to_wire(Toleration(t.key, t.operator, t.value, t.effect, t.toleration_seconds))
+            for t in spec.tolerations or ()
+        ],
+    }
+
+
+def observe(job: objects.Job, *, cluster: str, kueue_labels: bool = False) -> Observation:
+    """What is to be known of a Job at its resourceVersion. Never raises: see `Observation.invalid`.
+
+    Args:
+        job: as decoded from the API server.
+        cluster: the ledger's name for the cluster.
+        kueue_labels: whether `kueue.x-k8s.io` labels count where ours are missing.
+    """
+    complaints: list[str] = []
+    metadata, status = job.metadata, job.status
+    queue_name, class_name = _door(metadata.labels or objects.JobLabels(), kueue_labels, complaints)
+    annotations = metadata.annotations or objects.JobAnnotations()
+    stamp = RunStamp.parse(annotations.run) if annotations.run is not None else None
+    pod_set = _pod_set(job, stamp is not None, complaints)
+    _read(lambda: durations(job), complaints)
+    hold = _read(lambda: _hold(annotations.hold), complaints)
+    finished, finished_at = _end(status)
+    return Observation(
+        cluster=cluster,
+        uid=metadata.uid,
+        namespace=metadata.namespace,
+        name=metadata.name,
+        resource_version=metadata.resource_version,
+        queue_name=queue_name,
+        class_name=class_name,
+        pod_sets=(pod_set,),
+        shape=shape_of((pod_set,), class_name),
+        created_at=metadata.creation_timestamp or _EPOCH,
+        suspended=bool(job.spec.suspend),
+        active=max(status.active or 0, 0),
+        terminating=max(status.terminating or 0, 0),
+        ready=max(status.ready or 0, 0),
+        succeeded=max(status.succeeded or 0, 0),
+        failed=max(status.failed or 0, 0),
+        finished=finished,
+        finished_at=finished_at,
+        suspended_seen=_has(status, "Suspended") is not None,
+        deleting=metadata.deletion_timestamp is not None,
+        stamp=stamp,
+        foreign_stamp=templates.clean(annotations.run) if annotations.run is not None and stamp is None else None,
+        held_by_owner=hold is True,
+        released_by_owner=hold is False,
+        invalid="; ".join(complaints) or None,
+        user=templates.clean(annotations.user or ""),
+        owner=_owner(metadata),
+    )
+
+
+def _read(reader: Callable[[], T], complaints: list[str]) -> T | None:
+    try:
+        return reader()
+    except InvalidInput as error:
+        complaints.append(templates.clean(str(error)))
+        return None
+
+
+def _door(labels: objects.JobLabels, kueue_labels: bool, complaints: list[str]) -> tuple[str | None, str | None]:
+    queue_name, class_name = labels.queue, labels.class_name
+    if kueue_labels and queue_name is None:
+        queue_name, class_name = labels.kueue_queue, class_name or labels.kueue_class
+    if queue_name == "":
+        complaints.append(str(InvalidInput(_label(names.QUEUE_LABEL), "", "write the name of a queue of this namespace")))
+    if class_name == "":
+        complaints.append(str(InvalidInput(_label(names.CLASS_LABEL), "", "write the name of a class or remove the label")))
+    return (None if queue_name is None else templates.clean(queue_name)), (templates.clean(class_name) if class_name else None)
+
+
+def _pod_set(job: objects.Job, started: bool, complaints: list[str]) -> PodSet:
+    spec = job.spec.template.spec
+    count = _read(lambda: _count(job.spec), complaints) or 0
+    requests = _read(lambda: _requests(spec, count), complaints)
+    annotations = job.metadata.annotations
+    text = annotations.min_parallelism if annotations is not None else None
+    return PodSet(
+        name=names.POD_SET,
+        count=count,
+        requests=requests or {},
+        min_count=_read(lambda: _min_count(text, None if started else count), complaints),
+        node_selector={templates.clean(key): templates.clean(value) for key, value in (spec.node_selector or {}).items()},
+        tolerations=templates.tolerations_of(spec),
+        affinity_terms=templates.affinity_terms_of(spec),
+    )
+
+
+def _count(spec: objects.JobSpec) -> int:
+    parallelism = 1 if spec.parallelism is None else spec.parallelism
+    completions = parallelism if spec.completions is None else spec.completions
+    if not 0 <= completions <= _MAX_PODS:
+        raise InvalidInput("spec.completions", completions, f"write a whole number from 0 to {_MAX_PODS}")
+    if completions == 0 and spec.completions is not None:
+        return 0
+    if not 1 <= parallelism <= _MAX_PODS:
+        raise InvalidInput(
+            "spec.parallelism", parallelism, "write 1 or more: the Job waits until then, since it asks for no pods"
+        )
+    return min(parallelism, completions)
+
+
+def _requests(spec: objects.PodSpec, count: int) -> dict[str, int]:
+    # A pod is a resource too, for tenants whose quota lists `pods`. A request of nothing asks for nothing.
+    requests = {templates.clean(name): amount for name, amount in pod_requests(spec).items() if amount} | {"pods": 1}
+    for resource, amount in requests.items():
+        if amount * count > MAX_AMOUNT:
+            where = f"spec.template.spec: {resource} of {count} pods"
+            raise InvalidInput(where, amount * count, f"ask for at most {MAX_AMOUNT} base units in all")
+    return requests
+
+
+def _min_count(text: str | None, count: int | None) -> int | None:
+    """`count` of None skips the comparison: while a run has the Job, parallelism may be the size that was admitted."""
+    if text is None:
+        return None
+    field = _annotation(names.MIN_PARALLELISM_ANNOTATION)
+    if not _WHOLE.fullmatch(text) or int(text) == 0:
+        raise InvalidInput(field, _shown(text), "write a whole number above zero")
+    if count is not None and int(text) >= count:
+        fix = f"write less than {count}, the pods that run at once, or remove the annotation"
+        raise InvalidInput(field, _shown(text), fix)
+    return int(text)
+
+
+def _duration(name: str, text: str | None) -> int | None:
+    if text is None:
+        return None
+    seconds = parse_duration(text if len(text) <= _MAX_SHOWN else _shown(text), field=_annotation(name))
+    if seconds == 0:
+        raise InvalidInput(_annotation(name), text, 'write a duration above zero such as "90s", "10m" or "1h30m"')
+    return seconds
+
+
+def _hold(text: str | None) -> bool | None:
+    if text is None:
+        return None
+    if text not in ("true", "false"):
+        raise InvalidInput(
+            _annotation(names.HOLD_ANNOTATION), _shown(text), 'write "true" to hold the Job or "false" to release it'
+        )
+    return text == "true"
+
+
+def _end(status: objects.JobStatus) -> tuple[WorkloadState | None, datetime | None]:
+    # A Job that reached maxRuntime ends Failed like any other; telling it apart takes the ledger, which set the deadline.
+    for kind, state in (("Complete", WorkloadState.FINISHED), ("Failed", WorkloadState.FAILED)):
+        condition = _has(status, kind)
+        if condition is not None:
+            return state, condition.last_transition_time
+    return None, None
+
+
+def _has(status: objects.JobStatus, kind: str) -> objects.Condition | None:
+    return next((c for c in status.conditions or () if c.type == kind and c.status == "True"), None)
+
+
+def _owner(metadata: objects.JobMetadata) -> str:
+    owners = (f"{owner.kind}/{owner.name}" for owner in metadata.owner_references or () if owner.controller)
+    return templates.clean(next(owners, ""))
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"
+
+
+def _label(name: str) -> str:
+    return f"metadata.labels[{name}]"
+
+
+def _annotation(name: str) -> str:
+    return f"metadata.annotations[{name}]"

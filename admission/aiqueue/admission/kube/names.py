@@ -1,0 +1,28 @@
+"""Labels, annotations and fixed names on Kubernetes' wire."""
+
+from __future__ import annotations
+
+PREFIX = "aiqueue.dev/"
+
+QUEUE_LABEL = PREFIX + "queue"
+CLASS_LABEL = PREFIX + "class"
+
+# Written by users.
+MIN_PARALLELISM_ANNOTATION = PREFIX + "min-parallelism"
+MAX_RUNTIME_ANNOTATION = PREFIX + "max-runtime"
+ESTIMATED_RUNTIME_ANNOTATION = PREFIX + "estimated-runtime"
+CHECKPOINT_ANNOTATION = PREFIX + "checkpoint"
+HOLD_ANNOTATION = PREFIX + "hold"
+
+# Written by aiqueue; the policies keep everybody else's hands off them.
+RUN_ANNOTATION = PREFIX + "run"
+EVICT_AT_ANNOTATION = PREFIX + "evict-at"
+USER_ANNOTATION = PREFIX + "user"
+
+# Read where the setting `kueue_labels` is on, so that nobody has to edit a manifest to move over.
+KUEUE_QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+KUEUE_CLASS_LABEL = "kueue.x-k8s.io/priority-class"
+
+CONTROLLER_UID_LABEL = "batch.kubernetes.io/controller-uid"
+FIELD_MANAGER = "aiqueue"
+POD_SET = "main"  # name of the one pod set of a Job

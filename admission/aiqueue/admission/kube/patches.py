@@ -1,0 +1,134 @@
+"""JSON merge patches that start, stop and restore a Job.
+
+Each carries `metadata.uid` and `metadata.resourceVersion`: the API server answers 409 if the object is another one or has
+moved on, and nothing is written.
+
+`suspend` writes the run annotation as well. So the object changes, and with it its resourceVersion, even where the Job is
+suspended already: an unsuspend of the same run that is still on its way can then only meet a 409.
+
+Kubernetes lets a template change only while the Job is suspended and has no startTime. So a stop is three steps: `suspend`,
+wait for the Suspended condition and for the pods to go, then `restore` (or an `unsuspend` right away).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from aiqueue.admission.kube import names
+from aiqueue.admission.kube.errors import FlavorConflict
+from aiqueue.admission.kube.templates import toleration_to_wire
+from aiqueue.queue.observations import RunStamp
+from aiqueue.queue.records import Flavor, Toleration
+
+Patch = dict[str, Any]
+
+
+def node_labels(flavors: Iterable[Flavor]) -> dict[str, str]:
+    """The node selector that the flavors of one pod set give it together.
+
+    Raises:
+        FlavorConflict: two of them want different values of one label, so no node could carry both.
+    """
+    result: dict[str, str] = {}
+    said_by: dict[str, str] = {}
+    for flavor in flavors:
+        for key, value in flavor.node_labels.items():
+            if result.setdefault(key, value) != value:
+                raise FlavorConflict(
+                    f"flavor {flavor.name!r} wants the node label {key} to be {value!r} and flavor {said_by[key]!r} wants "
+                    f"{result[key]!r}: no node has both, so give one pod set only flavors that agree"
+                )
+            said_by.setdefault(key, flavor.name)
+    return result
+
+
+def unsuspend(
+    uid: str,
+    resource_version: str,
+    stamp: RunStamp,
+    node_selector_to_add: Mapping[str, str],
+    tolerations_union: Sequence[Toleration],
+    *,
+    parallelism: int | None = None,
+) -> Patch:
+    """Start the Job: the template is steered to the flavors' nodes, and the run annotation says who started it.
+
+    Args:
+        uid: of the Job that was decided on.
+        resource_version: at which it was decided on.
+        stamp: of the run.
+        node_selector_to_add: labels of the flavors; the other keys of the template's node selector stay.
+        tolerations_union: all tolerations that the template shall have, its own among them (`templates.union`).
+        parallelism: the admitted size, where it is not the one asked for.
+    """
+    patch = _patch(uid, resource_version, {names.RUN_ANNOTATION: str(stamp), names.EVICT_AT_ANNOTATION: None})
+    patch["spec"] = {"suspend": False}
+    template: Patch = {}
+    if node_selector_to_add:
+        template["nodeSelector"] = dict(node_selector_to_add)
+    if tolerations_union:
+        template["tolerations"] = [toleration_to_wire(toleration) for toleration in tolerations_union]
+    if template:
+        patch["spec"]["template"] = {"spec": template}
+    if parallelism is not None:
+        patch["spec"]["parallelism"] = parallelism
+    return patch
+
+
+def announce(uid: str, resource_version: str, evict_at: datetime) -> Patch:
+    """Give notice: the annotation `evict-at` says when the Job will be suspended."""
+    text = evict_at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return _patch(uid, resource_version, {names.EVICT_AT_ANNOTATION: text})
+
+
+def suspend(uid: str, resource_version: str, stamp: RunStamp | None) -> Patch:
+    """Stop the Job.
+
+    Args:
+        uid: of the Job.
+        resource_version: that was last seen.
+        stamp: of the run that ends; None for a Job that no run of ours started.
+    """
+    patch = _patch(uid, resource_version, {names.RUN_ANNOTATION: str(stamp)} if stamp is not None else {})
+    patch["spec"] = {"suspend": True}
+    return patch
+
+
+def restore(
+    uid: str,
+    resource_version: str,
+    node_selector: Mapping[str, str],
+    injected_keys: Iterable[str],
+    tolerations: Sequence[Toleration],
+    *,
+    parallelism: int | None = None,
+) -> Patch:
+    """Give a stopped Job its own template back and take our annotations off it.
+
+    Args:
+        uid: of the Job.
+        resource_version: that was last seen, suspended and without a startTime.
+        node_selector: of the template before the run.
+        injected_keys: keys of the node selector that the run added.
+        tolerations: of the template before the run.
+        parallelism: before the run, where the run changed it.
+    """
+    patch = _patch(uid, resource_version, {names.RUN_ANNOTATION: None, names.EVICT_AT_ANNOTATION: None})
+    selector: dict[str, str | None] = dict.fromkeys(injected_keys)
+    selector |= node_selector
+    template: Patch = {"tolerations": [toleration_to_wire(toleration) for toleration in tolerations] or None}
+    if selector:
+        template["nodeSelector"] = selector
+    patch["spec"] = {"template": {"spec": template}}
+    if parallelism is not None:
+        patch["spec"]["parallelism"] = parallelism
+    return patch
+
+
+def _patch(uid: str, resource_version: str, annotations: Mapping[str, str | None]) -> Patch:
+    metadata: Patch = {"uid": uid, "resourceVersion": resource_version}
+    if annotations:
+        metadata["annotations"] = dict(annotations)
+    return {"metadata": metadata}

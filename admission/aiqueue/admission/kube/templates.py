@@ -1,0 +1,108 @@
+"""Where the pods of a template may run: node selector, tolerations and required node affinity, to records and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from aiqueue.admission.kube import objects
+from aiqueue.queue.records import NodeRequirement, Toleration
+
+MAX_TEXT = 1024
+
+
+def clean(text: str) -> str:
+    """Text that any store takes: at most `MAX_TEXT` characters, control characters and lone surrogates shown as `?`.
+
+    Label values and names are validated by the API server; annotations, owner references and old affinity values are not.
+    """
+    shortened = text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
+    if shortened.isprintable():
+        return shortened
+    return "".join(letter if letter.isprintable() else "?" for letter in shortened)
+
+
+def tolerations_of(spec: objects.PodSpec) -> tuple[Toleration, ...]:
+    """Tolerations of a template, an operator left out read as the Equal that it means."""
+    return tuple(
+        Toleration(
+            key=clean(toleration.key),
+            operator=clean(toleration.operator) or "Equal",
+            value=clean(toleration.value),
+            effect=clean(toleration.effect),
+            toleration_seconds=toleration.toleration_seconds,
+        )
+        for toleration in spec.tolerations or ()
+    )
+
+
+def affinity_terms_of(spec: objects.PodSpec) -> tuple[tuple[NodeRequirement, ...], ...]:
+    """Required node affinity as a disjunction of conjunctions; empty where any node will do.
+
+    A term without requirements matches no node and is left out, unless it is the only kind there is: then one impossible
+    requirement stands for them all. `matchFields` (only `metadata.name` exists) becomes a requirement on that key, which no
+    flavor's labels hold.
+    """
+    if spec.affinity is None or spec.affinity.node_affinity is None or spec.affinity.node_affinity.required is None:
+        return ()
+    terms: list[tuple[NodeRequirement, ...]] = []
+    for term in spec.affinity.node_affinity.required.node_selector_terms or ():
+        requirements = (*(term.match_expressions or ()), *(term.match_fields or ()))
+        if requirements:
+            terms.append(tuple(_requirement(requirement) for requirement in requirements))
+    return tuple(terms) or ((NodeRequirement("metadata.name", "In", ()),),)
+
+
+def _requirement(requirement: objects.NodeSelectorRequirement) -> NodeRequirement:
+    return NodeRequirement(
+        clean(requirement.key), clean(requirement.operator), tuple(clean(value) for value in requirement.values or ())
+    )
+
+
+def toleration_to_wire(toleration: Toleration) -> dict[str, Any]:
+    """A toleration in core/v1's form; empty fields are left out, as the API server stores them."""
+    wire: dict[str, Any] = {
+        name: value
+        for name, value in (
+            ("key", toleration.key),
+            ("operator", toleration.operator),
+            ("value", toleration.value),
+            ("effect", toleration.effect),
+        )
+        if value
+    }
+    if toleration.toleration_seconds is not None:
+        wire["tolerationSeconds"] = toleration.toleration_seconds
+    return wire
+
+
+def toleration_from_wire(wire: Mapping[str, Any]) -> Toleration:
+    """Inverse of `toleration_to_wire`: an operator left out stays "" so that it goes back as it came."""
+    return Toleration(
+        key=wire.get("key", ""),
+        operator=wire.get("operator", ""),
+        value=wire.get("value", ""),
+        effect=wire.get("effect", ""),
+        toleration_seconds=wire.get("tolerationSeconds"),
+    )
+
+
+def union(original: Iterable[Toleration], added: Iterable[Toleration]) -> tuple[Toleration, ...]:
+    """`original` unchanged and in order, then what of `added` says something new."""
+    result = list(original)
+    said = {_meaning(toleration) for toleration in result}
+    for toleration in added:
+        if _meaning(toleration) not in said:
+            said.add(_meaning(toleration))
+            result.append(toleration)
+    return tuple(result)
+
+
+def _meaning(toleration: Toleration) -> tuple[str, str, str, str, int | None]:
+    return (
+        toleration.key,
+        toleration.operator or "Equal",
+        toleration.value,
+        toleration.effect,
+        toleration.toleration_seconds,
+    )
