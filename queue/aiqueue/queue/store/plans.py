@@ -70,8 +70,10 @@ class Committed:
     suspend_ids: tuple[int, ...]
 
 
-def commit(connection: Connection, term: int, cluster_id: int, plan: PlanRows) -> Committed:
+def commit(connection: Connection, term: int, cluster_id: int, plan: PlanRows, *, replace_decisions: bool = False) -> Committed:
     """Write a Plan whole, in the caller's transaction.
+
+    `replace_decisions` is for the first Plan of a new engine, which holds every decision there is: all others are removed.
 
     Raises:
         TermLost: another controller leads.
@@ -98,6 +100,9 @@ def commit(connection: Connection, term: int, cluster_id: int, plan: PlanRows) -
     )
     run_ids, unsuspend_ids = _admit(connection, term, cluster_id, plan.admissions, now) if plan.admissions else ((), ())
     suspend_ids = _evict(connection, term, cluster_id, plan.evictions, now) if plan.evictions else ()
+    if replace_decisions:
+        connection.execute(text("DELETE FROM shape_decision"))
+        connection.execute(text("DELETE FROM workload_decision"))
     _decide(connection, plan, now)
     return Committed(now, run_ids, unsuspend_ids, suspend_ids)
 

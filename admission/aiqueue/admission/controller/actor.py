@@ -1,0 +1,165 @@
+"""Carries out actions, many at once but in order for each workload, until the cluster agrees.
+
+What doing an action means is `hands`; when and in which order is decided here. An action that must be tried again waits for a
+back-off with full jitter, and everything of its workload behind it. While paused, or when the term is not trusted, nothing is
+begun.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+
+from aiqueue.admission.controller.facts import ActionEnded, Inbox, Result
+from aiqueue.queue.errors import AiqueueError
+from aiqueue.queue.store.actions import Action
+
+_log = structlog.get_logger()
+_BACKOFF_FIRST_SECONDS = 0.05
+_BACKOFF_MOST_SECONDS = 30.0
+_IDLE_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Try the action again, after a back-off or at least `after_seconds`."""
+
+    why: str
+    after_seconds: float = 0.0
+
+
+Ended = tuple[Result, str]
+Hands = Callable[[Action], "Ended | Again"]
+
+
+class Actor:
+    """A pool of threads that does actions. Results are facts in the inbox; an action is held until it was acknowledged."""
+
+    def __init__(
+        self, hands: Hands, inbox: Inbox, *, threads: int, trusted: Callable[[], bool], now: Callable[[], datetime]
+    ) -> None:
+        self._hands = hands
+        self._inbox = inbox
+        self._trusted = trusted
+        self._now = now
+        self._condition = threading.Condition()
+        self._waiting: dict[int, deque[Action]] = {}  # by workload, oldest first
+        self._due: list[tuple[float, int, int]] = []  # (monotonic time, sequence, workload)
+        self._held: set[int] = set()  # action ids: waiting, being done, or done and not yet acknowledged
+        self._failures: dict[int, int] = {}
+        self._sequence = itertools.count()
+        self._paused = False
+        self._stopping = False
+        self._threads = [threading.Thread(target=self._work, name=f"act-{n}", daemon=True) for n in range(threads)]
+
+    def start(self) -> None:
+        """Begin to carry out actions."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, timeout_seconds: float = 5.0) -> None:
+        """Begin nothing new and wait for what is being done."""
+        with self._condition:
+            self._stopping = True
+            self._condition.notify_all()
+        deadline = time.monotonic() + timeout_seconds
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(timeout=max(0.0, deadline - time.monotonic()))
+
+    def pause(self, paused: bool) -> None:
+        """Begin nothing while paused."""
+        with self._condition:
+            self._paused = paused
+            self._condition.notify_all()
+
+    def submit(self, actions: Iterable[Action]) -> None:
+        """Take actions on, in this order for each workload. Those already taken on are ignored."""
+        with self._condition:
+            for action in actions:
+                if action.id in self._held:
+                    continue
+                self._held.add(action.id)
+                line = self._waiting.setdefault(action.workload_id, deque())
+                line.append(action)
+                if len(line) == 1:
+                    self._schedule(action, self._delay(action))
+            self._condition.notify_all()
+
+    def withdraw(self, run_ids: Iterable[int]) -> None:
+        """Forget actions of runs that were closed: the ledger has deleted them. One that is being done is left to end as moot."""
+        gone = set(run_ids)
+        with self._condition:
+            for workload_id, line in list(self._waiting.items()):
+                kept = deque(a for n, a in enumerate(line) if n == 0 or a.run_id not in gone or a.kind == "Restore")
+                self._held.difference_update({a.id for a in line} - {a.id for a in kept})
+                self._waiting[workload_id] = kept
+
+    def acknowledged(self, action_ids: Iterable[int]) -> None:
+        """The ledger knows that these are done."""
+        with self._condition:
+            self._held.difference_update(action_ids)
+
+    @property
+    def pending(self) -> int:
+        """Actions taken on and not yet acknowledged."""
+        with self._condition:
+            return len(self._held)
+
+    def _delay(self, action: Action) -> float:
+        return max(0.0, (action.not_before - self._now()).total_seconds()) if action.not_before else 0.0
+
+    def _schedule(self, action: Action, delay_seconds: float) -> None:
+        heapq.heappush(self._due, (time.monotonic() + delay_seconds, next(self._sequence), action.workload_id))
+
+    def _take(self) -> Action | None:
+        """Wait for the next action that is due; None when stopping."""
+        with self._condition:
+            while not self._stopping:
+                ready_in = self._due[0][0] - time.monotonic() if self._due else _IDLE_SECONDS
+                if ready_in <= 0 and not self._paused and self._trusted():
+                    _, _, workload_id = heapq.heappop(self._due)
+                    return self._waiting[workload_id][0]
+                self._condition.wait(timeout=min(max(ready_in, 0.01), _IDLE_SECONDS))
+            return None
+
+    def _work(self) -> None:
+        while (action := self._take()) is not None:
+            try:
+                outcome = self._hands(action)
+            except AiqueueError as error:
+                outcome = Again(str(error))
+            except Exception as error:  # noqa: BLE001 -- a fault of ours must not lose the action or end the thread
+                _log.exception("action failed in a way nobody expected", action=action.id, kind=action.kind)
+                outcome = Again(repr(error))
+            self._finish(action, outcome)
+
+    def _finish(self, action: Action, outcome: Ended | Again) -> None:
+        with self._condition:
+            if isinstance(outcome, Again):
+                failures = self._failures[action.id] = self._failures.get(action.id, 0) + 1
+                delay = random.uniform(0.5, 1.0) * min(_BACKOFF_MOST_SECONDS, _BACKOFF_FIRST_SECONDS * 2 ** min(failures, 20))  # noqa: S311
+                _log.warning(
+                    "action to be tried again", kind=action.kind, job=f"{action.namespace}/{action.name}", why=outcome.why
+                )
+                self._schedule(action, max(delay, outcome.after_seconds))
+            else:
+                self._failures.pop(action.id, None)
+                line = self._waiting[action.workload_id]
+                line.popleft()
+                if line:
+                    self._schedule(line[0], self._delay(line[0]))
+                else:
+                    del self._waiting[action.workload_id]
+            self._condition.notify()
+        if not isinstance(outcome, Again):
+            self._inbox.put(ActionEnded(action, *outcome))

@@ -1,0 +1,261 @@
+"""What follows from an observation, given what the ledger knows. No I/O: it fills a `Batch`.
+
+A workload is in one of four conditions, and each has one function here:
+
+    first seen      no row yet                                    -> `_first_seen`
+    waiting         a live row without an open run                -> `_waiting`
+    running         an open run, whatever the row says            -> `_running`
+    over            a terminal row without an open run            -> `_over`
+
+A run is closed here only where the status itself proves that no pod is left: the Job finished, or was changed before it ever
+started. Every other end becomes a `PodCheck`: pods are listed by the Job's uid until none is alive (`confirm`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from aiqueue.admission.controller.unknown import UnknownJobs
+from aiqueue.queue.observations import Observation, RunStamp
+from aiqueue.queue.records import Allocation, Configuration, PodSet
+from aiqueue.queue.store.changes import (
+    AdoptedRun,
+    Changes,
+    ClosedRun,
+    NewAction,
+    NewWorkload,
+    SeenAgain,
+    StartedRun,
+    StoppedRun,
+    Vanished,
+)
+from aiqueue.queue.store.clusters import Cluster
+from aiqueue.queue.store.known import Known, OpenRun
+from aiqueue.queue.words import TERMINAL_STATES, ActionKind, RunOutcome, WorkloadState
+
+AssignForAdoption = Callable[[Configuration, str, Sequence[PodSet]], tuple[Allocation, ...]]
+
+_ENDED = {
+    WorkloadState.FINISHED: RunOutcome.FINISHED,
+    WorkloadState.FAILED: RunOutcome.FAILED,
+    WorkloadState.EXPIRED: RunOutcome.EXPIRED,
+}
+OWNER_SUSPENDED = "suspended by its owner"
+JOB_GONE = "the Job was deleted"
+CHANGED = "the Job was changed before it started"
+
+
+@dataclass(frozen=True, slots=True)
+class PodCheck:
+    """Pods of this Job are to be listed until none is alive; then its run is closed."""
+
+    uid: str
+    namespace: str
+    run_id: int
+
+
+@dataclass(slots=True)
+class Batch:
+    """What a round of observations comes to.
+
+    Attributes:
+        changes: for the ledger.
+        pod_checks: to be asked of the cluster once the changes are committed.
+        foreign: uid -> `namespace/name` of running Jobs that carry another ledger's stamp: never touched.
+    """
+
+    changes: Changes = field(default_factory=Changes)
+    pod_checks: list[PodCheck] = field(default_factory=list)
+    foreign: dict[str, str] = field(default_factory=dict)
+    touched: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Context:
+    """What following an observation may look at besides the observation."""
+
+    ledger_uid: str
+    cluster: Cluster
+    configuration: Configuration
+    unknown: UnknownJobs
+    assign_for_adoption: AssignForAdoption
+    now: datetime
+
+
+def follow(batch: Batch, seen: Observation, known: Known | None, context: Context) -> None:
+    """Add to the batch what follows from one observation."""
+    if known is None:
+        _first_seen(batch, seen, context)
+    elif known.run is not None:
+        _running(batch, seen, known, known.run, context)
+    elif known.state in TERMINAL_STATES:
+        _over(batch, seen, known, context)
+    else:
+        _waiting(batch, seen, known, context)
+    if not seen.running:
+        context.unknown.settled(seen.uid)
+
+
+def gone(batch: Batch, known: Known, context: Context) -> None:
+    """Add what follows when the Job of a known workload is confirmed to be gone. Its pods may live on: the run stays open."""
+    context.unknown.settled(known.uid)
+    if known.state not in TERMINAL_STATES:
+        batch.touched.add(known.uid)
+        batch.changes.vanished.append(Vanished(known.id))
+    if known.run is not None:
+        if not known.run.stopped:
+            batch.touched.add(known.uid)
+            batch.changes.stopped.append(
+                StoppedRun(
+                    known.run.id, known.id, known.run.evict_outcome or RunOutcome.CANCELLED, known.run.evict_message or JOB_GONE
+                )
+            )
+        batch.pod_checks.append(PodCheck(known.uid, known.namespace, known.run.id))
+
+
+def pods_gone(batch: Batch, known: Known, run_id: int) -> None:
+    """Add what follows when a stopped run was confirmed to have no pod alive: it is closed."""
+    run = known.run
+    if run is None or run.id != run_id or not run.stopped:
+        return
+    batch.touched.add(known.uid)
+    state = known.state
+    if state not in TERMINAL_STATES:
+        state = WorkloadState.HELD if known.owner_suspended or known.hold_requested else WorkloadState.PENDING
+        if known.stamp is not None:
+            batch.changes.actions.append(NewAction(known.uid, run.id, run.attempt, ActionKind.RESTORE))
+    outcome = run.evict_outcome or RunOutcome.CANCELLED
+    batch.changes.closed.append(ClosedRun(run.id, known.id, outcome, run.evict_message, state))
+
+
+def unchanged(seen: Observation, queue_name: str, shape: str) -> bool:
+    """Whether a Job that is about to start still asks for what was decided on. The one test for observing and acting."""
+    return seen.queue_name == queue_name and seen.shape == shape and not (seen.held_by_owner or seen.deleting or seen.invalid)
+
+
+def _first_seen(batch: Batch, seen: Observation, context: Context) -> None:
+    if seen.finished or seen.deleting or seen.queue_name is None:
+        return
+    foreign = (seen.stamp is not None and seen.stamp.ledger != context.ledger_uid) or seen.foreign_stamp is not None
+    if seen.running and foreign:
+        batch.foreign[seen.uid] = f"{seen.namespace}/{seen.name}"
+        return
+    batch.touched.add(seen.uid)
+    state = WorkloadState.HELD if seen.held_by_owner else WorkloadState.PENDING
+    batch.changes.new.append(NewWorkload(seen, state))
+    if seen.running:
+        _runs_without_a_run(batch, seen, 0, context)
+
+
+def _over(batch: Batch, seen: Observation, known: Known, context: Context) -> None:
+    """A Job can come back under its uid: its label was removed, then added again."""
+    if seen.finished or seen.deleting or seen.queue_name is None or known.state is not WorkloadState.CANCELLED:
+        return
+    _waiting(batch, seen, known, context)
+
+
+def _waiting(batch: Batch, seen: Observation, known: Known, context: Context) -> None:
+    owner_suspended = known.owner_suspended and not (seen.released_by_owner and not known.release_requested)
+    if seen.finished is not None:
+        state = seen.finished
+    elif seen.queue_name is None or seen.deleting:
+        state = WorkloadState.CANCELLED
+    elif seen.held_by_owner or owner_suspended:
+        state = WorkloadState.HELD
+    else:
+        state = WorkloadState.PENDING
+    # While the stamp is there the template may hold what we injected: what the owner asks for is what the ledger has.
+    pristine = seen.stamp is None
+    asks_anew = pristine and (
+        (seen.queue_name or known.queue_name, seen.class_name, seen.shape, seen.invalid)
+        != (known.queue_name, known.class_name, known.shape, known.invalid)
+    )
+    if state is not known.state or owner_suspended != known.owner_suspended or asks_anew or _status_moved(seen, known):
+        batch.touched.add(seen.uid)
+        batch.changes.seen.append(SeenAgain(known.id, seen, state, owner_suspended, pod_sets=asks_anew))
+    if seen.running and seen.queue_name is not None and not seen.deleting:
+        _runs_without_a_run(batch, seen, known.attempt, context)
+
+
+def _running(batch: Batch, seen: Observation, known: Known, run: OpenRun, context: Context) -> None:
+    ours = seen.stamp == RunStamp(context.ledger_uid, run.id, run.attempt)
+    state = known.state
+    if seen.finished is not None:
+        if seen.active == 0 and seen.terminating == 0:
+            batch.touched.add(seen.uid)
+            batch.changes.seen.append(SeenAgain(known.id, seen, seen.finished, known.owner_suspended))
+            batch.changes.closed.append(ClosedRun(run.id, known.id, _ENDED[seen.finished], "", seen.finished))
+            return
+    elif not seen.suspended:
+        if not run.started and ours:
+            batch.touched.add(seen.uid)
+            batch.changes.started.append(StartedRun(run.id))
+        if run.stopped and known.status[0]:  # it was seen suspended, and somebody resumed it
+            batch.touched.add(seen.uid)
+            batch.changes.actions.append(NewAction(seen.uid, run.id, run.attempt, ActionKind.SUSPEND))
+    elif ours or run.adopted:
+        _suspended(batch, seen, known, run)
+        state = WorkloadState.RELEASING
+    elif not run.started and not unchanged(seen, known.queue_name, known.shape):
+        _changed_before_start(batch, seen, known, run)
+        return
+    if state is not known.state or _status_moved(seen, known):
+        batch.touched.add(seen.uid)
+        batch.changes.seen.append(SeenAgain(known.id, seen, state, known.owner_suspended or _by_owner(seen, run, ours)))
+
+
+def _by_owner(seen: Observation, run: OpenRun, ours: bool) -> bool:
+    """Whether an observed suspension is the owner's: nobody on our side had asked for one."""
+    return seen.suspended and seen.finished is None and (ours or run.adopted) and run.evict_outcome is None
+
+
+def _suspended(batch: Batch, seen: Observation, known: Known, run: OpenRun) -> None:
+    """A Job that ran is suspended: by us at the end of its grace, or by its owner."""
+    if not run.stopped:
+        batch.touched.add(seen.uid)
+        outcome = run.evict_outcome or RunOutcome.CANCELLED
+        message = run.evict_message or OWNER_SUSPENDED
+        batch.changes.stopped.append(StoppedRun(run.id, known.id, outcome, message, run.evict_outcome is None))
+    if seen.active == 0 and seen.terminating == 0:
+        batch.pod_checks.append(PodCheck(seen.uid, seen.namespace, run.id))
+
+
+def _changed_before_start(batch: Batch, seen: Observation, known: Known, run: OpenRun) -> None:
+    """The run was decided on something else. Its unsuspend cannot succeed: the resourceVersion it carries is gone."""
+    batch.touched.add(seen.uid)
+    if seen.queue_name is None or seen.deleting:
+        state = WorkloadState.CANCELLED
+    else:
+        state = WorkloadState.HELD if seen.held_by_owner else WorkloadState.PENDING
+    batch.changes.seen.append(SeenAgain(known.id, seen, state, known.owner_suspended, pod_sets=seen.stamp is None))
+    outcome = run.evict_outcome or RunOutcome.CANCELLED
+    batch.changes.closed.append(ClosedRun(run.id, known.id, outcome, run.evict_message or CHANGED, state))
+
+
+def _runs_without_a_run(batch: Batch, seen: Observation, attempt: int, context: Context) -> None:
+    """Adopt, don't kill: only a Job that provably slipped by is stopped, and only so many."""
+    if (seen.stamp is not None and seen.stamp.ledger != context.ledger_uid) or seen.foreign_stamp is not None:
+        batch.foreign[seen.uid] = f"{seen.namespace}/{seen.name}"
+        return
+    queue_name = seen.queue_name or ""
+    if seen.stamp is not None or seen.created_at < context.cluster.registered_at:
+        queue = context.configuration.queues.get((seen.namespace, queue_name))
+        if queue is not None:
+            why = "it carries this ledger's run annotation" if seen.stamp else "it ran before this cluster was registered"
+            allocations = context.assign_for_adoption(context.configuration, queue.tenant, seen.pod_sets)
+            batch.touched.add(seen.uid)
+            batch.changes.adopted.append(AdoptedRun(seen.uid, queue.tenant, seen.namespace, queue_name, allocations, why))
+            context.unknown.settled(seen.uid)
+        return
+    if context.unknown.may_stop(seen.uid, f"{seen.namespace}/{seen.name}", context.now):
+        batch.touched.add(seen.uid)
+        batch.changes.actions.append(NewAction(seen.uid, None, attempt, ActionKind.SUSPEND, seen.resource_version))
+
+
+def _status_moved(seen: Observation, known: Known) -> bool:
+    status = (seen.suspended, seen.active, seen.terminating, seen.ready, seen.succeeded, seen.failed)
+    stamp = str(seen.stamp) if seen.stamp else seen.foreign_stamp
+    hold = (seen.held_by_owner, seen.released_by_owner)
+    return status != known.status or stamp != known.stamp or hold != (known.hold_requested, known.release_requested)

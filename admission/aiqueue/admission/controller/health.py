@@ -1,0 +1,60 @@
+"""Answers /healthz and /readyz: whether the process lives, and whether it can do its work, in sentences."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from aiqueue.queue.errors import InvalidInput
+
+
+class Health:
+    """A small HTTP server. `problems` returns sentences; none means ready."""
+
+    def __init__(self, address: str, problems: Callable[[], list[str]]) -> None:
+        host, _, port = address.rpartition(":")
+        if not port.isdigit():
+            raise InvalidInput("AIQUEUE_HEALTH_ADDRESS", address, "write host:port, for example 0.0.0.0:8080")
+
+        class Handler(BaseHTTPRequestHandler):
+            timeout = 5
+
+            def do_GET(self) -> None:
+                if self.path == "/healthz":
+                    self._answer(200, "ok")
+                elif self.path == "/readyz":
+                    found = problems()
+                    self._answer(503 if found else 200, "\n".join(found) or "ok")
+                else:
+                    self._answer(404, "ask for /healthz or /readyz")
+
+            def _answer(self, status: int, text: str) -> None:
+                body = f"{text}\n".encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "text/plain; charset=utf-8")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the base class names it so
+                """Probes are not worth a line."""
+
+        self._server = ThreadingHTTPServer((host or "127.0.0.1", int(port)), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return int(self._server.server_address[1])
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop answering."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(timeout=5)

@@ -1,0 +1,312 @@
+"""The three loops of one term, in numbered steps.
+
+    0 rebuild    ledger -> mirror, engine, actor            (at the start of a term, and on any doubt)
+    1 listen     what the reflector, the workers and the administrator have for us
+    2 observe    ledger <- what was seen and reported       (observing)
+    3 configure  ledger -> engine, if the revision moved
+    4 decide     engine -> Plan -> ledger -> actor          (bounded Plans until nothing is left to decide)
+    5 keep house usage check, archive
+
+Only this thread writes to the ledger. Any error that leaves a doubt about what the ledger holds throws the engine away and
+rebuilds it; TermLost ends the term.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+
+import structlog
+from aiqueue.admission.engine.engine import Engine
+from aiqueue.admission.kube.reflector import JobStore
+
+from aiqueue.admission.controller import commit, faults
+from aiqueue.admission.controller.actor import Actor
+from aiqueue.admission.controller.confirm import Confirmer
+from aiqueue.admission.controller.facts import Fact, Inbox
+from aiqueue.admission.controller.follow import Context
+from aiqueue.admission.controller.hands import JobHands
+from aiqueue.admission.controller.mirror import Mirror
+from aiqueue.admission.controller.observing import Observing
+from aiqueue.admission.controller.registration import Registration
+from aiqueue.admission.controller.term import Term
+from aiqueue.admission.controller.unknown import UnknownJobs
+from aiqueue.admission.engine.events import ConfigurationChanged, RunOpened, WorkloadPending
+from aiqueue.admission.engine.flavors import assign_for_adoption
+from aiqueue.admission.engine.plan import Plan
+from aiqueue.admission.kube.client import KubeClient
+from aiqueue.admission.kube.jobs import observe
+from aiqueue.queue.errors import AiqueueError, ConfigurationMoved, LedgerConflict, LedgerError, TermLost
+from aiqueue.queue.observations import Observation, RunStamp
+from aiqueue.queue.records import Configuration
+from aiqueue.queue.settings import Settings
+from aiqueue.queue.store import actions, configuration, housekeeping, known, plans, work
+from aiqueue.queue.store.actions import Action
+from aiqueue.queue.words import ActionKind
+
+_log = structlog.get_logger()
+_ASK_SECONDS = 1.0  # how often the configuration revision is asked for without a notification
+_HOUSE_SECONDS = 10.0
+_PLANS_A_ROUND = 20
+_REBUILD_MOST_SECONDS = 10.0
+
+
+class Leader:
+    """What a controller does while it holds a term."""
+
+    def __init__(self, term: Term, client: KubeClient, jobs: JobStore, settings: Settings, registration: Registration) -> None:
+        self.term = term
+        self.client = client
+        self.jobs = jobs
+        self.settings = settings
+        self.registration = registration
+        self.problem: str | None = "the engine is being built"
+        self.rebuilds = 0
+        self.usage_differences = 0
+        self._seq = 0
+        self._inbox = Inbox()
+        self._inbox.wake = jobs.poke
+        self._unwritten: list[Fact] = []
+        self._unknown = UnknownJobs(settings.unknown_jobs_per_minute)
+        self._foreign: dict[str, str] = {}
+        self._actor = Actor(
+            JobHands(client, term, registration.cluster.name, self._latest),
+            self._inbox,
+            threads=settings.unsuspend_threads,
+            trusted=term.trusted,
+            now=term.clock.now,
+        )
+        self._confirmer = Confirmer(self._inbox)
+        self._configuration = Configuration(revision=-1)
+        self._engine = Engine(max_admissions=settings.max_admissions_per_plan)
+        self._observing: Observing | None = None
+        self._replace_decisions = True
+        self._wake_in = 0.0
+        self._asked_at = self._housed_at = self._usage_at = time.monotonic()
+
+    def run(self, stop: threading.Event) -> None:
+        """Lead until the term is lost or `stop` is set.
+
+        Raises:
+            AiqueueError: of a kind that rebuilding cannot mend.
+        """
+        self._actor.start()
+        self._confirmer.start()
+        failures = 0
+        try:
+            while not stop.is_set() and not self.term.lost.is_set():
+                try:
+                    observing = self._rebuild(again=failures > 0)
+                    while not stop.is_set() and not self.term.lost.is_set():
+                        self._round(observing)
+                        failures = 0
+                except TermLost as error:
+                    _log.warning("term lost", term=self.term.number, why=str(error))
+                    return
+                except (LedgerError, AiqueueError) as error:
+                    failures += 1
+                    self.problem = f"the engine is rebuilt: {error}"
+                    _log.warning("engine thrown away", why=str(error), failures=failures)
+                    stop.wait(min(_REBUILD_MOST_SECONDS, 0.1 * 2 ** min(failures, 10)) * random.uniform(0.5, 1.0))  # noqa: S311
+        finally:
+            self._actor.stop()
+            self._confirmer.stop()
+
+    def problems(self) -> list[str]:
+        """Why this leader is not ready, in sentences."""
+        found = [self.problem] if self.problem else []
+        if self._unknown.too_many:
+            found.append(self._unknown.sentence())
+        if self._foreign:
+            some = ", ".join(sorted(self._foreign.values())[:5])
+            found.append(f"{len(self._foreign)} running Jobs carry another ledger's run annotation and are left alone: {some}")
+        return found
+
+    def _latest(self, uid: str) -> Observation | None:
+        job = self.jobs.get(uid)
+        return observe(job, cluster=self.registration.cluster.name) if job is not None else None
+
+    # 0
+
+    def _rebuild(self, *, again: bool) -> Observing:
+        if again:
+            # Whatever an old session may still be committing is ended first; then the ledger's word is final.
+            self.term.forget_sessions()
+            self.rebuilds += 1
+            if self._seq:
+                with self.term.transaction() as connection:
+                    found = plans.was_committed(connection, self.term.number, self._seq)
+                _log.info("last Plan after a doubt", seq=self._seq, committed=found)
+        cluster = self.registration.cluster
+        with self.term.transaction() as connection:
+            self._configuration = configuration.load(connection)
+            mirror = Mirror(known.load(connection, cluster.id))
+            pending = work.load_pending(connection)
+            runs = work.load_open_runs(connection)
+            undone = actions.load_open(connection, cluster.id)
+        self._engine = Engine(max_admissions=self.settings.max_admissions_per_plan)
+        self._engine.observe(ConfigurationChanged(self._configuration))
+        for run in runs:
+            self._engine.observe(RunOpened(run))
+        for workload in pending:
+            self._engine.observe(WorkloadPending(workload))
+        self._replace_decisions = True
+        context = Context(
+            self.registration.ledger_uid,
+            cluster,
+            self._configuration,
+            self._unknown,
+            assign_for_adoption,
+            self.term.clock.now(),
+        )
+        self._observing = Observing(
+            self.term,
+            self.client,
+            self.jobs,
+            mirror,
+            self._engine,
+            self._actor,
+            self._confirmer,
+            context,
+            self._foreign,
+        )
+        self._actor.submit(undone)
+        self.jobs.reset_drain()
+        self._observing.miss(row for row in mirror.needed() if self.jobs.get(row.uid) is None)
+        _log.info(
+            "engine built",
+            term=self.term.number,
+            pending=len(pending),
+            runs=len(runs),
+            actions=len(undone),
+            known=len(mirror.known),
+        )
+        return self._observing
+
+    def _round(self, observing: Observing) -> None:
+        # 1
+        changes = self.jobs.drain(timeout=self._wake_in)
+        self._unwritten += self._inbox.drain()
+        # 2
+        if self._unwritten:
+            observing.hear(self._unwritten)
+            self._unwritten = []
+        cluster = self.registration.cluster.name
+        observing.look(observe(job, cluster=cluster) for job in changes.upserts)
+        observing.absent([job.metadata.uid for job in changes.absent])
+        self._actor.pause(self._unknown.too_many)
+        # 3
+        self._configure(observing)
+        # 4
+        plan = self._decide(observing)
+        # 5
+        self._keep_house(observing)
+        self.problem = None
+        now = self.term.clock.now()
+        wake = (plan.wake_at - now).total_seconds() if plan.wake_at is not None else _ASK_SECONDS
+        self._wake_in = min(max(wake, 0.0), _ASK_SECONDS)
+
+    # 3
+
+    def _configure(self, observing: Observing) -> None:
+        if time.monotonic() - self._asked_at < _ASK_SECONDS and not self.registration.configuration_moved.is_set():
+            return
+        self.registration.configuration_moved.clear()
+        self._asked_at = time.monotonic()
+        with self.term.transaction() as connection:
+            if configuration.revision(connection) == self._configuration.revision:
+                return
+        self._reload(observing)
+
+    def _reload(self, observing: Observing) -> None:
+        with self.term.transaction() as connection:
+            self._configuration = configuration.load(connection)
+        observing.context.configuration = self._configuration
+        self._engine.observe(ConfigurationChanged(self._configuration))
+        # Jobs that run without a run may have got a queue, and with it a tenant to be adopted by.
+        running = [row.uid for row in observing.mirror.needed() if row.run is None and not row.status[0]]
+        observing.look(seen for seen in map(self._latest, running) if seen is not None)
+        _log.info("configuration", revision=self._configuration.revision)
+
+    # 4
+
+    def _decide(self, observing: Observing) -> Plan:
+        for _ in range(_PLANS_A_ROUND):
+            plan = self._engine.decide(self.term.clock.now())
+            if plan.empty and not self._replace_decisions:
+                break
+            self._seq += 1
+            rows = commit.rows_of(plan, self._seq, self._configuration, observing.mirror.resource_version)
+            faults.reach("commit.before")
+            try:
+                with self.term.transaction() as connection:
+                    committed = plans.commit(
+                        connection,
+                        self.term.number,
+                        self.registration.cluster.id,
+                        rows,
+                        replace_decisions=self._replace_decisions,
+                    )
+            except ConfigurationMoved:
+                self._reload(observing)
+                continue
+            faults.reach("commit.after")
+            self._replace_decisions = False
+            self.term.clock.sample(committed.now)
+            self._engine.confirm(plan, committed.run_ids)
+            self._tell(observing, plan, rows, committed)
+        return plan
+
+    def _tell(self, observing: Observing, plan: Plan, rows: plans.PlanRows, committed: plans.Committed) -> None:
+        """Mirror and actor learn what was committed."""
+        todo: list[Action] = []
+        ledger = self.registration.ledger_uid
+        for admission, row, run_id, action_id in zip(
+            plan.admissions, rows.admissions, committed.run_ids, committed.unsuspend_ids, strict=True
+        ):
+            workload = admission.workload
+            observing.mirror.admitted(workload.uid, run_id, admission.attempt)
+            todo.append(
+                Action(
+                    id=action_id,
+                    workload_id=workload.id,
+                    uid=workload.uid,
+                    namespace=workload.namespace,
+                    name=workload.name,
+                    queue_name=workload.queue_name,
+                    run_id=run_id,
+                    attempt=admission.attempt,
+                    kind=ActionKind.UNSUSPEND,
+                    resource_version=row.resource_version,
+                    shape=workload.shape,
+                    stamp=RunStamp(ledger, run_id, admission.attempt),
+                    original=dict(row.original),
+                    injected=dict(row.injected),
+                )
+            )
+        if plan.evictions:
+            uid_of = {row.id: row.uid for row in observing.mirror.needed()}
+            for eviction in plan.evictions:
+                observing.mirror.evicting(uid_of[eviction.workload_id], eviction.outcome, eviction.evict_at, eviction.message)
+            with self.term.transaction() as connection:
+                todo += actions.load_open(connection, self.registration.cluster.id, list(committed.suspend_ids))
+        self._actor.submit(todo)
+
+    # 5
+
+    def _keep_house(self, observing: Observing) -> None:
+        now = time.monotonic()
+        if now - self._usage_at >= self.settings.usage_check_seconds:
+            self._usage_at = now
+            with self.term.transaction() as connection:
+                truth = housekeeping.usage(connection)
+            if truth != dict(self._engine.usage()):
+                self.usage_differences += 1
+                raise LedgerConflict("the engine's usage differs from the ledger's")
+        if now - self._housed_at >= _HOUSE_SECONDS:
+            self._housed_at = now
+            with self.term.transaction() as connection:
+                moved = housekeeping.archive(connection, self.term.number, self.settings.archive_after_seconds)
+                housekeeping.forget_plans(connection, self.term.number)
+            observing.mirror.forget(moved)

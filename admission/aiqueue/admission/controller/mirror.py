@@ -1,0 +1,70 @@
+"""What this term knows of the ledger's workloads: a cache that only the cycle writes, after the ledger did."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+
+from aiqueue.queue.observations import Observation
+from aiqueue.queue.store.known import Known, OpenRun
+from aiqueue.queue.words import TERMINAL_STATES, RunOutcome, WorkloadState
+
+
+class Mirror:
+    """Known workloads by uid, the uid that occupies each live name, and the newest resourceVersion that was followed."""
+
+    def __init__(self, known: Mapping[str, Known]) -> None:
+        self.known: dict[str, Known] = {}
+        self._names: dict[tuple[str, str], str] = {}
+        self._versions: dict[str, str] = {}
+        self.update(known.values())
+
+    def update(self, rows: Iterable[Known]) -> None:
+        """Take rows over as the ledger has them now."""
+        for row in rows:
+            self.known[row.uid] = row
+            name = (row.namespace, row.name)
+            if row.state not in TERMINAL_STATES:
+                self._names[name] = row.uid
+            elif self._names.get(name) == row.uid:
+                del self._names[name]
+
+    def forget(self, uids: Iterable[str]) -> None:
+        """Drop rows that left the hot table."""
+        for uid in uids:
+            row = self.known.pop(uid, None)
+            self._versions.pop(uid, None)
+            if row is not None and self._names.get((row.namespace, row.name)) == uid:
+                del self._names[row.namespace, row.name]
+
+    def occupant(self, seen: Observation) -> Known | None:
+        """The live workload that has the name of this Job but another uid: its Job is gone."""
+        uid = self._names.get((seen.namespace, seen.name))
+        return self.known[uid] if uid is not None and uid != seen.uid else None
+
+    def followed(self, seen: Observation) -> None:
+        """Remember the version that the ledger's idea of this Job agrees with."""
+        self._versions[seen.uid] = seen.resource_version
+
+    def resource_version(self, uid: str) -> str:
+        """The newest version of a Job that was followed; empty if none was in this term, which makes act look first."""
+        return self._versions.get(uid, "")
+
+    def admitted(self, uid: str, run_id: int, attempt: int) -> None:
+        """A Plan that admits this workload was committed."""
+        run = OpenRun(id=run_id, attempt=attempt, started=False)
+        self.known[uid] = replace(self.known[uid], state=WorkloadState.ADMITTED, attempt=attempt, run=run)
+
+    def evicting(self, uid: str, outcome: RunOutcome, evict_at: datetime, message: str) -> None:
+        """A Plan that evicts the run of this workload was committed."""
+        row = self.known[uid]
+        if row.run is None:
+            return
+        run = replace(row.run, evict_at=evict_at, evict_outcome=outcome, evict_message=message)
+        state = WorkloadState.EVICTING if row.state is WorkloadState.ADMITTED else row.state
+        self.known[uid] = replace(row, state=state, run=run)
+
+    def needed(self) -> list[Known]:
+        """Workloads whose Job must be in the cluster, or whose run is open."""
+        return [row for row in self.known.values() if row.state not in TERMINAL_STATES or row.run is not None]

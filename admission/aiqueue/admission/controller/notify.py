@@ -1,0 +1,52 @@
+"""Hears of configuration changes by NOTIFY, on a session of its own. A hint only: the cycle asks every second anyway."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+
+import psycopg
+import structlog
+from sqlalchemy import make_url
+
+_log = structlog.get_logger()
+CHANNEL = "aiqueue_config"
+_POLL_SECONDS = 1.0
+_MOST_PAUSE_SECONDS = 30.0
+
+
+class Listener:
+    """A thread that calls `wake` at each notification."""
+
+    def __init__(self, url: str, wake: Callable[[], None]) -> None:
+        self._conninfo = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+        self._wake = wake
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._listen, name="listen", daemon=True)
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop listening."""
+        self._stop.set()
+        self._thread.join(timeout=_POLL_SECONDS * 5)
+
+    def _listen(self) -> None:
+        failures = 0
+        while not self._stop.is_set():
+            try:
+                with psycopg.connect(
+                    self._conninfo, autocommit=True, connect_timeout=5, application_name="aiqueue-controller listen"
+                ) as connection:
+                    connection.execute(f"LISTEN {CHANNEL}")
+                    failures = 0
+                    while not self._stop.is_set():
+                        for _ in connection.notifies(timeout=_POLL_SECONDS, stop_after=1):
+                            self._wake()
+            except psycopg.Error as error:
+                failures += 1
+                _log.warning("not listening for configuration changes", error=str(error).strip())
+                self._stop.wait(min(_MOST_PAUSE_SECONDS, 0.5 * 2 ** min(failures, 10)) * random.uniform(0.5, 1.0))  # noqa: S311

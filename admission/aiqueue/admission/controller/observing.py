@@ -1,0 +1,194 @@
+"""The observe step: what was seen and reported becomes one transaction, then events for the engine and work for the hands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import structlog
+from aiqueue.admission.engine.engine import Engine
+from aiqueue.admission.kube.reflector import JobStore
+
+from aiqueue.admission.controller import faults, follow
+from aiqueue.admission.controller.actor import Actor
+from aiqueue.admission.controller.confirm import Confirmer, Question
+from aiqueue.admission.controller.facts import ActionEnded, Fact, JobFound, JobGone, PodsGone, Result
+from aiqueue.admission.controller.follow import Batch, Context
+from aiqueue.admission.controller.mirror import Mirror
+from aiqueue.admission.controller.term import Term
+from aiqueue.admission.engine.events import Event, RunClosed, RunOpened, WorkloadGone, WorkloadPending
+from aiqueue.admission.kube.client import KubeClient
+from aiqueue.admission.kube.jobs import observe
+from aiqueue.queue.observations import Observation
+from aiqueue.queue.store import actions, known, observing, work
+from aiqueue.queue.store.changes import ClosedRun, SeenAgain, StartedRun, StoppedRun
+from aiqueue.queue.store.known import Known
+from aiqueue.queue.words import ActionKind, RunOutcome, WorkloadState
+
+_log = structlog.get_logger()
+_WAITS = (WorkloadState.PENDING, WorkloadState.HELD)
+
+
+@dataclass(slots=True)
+class Observing:
+    """The observe step of one term. Everything here is used by the cycle's thread alone."""
+
+    term: Term
+    client: KubeClient
+    jobs: JobStore
+    mirror: Mirror
+    engine: Engine
+    actor: Actor
+    confirmer: Confirmer
+    context: Context
+    foreign: dict[str, str]
+
+    def look(self, observations: Iterable[Observation]) -> None:
+        """Follow what was observed."""
+        batch = Batch()
+        self.context.now = self.term.clock.now()
+        for seen in observations:
+            occupant = self.mirror.occupant(seen)
+            if occupant is not None:
+                follow.gone(batch, occupant, self.context)
+            follow.follow(batch, seen, self.mirror.known.get(seen.uid), self.context)
+            self.mirror.followed(seen)
+            if not seen.running:
+                self.foreign.pop(seen.uid, None)
+        self.foreign.update(batch.foreign)
+        self._write(batch)
+
+    def hear(self, facts: Iterable[Fact]) -> None:
+        """Follow what workers reported."""
+        batch = Batch()
+        self.context.now = self.term.clock.now()
+        ended: list[int] = []
+        found: list[Observation] = []
+        for fact in facts:
+            match fact:
+                case ActionEnded():
+                    batch.changes.done_actions.append(fact.action.id)
+                    ended.append(fact.action.id)
+                    self._action_ended(batch, fact)
+                case JobGone(uid):
+                    self.foreign.pop(uid, None)
+                    if (row := self.mirror.known.get(uid)) is not None:
+                        follow.gone(batch, row, self.context)
+                case PodsGone(uid, run_id):
+                    if (row := self.mirror.known.get(uid)) is not None:
+                        follow.pods_gone(batch, row, run_id)
+                case JobFound(seen):
+                    found.append(seen)
+        if ended:
+            faults.reach("acknowledge.before")
+        self._write(batch)
+        self.actor.acknowledged(ended)
+        if found:
+            self.look(found)
+
+    def miss(self, rows: Iterable[Known]) -> None:
+        """Jobs of these workloads are not where they were: ask before believing it."""
+        for row in rows:
+            self.confirmer.ask(Question(("job", row.uid), lambda row=row: self._is_gone(row)))  # type: ignore[misc]
+
+    def absent(self, uids: Iterable[str]) -> None:
+        """The watch took these Jobs away."""
+        rows = (self.mirror.known.get(uid) for uid in uids)
+        self.miss(
+            row for row in rows if row is not None and (row.run is not None or row.state in (*_WAITS, WorkloadState.ADMITTED))
+        )
+        for uid in uids:
+            self.foreign.pop(uid, None)
+            self.context.unknown.settled(uid)
+
+    def _is_gone(self, row: Known) -> Fact:
+        job = self.client.get_job(row.namespace, row.name)
+        if job is None or job.metadata.uid != row.uid:
+            return JobGone(row.uid)
+        return JobFound(observe(job, cluster=self.context.cluster.name))
+
+    def _are_pods_gone(self, check: follow.PodCheck) -> Fact | None:
+        alive = any(pod.alive for pod in self.client.pods_of(check.uid, check.namespace))
+        return None if alive else PodsGone(check.uid, check.run_id)
+
+    def _action_ended(self, batch: Batch, fact: ActionEnded) -> None:
+        action = fact.action
+        row = self.mirror.known.get(action.uid)
+        run = row.run if row is not None and row.run is not None and row.run.id == action.run_id else None
+        if fact.result is not Result.DONE:
+            _log.info(
+                "action ended", kind=action.kind, job=f"{action.namespace}/{action.name}", result=fact.result, why=fact.message
+            )
+        if row is None or run is None:
+            return
+        if action.kind is ActionKind.UNSUSPEND and fact.result is Result.DONE and not run.started:
+            batch.touched.add(row.uid)
+            batch.changes.started.append(StartedRun(run.id))
+        elif action.kind is ActionKind.UNSUSPEND and fact.result is Result.REFUSED:
+            self._refused(batch, row, run.id, fact.message)
+        elif action.kind is ActionKind.SUSPEND and fact.result is Result.DONE and not run.stopped:
+            batch.touched.add(row.uid)
+            outcome = run.evict_outcome or RunOutcome.CANCELLED
+            batch.changes.stopped.append(StoppedRun(run.id, row.id, outcome, run.evict_message))
+
+    def _refused(self, batch: Batch, row: Known, run_id: int, message: str) -> None:
+        """The API server will never take the unsuspend: give the quota back and wait for a person."""
+        job = self.jobs.get(row.uid)
+        if job is None:
+            return
+        seen = observe(job, cluster=self.context.cluster.name)
+        batch.touched.add(row.uid)
+        batch.changes.seen.append(SeenAgain(row.id, seen, WorkloadState.HELD, owner_suspended=True))
+        batch.changes.closed.append(
+            ClosedRun(
+                run_id, row.id, RunOutcome.CANCELLED, f"the API server refused to start it: {message}", WorkloadState.HELD
+            )
+        )
+
+    def _write(self, batch: Batch) -> None:
+        """Commit the batch, then tell mirror, engine, actor and confirmer. Nothing is told before the ledger has it."""
+        if not batch.changes.empty:
+            before = {uid: self.mirror.known.get(uid) for uid in batch.touched}
+            faults.reach("observe.before-write")
+            with self.term.transaction() as connection:
+                written = observing.write(connection, self.term.number, self.context.cluster.id, batch.changes)
+                after = known.load(connection, self.context.cluster.id, sorted(batch.touched))
+                waiting = [row.id for row in after.values() if row.state in _WAITS]
+                pending = {w.id: w for w in work.load_pending(connection, ids=waiting)} if waiting else {}
+                run_ids = [run_id for run_id, _ in written.adopted.values()]
+                adopted = work.load_open_runs(connection, ids=run_ids) if run_ids else []
+                action_ids = list(written.action_ids.values())
+                new_actions = actions.load_open(connection, self.context.cluster.id, action_ids) if action_ids else []
+            faults.reach("observe.after-write")
+            self.term.clock.sample(written.now)
+            self.mirror.update(after.values())
+            for event in _events(batch, before, after, [WorkloadPending(w) for w in pending.values()]):
+                self.engine.observe(event)
+            for run in adopted:
+                _log.info("running Job adopted", job=f"{run.workload.namespace}/{run.workload.name}", run=run.id)
+                self.engine.observe(RunOpened(run))
+            self.actor.withdraw(closed.run_id for closed in batch.changes.closed)
+            self.actor.submit(new_actions)
+        for check in batch.pod_checks:
+            self.confirmer.ask(Question(("pods", check.uid), lambda check=check: self._are_pods_gone(check)))  # type: ignore[misc]
+
+
+def _events(
+    batch: Batch, before: dict[str, Known | None], after: dict[str, Known], pending: list[WorkloadPending]
+) -> Iterable[Event]:
+    """What the engine has to hear of: quota that came back, and workloads that began or ceased to wait, or wait differently."""
+    for closed in batch.changes.closed:
+        yield RunClosed(closed.run_id)
+    by_id = {event.workload.id: event for event in pending}
+    for uid in sorted(before):
+        was, now = before[uid], after.get(uid)
+        if now is not None and now.state in _WAITS:
+            if was is None or was.state not in _WAITS or _asks(was) != _asks(now):
+                yield by_id[now.id]
+        elif was is not None and was.state in _WAITS:
+            yield WorkloadGone(was.id)
+
+
+def _asks(row: Known) -> tuple[object, ...]:
+    held = (row.state, row.owner_suspended, row.hold_requested)
+    return (row.queue_name, row.class_name, row.shape, row.invalid, row.attempt, held)

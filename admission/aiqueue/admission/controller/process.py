@@ -1,0 +1,163 @@
+"""The process `aiqueue controller`: reflector, leadership and, while it leads, the three loops.
+
+start -> standby: reflects into memory only, campaigns
+      -> leader:  registers the cluster, runs the loops of the term
+      -> standby again when the term is lost; exit 0 on SIGTERM or SIGINT; exit with a sentence when it is RefusedToStart
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import threading
+
+import structlog
+from aiqueue.admission.kube.reflector import JobStore, Reflector
+
+from aiqueue.admission.controller import faults
+from aiqueue.admission.controller.health import Health
+from aiqueue.admission.controller.leader import Leader
+from aiqueue.admission.controller.notify import Listener
+from aiqueue.admission.controller.registration import Registration, register
+from aiqueue.admission.controller.term import Elector, Term
+from aiqueue.admission.kube import names
+from aiqueue.admission.kube.client import KubeClient
+from aiqueue.admission.kube.errors import KubeError
+from aiqueue.admission.kube.jobs import observe
+from aiqueue.queue.errors import InvalidInput, LedgerError
+from aiqueue.queue.settings import Settings
+
+_log = structlog.get_logger()
+_RETRY_SECONDS = 1.0
+_SIGNAL_SECONDS = 0.1
+
+
+class Controller:
+    """One controller process. `run` returns when it was asked to stop."""
+
+    def __init__(self, settings: Settings) -> None:
+        url = settings.database_url.get_secret_value()
+        if not url:
+            raise InvalidInput("AIQUEUE_DATABASE_URL", "", "set it to the ledger, postgresql://user@host:port/database")
+        faults.arm(settings.faults)
+        self._settings = settings
+        self.stop = threading.Event()
+        self._holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        threads = settings.unsuspend_threads
+        self._client = (
+            KubeClient.from_kubeconfig(settings.kubeconfig, pool_size=threads + 8)
+            if settings.kubeconfig is not None
+            else KubeClient.in_cluster(pool_size=threads + 8)
+        )
+        self._jobs = JobStore()
+        self._reflector = Reflector(self._client, names.QUEUE_LABEL, self._jobs)
+        self._elector = Elector(url, self._holder, settings.lease_seconds)
+        self._registration: Registration | None = None
+        self._listener = Listener(url, self._configuration_moved)
+        self._health = Health(settings.health_address, self.problems) if settings.health_address else None
+        self._leader: Leader | None = None
+        self._term: Term | None = None
+
+    def problems(self) -> list[str]:
+        """Why this process is not ready, in sentences. A standby is ready when it could take over."""
+        found: list[str] = []
+        state = self._reflector.state
+        if not self._jobs.synced:
+            found.append(f"Jobs have not been listed yet: {state.last_error or 'the first list is under way'}")
+        if self._elector.last_error:
+            found.append(self._elector.last_error)
+        leader = self._leader
+        return found + (leader.problems() if leader is not None else [])
+
+    def run(self) -> None:
+        """Stand by, lead, stand by again, until asked to stop.
+
+        Raises:
+            RefusedToStart: leading would endanger running work.
+        """
+        self._reflector.start()
+        self._listener.start()
+        if self._health is not None:
+            self._health.start()
+        try:
+            while not self.stop.is_set():
+                term = self._elector.campaign(self.stop)
+                if term is None:
+                    break
+                _log.info("leading", term=term.number, holder=self._holder)
+                self._term = term
+                term.start_renewing()
+                try:
+                    self._lead(term)
+                finally:
+                    self._leader = None
+                    self._term = None
+                    term.close()
+                    _log.info("leading no more", term=term.number)
+        finally:
+            self.stop.set()
+            if self._health is not None:
+                self._health.stop()
+            self._listener.stop()
+            self._reflector.stop()
+            self._elector.close()
+
+    def _lead(self, term: Term) -> None:
+        """Wait for a complete view of the cluster, check that it belongs to this ledger, and run the loops."""
+        while not self._jobs.synced:
+            if self.stop.wait(0.02) or term.lost.is_set():
+                return
+        while not self.stop.is_set() and not term.lost.is_set():
+            try:
+                observations = (observe(job, cluster=self._settings.cluster_name) for job in self._jobs.snapshot())
+                running = [seen for seen in observations if seen.running]
+                self._registration = register(term, self._client, running, self._settings.cluster_name)
+            except (KubeError, LedgerError) as error:
+                _log.warning("cluster not registered yet", why=str(error))
+                self.stop.wait(_RETRY_SECONDS)
+                continue
+            self._leader = Leader(term, self._client, self._jobs, self._settings, self._registration)
+            self._leader.run(self.stop)
+            return
+
+    def ask_to_stop(self) -> None:
+        """Let `run` return soon."""
+        self.stop.set()
+        self._jobs.poke()
+
+    def _configuration_moved(self) -> None:
+        registration = self._registration
+        if registration is not None:
+            registration.configuration_moved.set()
+        self._jobs.poke()
+
+
+def main(settings: Settings) -> None:
+    """Run a controller until SIGTERM or SIGINT.
+
+    Raises:
+        AiqueueError: the controller could not start or go on.
+    """
+    controller = Controller(settings)
+    asked: list[int] = []
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            controller.run()
+        except BaseException as error:  # noqa: BLE001 -- handed to the main thread
+            failures.append(error)
+
+    # A signal handler may not touch a lock that the interrupted thread holds: it only leaves word.
+    signal.signal(signal.SIGTERM, lambda number, _frame: asked.append(number))
+    signal.signal(signal.SIGINT, lambda number, _frame: asked.append(number))
+    worker = threading.Thread(target=run, name="controller")
+    worker.start()
+    while worker.is_alive():
+        worker.join(timeout=_SIGNAL_SECONDS)
+        if asked and not controller.stop.is_set():
+            controller.ask_to_stop()
+    if failures:
+        raise failures[0]

@@ -1,0 +1,177 @@
+"""One term of leadership, as its holder sees it; and how to get one.
+
+    standby --lease of another ran out--> take over --> leading --renewed--> leading
+       ^                                                  |
+       +--- lost: another term, or not renewed in time ---+
+
+`trusted` is the only word that act goes by: it holds until `lease - margin` after the *start* of the last renewal that
+succeeded, by the monotonic clock, so a slow answer never stretches it and a stopped process wakes up untrusted. The ledger
+goes by its own word, the fence (`store.leadership`).
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import structlog
+from sqlalchemy import Connection, Engine, event
+
+from aiqueue.admission.controller.clock import LedgerClock
+from aiqueue.queue.database import open_database, transaction
+from aiqueue.queue.errors import LedgerError, TermLost
+from aiqueue.queue.store import leadership
+
+_log = structlog.get_logger()
+_POOL_SIZE = 6
+_STATEMENT_TIMEOUT_SECONDS = 10
+
+
+class Term:
+    """A term that this process holds. Every session it opens is registered, so that a successor can end it."""
+
+    def __init__(
+        self, number: int, url: str, *, holder: str, lease_seconds: float, clock: LedgerClock, attempt_started: float
+    ) -> None:
+        self.number = number
+        self.clock = clock
+        self.lost = threading.Event()
+        self._lease_seconds = lease_seconds
+        self._margin_seconds = lease_seconds / 4
+        self._trusted_until = attempt_started + lease_seconds - self._margin_seconds
+        self._database = self._open(url, holder)
+        self._renewals: threading.Thread | None = None
+
+    def _open(self, url: str, holder: str) -> Engine:
+        database = open_database(
+            url,
+            application_name=f"aiqueue-controller {holder} term {self.number}",
+            pool_size=_POOL_SIZE,
+            statement_timeout_seconds=_STATEMENT_TIMEOUT_SECONDS,
+            idle_in_transaction_timeout_seconds=_STATEMENT_TIMEOUT_SECONDS,
+        )
+
+        @event.listens_for(database, "connect")
+        def register(dbapi_connection: psycopg.Connection[Any], _record: object) -> None:
+            with dbapi_connection.transaction():
+                dbapi_connection.execute(leadership.REGISTER_SESSION, (self.number,))
+
+        return database
+
+    def trusted(self) -> bool:
+        """Whether a request may still be sent to the cluster in the name of this term."""
+        return not self.lost.is_set() and time.monotonic() < self._trusted_until
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A transaction on a session of this term. The caller fences it.
+
+        Raises:
+            TermLost: found while writing; the term is marked lost.
+            LedgerError: Postgres cannot be reached or ended the session.
+        """
+        try:
+            with transaction(self._database) as connection:
+                yield connection
+        except TermLost:
+            self.lost.set()
+            raise
+
+    def start_renewing(self) -> None:
+        """Renew in the background until the term is lost or closed."""
+        self._renewals = threading.Thread(target=self._renew, name=f"renew-{self.number}", daemon=True)
+        self._renewals.start()
+
+    def _renew(self) -> None:
+        pause = self._lease_seconds / 4
+        while not self.lost.wait(pause * random.uniform(0.8, 1.0)):  # noqa: S311 -- jitter
+            started = time.monotonic()
+            try:
+                with self.transaction() as connection:
+                    now = leadership.renew(connection, self.number, self._lease_seconds)
+            except TermLost:
+                return
+            except LedgerError as error:
+                _log.warning("term not renewed", term=self.number, error=str(error))
+            else:
+                self._trusted_until = started + self._lease_seconds - self._margin_seconds
+                self.clock.sample(now)
+            if time.monotonic() > self._trusted_until:
+                _log.error("term is trusted no more", term=self.number)
+                self.lost.set()
+
+    def forget_sessions(self) -> None:
+        """End every session of this term on the server and start with new ones: nothing of before can still be committed.
+
+        Raises:
+            TermLost: the term is over.
+            LedgerError: Postgres cannot be reached.
+        """
+        self._database.dispose()
+        with self.transaction() as connection:
+            leadership.fence(connection, self.number)
+            leadership.end_sessions(connection, self.number)
+
+    def close(self) -> None:
+        """Give the lease up, if it is still ours, and close the sessions."""
+        was_ours = self.trusted()
+        self.lost.set()
+        if self._renewals is not None:
+            self._renewals.join(timeout=self._lease_seconds)
+        if was_ours:
+            try:
+                with transaction(self._database) as connection:
+                    leadership.resign(connection, self.number)
+            except LedgerError as error:
+                _log.warning("lease not given up, a standby waits for it to run out", error=str(error))
+        self._database.dispose()
+
+
+class Elector:
+    """Waits for leadership. `holder` names this process in the ledger."""
+
+    def __init__(self, url: str, holder: str, lease_seconds: float) -> None:
+        self._url = url
+        self._holder = holder
+        self._lease_seconds = lease_seconds
+        self._database = open_database(
+            url, application_name=f"aiqueue-controller {holder} standby", pool_size=1, statement_timeout_seconds=lease_seconds
+        )
+        self.last_error: str | None = None
+
+    def campaign(self, stop: threading.Event) -> Term | None:
+        """Wait until this process leads, or until `stop`. Backs off with jitter while the ledger cannot be reached."""
+        pause = self._lease_seconds / 8
+        failures = 0
+        while not stop.is_set():
+            started = time.monotonic()
+            try:
+                with transaction(self._database) as connection:
+                    number = leadership.take_over(connection, self._holder, self._lease_seconds)
+                    now = leadership.current(connection).now
+                self.last_error, failures = None, 0
+                if number is not None:
+                    self._database.dispose()
+                    return Term(
+                        number,
+                        self._url,
+                        holder=self._holder,
+                        lease_seconds=self._lease_seconds,
+                        clock=LedgerClock(now),
+                        attempt_started=started,
+                    )
+            except LedgerError as error:
+                failures += 1
+                self.last_error = str(error)
+                _log.warning("leadership cannot be asked for", error=str(error))
+            stop.wait(min(pause * 2**failures, 10.0) * random.uniform(0.5, 1.0))  # noqa: S311 -- jitter
+        return None
+
+    def close(self) -> None:
+        """Close the standby session."""
+        self._database.dispose()
