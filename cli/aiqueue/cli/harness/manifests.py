@@ -1,0 +1,91 @@
+"""Putting aiqueue's own manifests on a cluster of the harness, and knowing when its policies are in force.
+
+The API server loads policies some time after it has stored them, so storing them is not enough: `await_policies` asks
+for things that the policies change or refuse, without storing any, until it gets the answers they give.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from aiqueue.cli import resources
+from aiqueue.cli.harness.api import Answer, Api
+from aiqueue.cli.harness.cluster import DevCluster
+from aiqueue.cli.harness.errors import HarnessError
+from aiqueue.cli.harness.waiting import until
+
+POLICIES_SECONDS = 60.0
+NAMESPACE = "aiqueue-system"
+SERVICE_ACCOUNT = "aiqueue-controller"
+#: The annotation that the mutating policy writes.
+USER_ANNOTATION = "aiqueue.dev/user"
+_QUEUE_LABEL = "aiqueue.dev/queue"
+_DRY_RUN_PATH = "/apis/batch/v1/namespaces/default/jobs?dryRun=All"
+
+
+def apply_dev(cluster: DevCluster, *, seconds: float = POLICIES_SECONDS) -> None:
+    """Apply the overlay for a controller outside the cluster, and return when its policies are in force.
+
+    The controller then authenticates as `NAMESPACE`/`SERVICE_ACCOUNT`. Applying again changes nothing.
+
+    Args:
+        cluster: a running cluster.
+        seconds: how long the API server may take to load the policies.
+
+    Raises:
+        HarnessError: the server refused the manifests, or the policies were not in force in time.
+    """
+    cluster.kubectl("apply", "--kustomize", str(resources.manifests_path() / "overlays" / "dev"))
+    await_policies(cluster.api, seconds=seconds)
+
+
+def await_policies(api: Api, *, seconds: float = POLICIES_SECONDS) -> None:
+    """Return when each of the policies is in force; nothing is stored.
+
+    Raises:
+        HarnessError: one of them was not in time; says which, and what the server answered.
+    """
+    lacking = ""
+
+    def all_in_force() -> bool:
+        nonlocal lacking
+        lacking = _lacking(api)
+        return not lacking
+
+    try:
+        until(all_in_force, seconds=seconds, what="the API server's loading of aiqueue's policies")
+    except HarnessError as error:
+        raise HarnessError(f"{error}: {lacking}; see `kubectl get validatingadmissionpolicies -o yaml`") from error
+
+
+def _lacking(api: Api) -> str:
+    """What is not in force yet, as a phrase; empty when everything is."""
+    labelled = _ask(api, labels={_QUEUE_LABEL: "probe"})
+    if labelled.status != HTTPStatus.CREATED:
+        return f"a Job with the label {_QUEUE_LABEL} is refused, answer {_said(labelled)}"
+    stored = labelled.json()
+    if not stored["spec"].get("suspend") or USER_ANNOTATION not in stored["metadata"].get("annotations", {}):
+        return f"a Job with the label {_QUEUE_LABEL} is not suspended and stamped"
+    foreign = _ask(api, labels={_QUEUE_LABEL: "probe"}, managed_by="aiqueue.dev/probe")
+    if b"'aiqueue-managed-jobs'" not in foreign.body:
+        return f"a Job with the label and a foreign spec.managedBy is not refused, answer {_said(foreign)}"
+    forged = _ask(api, annotations={"aiqueue.dev/run": "probe"})
+    if b"'aiqueue-unmanaged-jobs'" not in forged.body:
+        return f"a Job with a forged annotation aiqueue.dev/run is not refused, answer {_said(forged)}"
+    return ""
+
+
+def _ask(
+    api: Api, *, labels: dict[str, str] | None = None, annotations: dict[str, str] | None = None, managed_by: str | None = None
+) -> Answer:
+    pod = {"restartPolicy": "Never", "containers": [{"name": "main", "image": "probe"}]}
+    spec: dict[str, Any] = {"template": {"spec": pod}}
+    if managed_by is not None:
+        spec["managedBy"] = managed_by
+    metadata = {"generateName": "aiqueue-probe-", "labels": labels or {}, "annotations": annotations or {}}
+    return api.ask("POST", _DRY_RUN_PATH, {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec})
+
+
+def _said(answer: Answer) -> str:
+    return f"{answer.status}: {answer.body.decode(errors='replace')[:300]}"
