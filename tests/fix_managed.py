@@ -1,0 +1,173 @@
+"""A cluster on which aiqueue's policies are in force, and the people who use it.
+
+`managed_cluster` is a cluster of its own, so that tests of the plain one see no policies. `team` is a fresh namespace
+in it, where `alice` and `bob` have the role `edit`; `admin` is the cluster's administrator and `controller` the
+service account of the controller.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aiqueue.cli.harness import manifests
+from aiqueue.cli.harness.cluster import DevCluster
+from aiqueue.cli.harness.errors import HarnessError
+from aiqueue.cli.harness.waiting import until
+
+QUEUE = "aiqueue.dev/queue"
+CLASS = "aiqueue.dev/class"
+RUN = "aiqueue.dev/run"
+EVICT_AT = "aiqueue.dev/evict-at"
+USER = "aiqueue.dev/user"
+WAIT_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Somebody who talks to the cluster with kubectl."""
+
+    cluster: DevCluster
+    kubeconfig: Path
+    #: As the API server knows them.
+    user: str
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """Run kubectl as this user; HarnessError carries what the server said."""
+        return self.cluster.kubectl(*arguments, stdin=stdin, kubeconfig_file=self.kubeconfig)
+
+    def create(self, content: dict[str, Any], *options: str) -> dict[str, Any]:
+        """Create one object and return it as stored."""
+        return _object(self.kubectl("create", "--filename=-", "--output=json", *options, stdin=json.dumps(content)))
+
+    def patch(self, job: dict[str, Any], change: dict[str, Any], *options: str) -> dict[str, Any]:
+        """Merge-patch a Job and return it as stored."""
+        where = ("job", job["metadata"]["name"], f"--namespace={job['metadata']['namespace']}")
+        return _object(
+            self.kubectl("patch", *where, "--type=merge", f"--patch={json.dumps(change)}", "--output=json", *options)
+        )
+
+    def get(self, job: dict[str, Any]) -> dict[str, Any]:
+        """The Job as stored now."""
+        where = (job["metadata"]["name"], f"--namespace={job['metadata']['namespace']}")
+        return _object(self.kubectl("get", "job", *where, "--output=json"))
+
+    def refused(self, job: dict[str, Any], change: dict[str, Any]) -> str:
+        """The sentence with which this merge patch is refused; the Job must be unchanged."""
+        before = self.cluster.kubectl("get", "job", job["metadata"]["name"], f"-n={job['metadata']['namespace']}", "-o=json")
+        with pytest.raises(HarnessError) as refusal:
+            self.patch(job, change)
+        after = self.cluster.kubectl("get", "job", job["metadata"]["name"], f"-n={job['metadata']['namespace']}", "-o=json")
+        kept = [{key: _object(each)[key] for key in ("metadata", "spec")} for each in (before, after)]
+        for each in kept:
+            # Controllers may have written the status in between.
+            each["metadata"].pop("resourceVersion")
+            each["metadata"].pop("managedFields", None)
+        assert kept[0] == kept[1]
+        return said(refusal.value)
+
+    def creation_refused(self, content: dict[str, Any]) -> str:
+        """The sentence with which the creation of this object is refused."""
+        with pytest.raises(HarnessError) as refusal:
+            self.create(content)
+        return said(refusal.value)
+
+
+def said(error: HarnessError) -> str:
+    """The sentence of the policy in a refusal, which names the policy and its binding before it."""
+    before, mark, sentence = str(error).partition(" denied request: ")
+    assert mark, f"not refused by a policy: {before}"
+    return sentence
+
+
+def job(
+    namespace: str,
+    name: str,
+    *,
+    labels: dict[str, str] | None = None,
+    annotations: dict[str, str] | None = None,
+    runtime: str = "forever",
+    **spec: Any,
+) -> dict[str, Any]:
+    """A Job of one small pod that runs as long as `runtime` says, labelled and annotated only as asked."""
+    metadata: dict[str, Any] = {"name": name, "namespace": namespace}
+    if labels is not None:
+        metadata["labels"] = labels
+    if annotations is not None:
+        metadata["annotations"] = annotations
+    container = {"name": "main", "image": "registry.example/main:1", "resources": {"requests": {"cpu": "10m"}}}
+    template = {
+        "metadata": {"annotations": {"aiqueue.dev/dev-runtime": runtime}},
+        "spec": {"restartPolicy": "Never", "containers": [container]},
+    }
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": {"template": template, **spec}}
+
+
+def pods_of(cluster: DevCluster, content: dict[str, Any]) -> list[dict[str, Any]]:
+    """The pods of a Job, whatever their phase."""
+    selector = f"batch.kubernetes.io/controller-uid={content['metadata']['uid']}"
+    listed = cluster.kubectl("get", "pods", f"-n={content['metadata']['namespace']}", f"-l={selector}", "-o=json")
+    items = _object(listed)["items"]
+    assert isinstance(items, list)
+    return items
+
+
+def _object(printed: str) -> dict[str, Any]:
+    content = json.loads(printed)
+    assert isinstance(content, dict)
+    return content
+
+
+@pytest.fixture(scope="session")
+def managed_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
+    """A cluster with two fake nodes and the dev overlay, its policies in force."""
+    with DevCluster.create(tmp_path_factory.mktemp("managed") / "cluster", name="managed") as cluster:
+        manifests.apply_dev(cluster)
+        for number in (1, 2):
+            cluster.add_node(f"node-{number}", cpu_millicores=8000, memory_bytes=32 * 2**30, gpus=8)
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def admin(managed_cluster: DevCluster) -> Actor:
+    """A cluster administrator, in no group that RBAC treats apart."""
+    binding = ("clusterrolebinding", "root-admin", "--clusterrole=cluster-admin", "--user=root-admin")
+    managed_cluster.kubectl("create", *binding)
+    return Actor(managed_cluster, managed_cluster.user_kubeconfig("root-admin", ()), "root-admin")
+
+
+@pytest.fixture(scope="session")
+def alice(managed_cluster: DevCluster) -> Actor:
+    return Actor(managed_cluster, managed_cluster.user_kubeconfig("alice", ()), "alice")
+
+
+@pytest.fixture(scope="session")
+def bob(managed_cluster: DevCluster) -> Actor:
+    return Actor(managed_cluster, managed_cluster.user_kubeconfig("bob", ()), "bob")
+
+
+@pytest.fixture(scope="session")
+def controller(managed_cluster: DevCluster) -> Actor:
+    """The service account that the overlay made for the controller, with a token of its own."""
+    account = (manifests.NAMESPACE, manifests.SERVICE_ACCOUNT)
+    kubeconfig = managed_cluster.service_account_kubeconfig(*account)
+    return Actor(managed_cluster, kubeconfig, f"system:serviceaccount:{account[0]}:{account[1]}")
+
+
+@pytest.fixture
+def team(managed_cluster: DevCluster) -> Iterator[str]:
+    """A namespace of its own for each test, where alice and bob may edit and service accounts are ready."""
+    name = f"team-{secrets.token_hex(4)}"
+    managed_cluster.kubectl("create", "namespace", name)
+    editors = ("--clusterrole=edit", "--user=alice", "--user=bob", f"--namespace={name}")
+    managed_cluster.kubectl("create", "rolebinding", "editors", *editors)
+    account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
+    until(lambda: managed_cluster.api.is_ok(account), seconds=WAIT_SECONDS, what=f"the service account of {name}")
+    yield name
+    managed_cluster.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
