@@ -1,0 +1,308 @@
+"""Requests to one API server over the official client's transport.
+
+The official client brings what is hard to get right: kubeconfig, service accounts whose token rotates, TLS, proxies. Its
+models are not used: bodies are decoded straight into `objects`. urllib3 reads each response whole and gives the connection
+back before a method returns, so connections are reused; a watch has one of its own.
+
+Nothing is retried here. Reads may be repeated freely, and so may patches, which name a resourceVersion.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote, urlencode
+
+import msgspec
+import urllib3
+import yaml
+from kubernetes import client as official
+from kubernetes import config as official_config
+
+from aiqueue.admission.kube import errors, names, objects
+from aiqueue.admission.kube.watches import JobWatch, error_of
+
+if TYPE_CHECKING:
+    from urllib3.response import BaseHTTPResponse
+
+CONNECT_TIMEOUT_SECONDS = 5.0
+READ_TIMEOUT_SECONDS = 30.0
+WATCH_MARGIN_SECONDS = 15.0  # a watch that stays silent this much longer than it was to last is dead
+PAGE = 500
+MAX_PAGES = 10_000  # bound of a loop that the server ends
+
+JOBS = "/apis/batch/v1/jobs"
+
+_loaders: Any = official_config  # its functions carry no types
+
+T = TypeVar("T", bound=objects.Object)
+_jobs = msgspec.json.Decoder(objects.JobList)
+_job = msgspec.json.Decoder(objects.Job)
+_pods = msgspec.json.Decoder(objects.PodList)
+_status = msgspec.json.Decoder(objects.Status)
+_namespace = msgspec.json.Decoder(objects.Namespace)
+_version = msgspec.json.Decoder(objects.ServerVersion)
+
+
+def user_agent() -> str:
+    """How the API server's logs and audit name us."""
+    return f"aiqueue-controller/{importlib.metadata.version('aiqueue')}"
+
+
+class KubeClient:
+    """A connection pool to one API server. Safe for use by many threads."""
+
+    def __init__(self, configuration: official.Configuration, *, connections: int = 16) -> None:
+        configuration.connection_pool_maxsize = connections
+        configuration.keep_alive = True
+        configuration.retries = False
+        self._api = official.ApiClient(configuration)
+        self._pool: urllib3.PoolManager = self._api.rest_client.pool_manager
+        self._host = str(configuration.host).rstrip("/")
+        self._agent = user_agent()
+
+    @classmethod
+    def from_kubeconfig(cls, path: str | Path, *, context: str | None = None, connections: int = 16) -> KubeClient:
+        """Connect as a kubeconfig file says.
+
+        Raises:
+            UnusableCredentials: the file is missing, is no kubeconfig, or names credentials that cannot be read.
+        """
+        configuration = official.Configuration()
+        try:
+            _loaders.load_kube_config(
+                config_file=str(path), context=context, client_configuration=configuration, persist_config=False
+            )
+        except (official_config.ConfigException, OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+            raise errors.UnusableCredentials(
+                f"kubeconfig {str(path)!r} cannot be used: {error}; check that the file exists and that kubectl can use it"
+            ) from error
+        return cls(configuration, connections=connections)
+
+    @classmethod
+    def in_cluster(cls, *, connections: int = 16) -> KubeClient:
+        """Connect as the service account of the pod we run in; its token is read again as it rotates.
+
+        Raises:
+            UnusableCredentials: this is no pod, or its service account's token is not mounted.
+        """
+        configuration = official.Configuration()
+        try:
+            _loaders.load_incluster_config(client_configuration=configuration)
+        except (official_config.ConfigException, OSError) as error:
+            raise errors.UnusableCredentials(
+                f"the pod's service account cannot be used: {error}; outside a cluster name a kubeconfig file, "
+                "inside one set automountServiceAccountToken"
+            ) from error
+        return cls(configuration, connections=connections)
+
+    @property
+    def host(self) -> str:
+        """URL of the API server."""
+        return self._host
+
+    def connections_opened(self) -> int:
+        """Connections made so far, watches included."""
+        pool: Any = self._pool.connection_from_url(self._host)
+        return int(pool.num_connections)
+
+    def close(self) -> None:
+        """Close idle connections. Watches are closed one by one."""
+        self._pool.clear()
+
+    # Jobs
+
+    def list_jobs(
+        self,
+        label_selector: str = names.QUEUE_LABEL,
+        *,
+        limit: int = PAGE,
+        continue_token: str = "",
+        resource_version: str | None = None,
+    ) -> objects.JobList:
+        """One page of Jobs of all namespaces. Without a resourceVersion it is consistent: as new as anything seen so far.
+
+        Raises:
+            KubeError: `Gone` where the continue token is too old.
+        """
+        query = {"labelSelector": label_selector, "limit": str(limit)}
+        if continue_token:
+            query["continue"] = continue_token
+        if resource_version is not None:
+            query["resourceVersion"] = resource_version
+        return self._get(JOBS, query, _jobs, "list of Jobs")
+
+    def watch_jobs(
+        self, label_selector: str = names.QUEUE_LABEL, *, resource_version: str, timeout_seconds: int = 300
+    ) -> JobWatch:
+        """Watch Jobs of all namespaces from `resource_version` on; bookmarks included.
+
+        The server ends the watch after `timeout_seconds`. The caller iterates over the result and closes it.
+
+        Raises:
+            KubeError: the watch could not be started; `Gone` where the resourceVersion is too old.
+        """
+        query = {
+            "labelSelector": label_selector,
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": resource_version,
+            "timeoutSeconds": str(timeout_seconds),
+        }
+        doing = "watch of Jobs"
+        response = self._send("GET", JOBS, query, doing, stream=True)
+        if response.status >= 300:
+            try:
+                body = response.data  # reads it to the end and gives the connection back
+            except (urllib3.exceptions.HTTPError, OSError) as error:
+                raise errors.Unavailable(f"no answer: {error}", doing=doing) from error
+            raise self._failure(response, body, doing)
+        # The headers had to come within the read timeout of any request; the events may be as far apart as the watch is long.
+        connection: Any = response.connection
+        if connection is not None and connection.sock is not None:
+            connection.sock.settimeout(timeout_seconds + WATCH_MARGIN_SECONDS)
+        return JobWatch(response)
+
+    def get_job(self, namespace: str, name: str) -> objects.Job | None:
+        """The Job as it is now, None where there is none of this name.
+
+        Raises:
+            KubeError: there is no telling.
+        """
+        try:
+            return self._get(_job_path(namespace, name), {}, _job, f"get of Job {namespace}/{name}")
+        except errors.NotFound:
+            return None
+
+    def patch_job(self, namespace: str, name: str, body: Mapping[str, Any]) -> objects.Job:
+        """Apply a JSON merge patch and return the Job as it then is.
+
+        Raises:
+            KubeError: `Conflict` where the uid or resourceVersion named in the patch is not the Job's; `NotFound`,
+                `Invalid`, `Forbidden` (a policy, perhaps). After `Unavailable` the patch may have been applied or not.
+        """
+        doing = f"patch of Job {namespace}/{name}"
+        response = self._send(
+            "PATCH",
+            _job_path(namespace, name),
+            {"fieldManager": names.FIELD_MANAGER, "fieldValidation": "Strict"},
+            doing,
+            body=msgspec.json.encode(body),
+            content_type="application/merge-patch+json",
+        )
+        return self._decoded(response, _job, doing)
+
+    # Other objects
+
+    def pods_of(self, controller_uid: str, namespace: str) -> list[objects.Pod]:
+        """All pods that carry a Job's uid as their controller's, in a consistent list; finished ones included.
+
+        Raises:
+            KubeError: there is no telling.
+        """
+        query = {"labelSelector": f"{names.CONTROLLER_UID_LABEL}={controller_uid}", "limit": str(PAGE)}
+        path = f"/api/v1/namespaces/{_segment(namespace)}/pods"
+        doing = f"list of the pods of Job uid {controller_uid} in {namespace}"
+        pods: list[objects.Pod] = []
+        for _ in range(MAX_PAGES):
+            page = self._get(path, query, _pods, doing)
+            pods.extend(page.pods)
+            if not page.metadata.continue_:
+                return pods
+            query["continue"] = page.metadata.continue_
+        raise errors.Unreadable(f"the list has more than {MAX_PAGES} pages", doing=doing)
+
+    def namespace_uid(self, name: str) -> str:
+        """The uid of a namespace; that of kube-system tells one cluster from another.
+
+        Raises:
+            KubeError: `NotFound` where there is no such namespace.
+        """
+        return self._get(f"/api/v1/namespaces/{_segment(name)}", {}, _namespace, f"get of namespace {name}").metadata.uid
+
+    def server_version(self) -> tuple[int, int]:
+        """Major and minor version of the API server, such as (1, 36).
+
+        Raises:
+            KubeError: the server does not say.
+        """
+        version = self._get("/version", {}, _version, "get of the server's version")
+        # Some providers write the minor version as "36+".
+        parts = [re.match(r"[0-9]{1,6}", text, re.ASCII) for text in (version.major, version.minor)]
+        if parts[0] is None or parts[1] is None:
+            raise errors.Unreadable(f"{version.git_version!r} is no version", doing="get of the server's version")
+        return int(parts[0][0]), int(parts[1][0])
+
+    # Transport
+
+    def _get(self, path: str, query: Mapping[str, str], decoder: msgspec.json.Decoder[T], doing: str) -> T:
+        return self._decoded(self._send("GET", path, query, doing), decoder, doing)
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        doing: str,
+        *,
+        body: bytes | None = None,
+        content_type: str | None = None,
+        stream: bool = False,
+    ) -> BaseHTTPResponse:
+        url = f"{self._host}{path}?{urlencode(query)}" if query else f"{self._host}{path}"
+        headers = {"Accept": "application/json", "User-Agent": self._agent}
+        if content_type is not None:
+            headers["Content-Type"] = content_type
+        try:
+            # Runs the hook that reads a rotated token again, so it belongs to each request.
+            self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+            return self._pool.request(
+                method,
+                url,
+                headers=headers,
+                body=body,
+                timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_SECONDS, read=READ_TIMEOUT_SECONDS),
+                retries=False,
+                redirect=False,
+                preload_content=not stream,
+            )
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise errors.Unavailable(f"no answer from {self._host}: {error}", doing=doing) from error
+        except official_config.ConfigException as error:
+            raise errors.UnusableCredentials(f"the credentials for {self._host} cannot be renewed: {error}") from error
+
+    def _decoded(self, response: BaseHTTPResponse, decoder: msgspec.json.Decoder[T], doing: str) -> T:
+        if response.status >= 300:
+            raise self._failure(response, response.data, doing)
+        try:
+            return decoder.decode(response.data)
+        except msgspec.DecodeError as error:
+            raise errors.Unreadable(f"not the object that was asked for: {error}", doing=doing) from error
+
+    def _failure(self, response: BaseHTTPResponse, body: bytes, doing: str) -> errors.KubeError:
+        retry_after = _seconds(response.headers.get("Retry-After"))
+        try:
+            status = _status.decode(body)
+        except msgspec.DecodeError:
+            # Load shedding, proxies and load balancers answer in plain text.
+            text = body[:200].decode("utf-8", "replace").strip()
+            return errors.of_status(response.status, message=text or "no message", doing=doing, retry_after_seconds=retry_after)
+        error = error_of(msgspec.structs.replace(status, code=response.status), doing=doing)
+        if retry_after is not None:
+            error.retry_after_seconds = retry_after
+        return error
+
+
+def _job_path(namespace: str, name: str) -> str:
+    return f"/apis/batch/v1/namespaces/{_segment(namespace)}/jobs/{_segment(name)}"
+
+
+def _segment(text: str) -> str:
+    return quote(text, safe="")
+
+
+def _seconds(header: str | None) -> float | None:
+    return float(header) if header is not None and re.fullmatch(r"[0-9]{1,6}", header, re.ASCII) else None

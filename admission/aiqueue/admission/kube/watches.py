@@ -1,0 +1,166 @@
+"""One watch of Jobs: a stream of events that another thread can close.
+
+The events come as lines of JSON. An ERROR event carries a Status, not a Job, and is raised; so the type of an event is read
+before its object is decoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from threading import Lock
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import msgspec
+import urllib3
+
+from aiqueue.admission.kube import errors, objects
+
+if TYPE_CHECKING:
+    from urllib3.response import BaseHTTPResponse
+
+_READ_BYTES = 1 << 16
+MAX_LINE_BYTES = 16 << 20  # etcd takes objects of 1.5 MiB by default
+
+_envelope = msgspec.json.Decoder(objects.Envelope)
+_job = msgspec.json.Decoder(objects.Job)
+_bookmark = msgspec.json.Decoder(objects.Bookmark)
+_status = msgspec.json.Decoder(objects.Status)
+
+
+class EventType(StrEnum):
+    """What an event says of its object."""
+
+    ADDED = "ADDED"
+    MODIFIED = "MODIFIED"
+    DELETED = "DELETED"  # gone, or no longer of the selection
+    BOOKMARK = "BOOKMARK"  # nothing happened; the watch has come this far
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEvent:
+    """One event. `job` is None for a bookmark; `resource_version` is how far the watch has come."""
+
+    type: EventType
+    job: objects.Job | None
+    resource_version: str
+
+
+def decode_event(line: bytes) -> WatchEvent:
+    """Decode one line of a watch.
+
+    Raises:
+        KubeError: an ERROR event, as the error of its Status: `Gone` where the resourceVersion is too old.
+        Unreadable: the line is no watch event.
+    """
+    try:
+        envelope = _envelope.decode(line)
+        if envelope.type == "ERROR":
+            raise error_of(_status.decode(envelope.object), doing="watch of Jobs")
+        kind = EventType(envelope.type)
+        if kind is EventType.BOOKMARK:
+            return WatchEvent(kind, None, _bookmark.decode(envelope.object).metadata.resource_version)
+        job = _job.decode(envelope.object)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise errors.Unreadable(f"not an event: {error}", doing="watch of Jobs") from error
+    return WatchEvent(kind, job, job.metadata.resource_version)
+
+
+def error_of(status: objects.Status, *, doing: str) -> errors.KubeError:
+    """The error for a Status object."""
+    retry_after = status.details.retry_after_seconds if status.details is not None else None
+    return errors.of_status(
+        status.code,
+        message=status.message or "no message",
+        reason=status.reason,
+        doing=doing,
+        retry_after_seconds=retry_after,
+    )
+
+
+class JobWatch:
+    """Iterate over it for events; it ends when the server ends the watch or when it is closed.
+
+    `close` may be called from any thread, at any time, more than once; an iteration blocked in a read ends at once.
+    """
+
+    def __init__(self, response: BaseHTTPResponse) -> None:
+        self._response = response
+        self._lock = Lock()
+        self._closed = False
+        self._done = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    def __enter__(self) -> JobWatch:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the watch. The thread that iterates lets go of the connection."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            if self._done:
+                return
+            # Only the receiving side is shut down: closing a socket that another thread reads from would not wake it.
+            try:
+                self._response.shutdown()
+            except (OSError, ValueError, RuntimeError):
+                # The connection is broken or given back already: then nobody is blocked in it.
+                return
+
+    def __iter__(self) -> Iterator[WatchEvent]:
+        """Yield events.
+
+        Raises:
+            KubeError: see `decode_event`; `Unavailable` when the connection breaks or stays silent beyond its read timeout.
+        """
+        try:
+            for line in self._lines():
+                yield decode_event(line)
+        finally:
+            with self._lock:
+                self._done = True
+            # The stream may end in the middle, so the connection is not fit for another request.
+            self._response.close()
+
+    def _lines(self) -> Iterator[bytes]:
+        pending: list[bytes] = []
+        pending_bytes = 0
+        while True:
+            chunk = self._read()
+            if not chunk:
+                if pending_bytes and not self._closed:
+                    raise errors.Unavailable("the connection ended within an event", doing="watch of Jobs")
+                return
+            first, *rest = chunk.split(b"\n")
+            pending.append(first)
+            pending_bytes += len(first)
+            if pending_bytes > MAX_LINE_BYTES:
+                raise errors.Unreadable(f"an event is longer than {MAX_LINE_BYTES} bytes", doing="watch of Jobs")
+            if not rest:
+                continue
+            *whole, last = (b"".join(pending), *rest)
+            pending, pending_bytes = [last], len(last)
+            yield from (line for line in whole if line)
+
+    def _read(self) -> bytes:
+        """Some bytes as soon as there are any; none at the end or once closed."""
+        if self._closed:
+            return b""
+        try:
+            return self._response.read1(_READ_BYTES)
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            # A read in a socket that `close` has shut down fails in one of several ways, none of which says so.
+            if self._closed:
+                return b""
+            raise errors.Unavailable(f"the connection broke: {error}", doing="watch of Jobs") from error
