@@ -118,7 +118,7 @@ def _text_values(value: object) -> dict[str, str]:
 
 def _ours(kind: str, value: dict[str, Any], problems: Problems) -> Document:
     fields = Fields(problems, "", value)
-    for known in ("apiVersion", "kind"):
+    for known in ("apiVersion", "kind", "status"):  # what `get -o yaml` adds as status says nothing to `apply`
         fields.take(known)
     metadata = fields.sub("metadata")
     name = metadata.name("name", f"the name of the {kind}")

@@ -1,0 +1,169 @@
+"""Runs as people read them: what each held, since when, and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, text
+
+from aiqueue.queue.records import Allocation
+from aiqueue.queue.store.views.paging import DEFAULT_LIMIT, Cursor, Page, collect
+from aiqueue.queue.words import RunOutcome
+
+_HOT = """
+SELECT r.id, r.workload_id, w.namespace, w.name, r.attempt, t.name AS tenant, r.adopted, r.opened_at, r.started_at, r.evict_at,
+       r.evict_outcome, r.evict_message, r.closed_at, r.outcome, r.message, r.injected,
+       coalesce(pw.namespace || '/' || pw.name, pa.namespace || '/' || pa.name) AS preempted_by,
+       (SELECT json_agg(json_build_array(a.pod_set, f.name, a.resource, a.amount) ORDER BY a.pod_set, f.name, a.resource)
+          FROM allocation a JOIN flavor f ON f.id = a.flavor_id WHERE a.run_id = r.id) AS allocations,
+       r.closed_at AS key_at, NULL AS key_state
+  FROM run r
+  JOIN workload w ON w.id = r.workload_id
+  JOIN tenant t ON t.id = r.tenant_id
+  LEFT JOIN workload pw ON pw.id = r.preempted_by
+  LEFT JOIN archived_workload pa ON pa.id = r.preempted_by
+"""
+_ARCHIVED = """
+SELECT r.id, r.workload_id, w.namespace, w.name, r.attempt, r.tenant, r.adopted, r.opened_at, r.started_at, NULL AS evict_at,
+       NULL AS evict_outcome, NULL AS evict_message, r.closed_at, r.outcome, r.message, NULL AS injected,
+       coalesce(pw.namespace || '/' || pw.name, pa.namespace || '/' || pa.name) AS preempted_by, r.allocations,
+       r.closed_at AS key_at, NULL AS key_state
+  FROM archived_run r
+  JOIN archived_workload w ON w.id = r.workload_id
+  LEFT JOIN workload pw ON pw.id = r.preempted_by
+  LEFT JOIN archived_workload pa ON pa.id = r.preempted_by
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """A run.
+
+    Attributes:
+        evict_at, evict_outcome, evict_message: of an open run that was told to end: by when, and why.
+        preempted_by: `namespace/name` of the workload that claimed its room.
+        injected: what it adds to the Job's template by pod set; empty for an archived run.
+    """
+
+    id: int
+    workload_id: int
+    namespace: str
+    name: str
+    attempt: int
+    tenant: str
+    adopted: bool
+    opened_at: datetime
+    started_at: datetime | None
+    evict_at: datetime | None
+    evict_outcome: RunOutcome | None
+    evict_message: str | None
+    closed_at: datetime | None
+    outcome: RunOutcome
+    message: str
+    preempted_by: str | None
+    allocations: tuple[Allocation, ...]
+    injected: Mapping[str, Any]
+
+    @property
+    def flavors(self) -> dict[str, list[str]]:
+        """Flavors that each pod set takes its resources from, sorted."""
+        found: dict[str, set[str]] = {}
+        for allocation in self.allocations:
+            found.setdefault(allocation.pod_set, set()).add(allocation.flavor)
+        return {pod_set: sorted(flavors) for pod_set, flavors in sorted(found.items())}
+
+    @property
+    def held(self) -> dict[tuple[str, str], int]:
+        """Amounts by (flavor, resource), in base units."""
+        total: dict[tuple[str, str], int] = {}
+        for allocation in self.allocations:
+            pair = (allocation.flavor, allocation.resource)
+            total[pair] = total.get(pair, 0) + allocation.amount
+        return total
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs to list; None is no condition. `closed`: also those that are over, from the hot tables, then the archive."""
+
+    namespace: str | None = None
+    name: str | None = None
+    tenant: str | None = None
+    outcome: RunOutcome | None = None
+    workload_id: int | None = None
+    closed: bool = False
+
+
+def list_runs(
+    connection: Connection, wanted: RunFilter, *, after: Cursor | None = None, limit: int = DEFAULT_LIMIT
+) -> Page[RunView]:
+    """A page of runs: open ones first, then closed ones where wanted, the latest first in each."""
+    parts: list[Callable[[Cursor | None, int], Sequence[RowMapping]]] = [
+        lambda cursor, rows: _part(
+            connection, f"{_HOT} WHERE r.closed_at IS NULL", wanted, tenant="t.name", after=cursor, limit=rows
+        )
+    ]
+    if wanted.closed or wanted.outcome not in (None, RunOutcome.RUNNING):
+        parts.append(
+            lambda cursor, rows: _part(
+                connection, f"{_HOT} WHERE r.closed_at IS NOT NULL", wanted, tenant="t.name", after=cursor, limit=rows
+            )
+        )
+        parts.append(
+            lambda cursor, rows: _part(
+                connection, f"{_ARCHIVED} WHERE true", wanted, tenant="r.tenant", after=cursor, limit=rows
+            )
+        )
+    return collect(parts, _run_of, after=after, limit=limit)
+
+
+def runs_of(connection: Connection, workload_id: int) -> tuple[RunView, ...]:
+    """The runs of one workload, open, closed and archived, the latest first, at most 100."""
+    return list_runs(connection, RunFilter(workload_id=workload_id, closed=True), limit=100).items
+
+
+def _part(
+    connection: Connection, query: str, wanted: RunFilter, *, tenant: str, after: Cursor | None, limit: int
+) -> Sequence[RowMapping]:
+    values: dict[str, Any] = {"limit": limit}
+    for column, value in (
+        ("w.namespace", wanted.namespace),
+        ("w.name", wanted.name),
+        (tenant, wanted.tenant),
+        ("r.outcome", None if wanted.outcome is None else str(wanted.outcome)),
+        ("r.workload_id", wanted.workload_id),
+    ):
+        if value is not None:
+            parameter = column.replace(".", "_")
+            query += f" AND {column} = :{parameter}"
+            values[parameter] = value
+    if after is not None:
+        query += " AND r.id < :after_id"
+        values["after_id"] = after.id
+    return connection.execute(text(f"{query} ORDER BY r.id DESC LIMIT :limit"), values).mappings().all()
+
+
+def _run_of(row: RowMapping) -> RunView:
+    return RunView(
+        id=row["id"],
+        workload_id=row["workload_id"],
+        namespace=row["namespace"],
+        name=row["name"],
+        attempt=row["attempt"],
+        tenant=row["tenant"],
+        adopted=row["adopted"],
+        opened_at=row["opened_at"],
+        started_at=row["started_at"],
+        evict_at=row["evict_at"],
+        evict_outcome=RunOutcome(row["evict_outcome"]) if row["evict_outcome"] else None,
+        evict_message=row["evict_message"],
+        closed_at=row["closed_at"],
+        outcome=RunOutcome(row["outcome"]),
+        message=row["message"],
+        preempted_by=row["preempted_by"],
+        allocations=tuple(Allocation(*item) for item in row["allocations"] or ()),
+        injected=row["injected"] or {},
+    )

@@ -1,0 +1,235 @@
+"""Workloads as people read them: where each stands and why it waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, text
+
+from aiqueue.queue.records import PodSet
+from aiqueue.queue.store.codec import pod_set_from_json
+from aiqueue.queue.store.views.paging import DEFAULT_LIMIT, Cursor, Page, collect
+from aiqueue.queue.tables.base import quoted
+from aiqueue.queue.words import LIVE_STATES, TERMINAL_STATES, Reason, WorkloadState
+
+# Spelled as in the partial indexes of `tables.work`, or the planner would not use them.
+_LIVE = f"w.state IN ({quoted(LIVE_STATES)})"
+_WAITING = quoted((WorkloadState.PENDING, WorkloadState.HELD))
+_SUBTREE = """(WITH RECURSIVE subtree AS (
+   SELECT id, name FROM tenant WHERE name = :tenant
+   UNION ALL SELECT c.id, c.name FROM tenant c JOIN subtree s ON c.parent_id = s.id) SELECT name FROM subtree)"""
+
+_HOT = f"""
+SELECT w.id, w.uid, c.name AS cluster, w.namespace, w.name, w.queue_name, coalesce(rt.name, qt.name) AS tenant,
+       coalesce(w.class_name, d.name) AS class_name, w.shape, w.state, w.state_since, w.attempt, w.user_name, w.owner,
+       w.created_at, w.ended_at, w.not_before, w.invalid,
+       CASE WHEN w.state IN ({_WAITING}) THEN coalesce(wd.reason, sd.reason, '{Reason.PENDING_EVALUATION}') END AS reason,
+       CASE WHEN w.state IN ({_WAITING}) THEN coalesce(wd.message, sd.message) END AS message,
+       CASE WHEN w.state IN ({_WAITING}) THEN coalesce(wd.would_change, sd.would_change) END AS would_change,
+       (SELECT f.opened_at FROM run f WHERE f.workload_id = w.id ORDER BY f.attempt LIMIT 1) AS first_admitted_at,
+       (SELECT json_agg(json_build_object('name', p.name, 'count', p.count, 'min_count', p.min_count, 'requests', p.requests,
+               'node_selector', p.node_selector, 'tolerations', p.tolerations, 'affinity_terms', p.affinity_terms)
+               ORDER BY p.position, p.name)
+          FROM pod_set p WHERE p.workload_id = w.id) AS pod_sets,
+       false AS archived, %(key_at)s AS key_at, %(key_state)s AS key_state
+  FROM workload w
+  JOIN cluster c ON c.id = w.cluster_id
+  LEFT JOIN queue q ON q.namespace = w.namespace AND q.name = w.queue_name
+  LEFT JOIN tenant qt ON qt.id = q.tenant_id
+  LEFT JOIN class d ON d.id = q.default_class_id
+  LEFT JOIN run r ON r.workload_id = w.id AND r.closed_at IS NULL
+  LEFT JOIN tenant rt ON rt.id = r.tenant_id
+  LEFT JOIN workload_decision wd ON wd.workload_id = w.id
+  LEFT JOIN shape_decision sd ON sd.tenant_id = q.tenant_id AND sd.shape = w.shape
+"""
+_ARCHIVED = """
+SELECT w.id, w.uid, c.name AS cluster, w.namespace, w.name, w.queue_name, lr.tenant, w.class_name, w.shape, w.state,
+       w.ended_at AS state_since, w.attempt, w.user_name, w.owner, w.created_at, w.ended_at, NULL AS not_before, NULL AS invalid,
+       NULL AS reason, NULL AS message, NULL AS would_change,
+       (SELECT f.opened_at FROM archived_run f WHERE f.workload_id = w.id ORDER BY f.attempt LIMIT 1) AS first_admitted_at,
+       w.pod_sets, true AS archived, w.ended_at AS key_at, NULL AS key_state
+  FROM archived_workload w
+  JOIN cluster c ON c.id = w.cluster_id
+  LEFT JOIN LATERAL (SELECT a.tenant FROM archived_run a WHERE a.workload_id = w.id ORDER BY a.attempt DESC LIMIT 1) lr ON true
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadView:
+    """A workload and its verdict.
+
+    Attributes:
+        tenant: of its open run, else the one its queue feeds; None if there is no such queue.
+        class_name: its own, else the default of its queue.
+        reason, message, would_change: why it waits; None where it does not. A workload that nobody decided on yet has the
+            reason PendingEvaluation and no message.
+        first_admitted_at: when its first run was opened.
+    """
+
+    id: int
+    uid: str
+    cluster: str
+    namespace: str
+    name: str
+    queue_name: str
+    tenant: str | None
+    class_name: str | None
+    shape: str
+    state: WorkloadState
+    state_since: datetime
+    attempt: int
+    user: str
+    owner: str
+    created_at: datetime
+    ended_at: datetime | None
+    not_before: datetime | None
+    reason: Reason | None
+    message: str | None
+    would_change: str | None
+    first_admitted_at: datetime | None
+    pod_sets: tuple[PodSet, ...]
+    archived: bool = False
+
+    @property
+    def pods(self) -> int:
+        """Pods of the whole gang."""
+        return sum(pod_set.count for pod_set in self.pod_sets)
+
+    @property
+    def requests(self) -> dict[str, int]:
+        """Requests of the whole gang in base units."""
+        total: dict[str, int] = {}
+        for pod_set in self.pod_sets:
+            for resource, amount in pod_set.requests.items():
+                total[resource] = total.get(resource, 0) + amount * pod_set.count
+        return total
+
+    def waited_seconds(self, now: datetime) -> float:
+        """From its creation to its first admission; to its end or to `now` if it was never admitted."""
+        until = self.first_admitted_at or self.ended_at or now
+        return max(0.0, (until - self.created_at).total_seconds())
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadFilter:
+    """Which workloads to list; None is no condition. A tenant stands for its whole subtree.
+
+    Attributes:
+        ended: whether to list workloads that are over, after the live ones: first those in the hot tables, then the archive.
+    """
+
+    namespace: str | None = None
+    name: str | None = None
+    queue: str | None = None
+    tenant: str | None = None
+    state: WorkloadState | None = None
+    ended: bool = False
+
+
+def list_workloads(
+    connection: Connection, wanted: WorkloadFilter, *, after: Cursor | None = None, limit: int = DEFAULT_LIMIT
+) -> Page[WorkloadView]:
+    """A page of workloads: live ones by state, then age; then, where wanted, those that are over, latest first."""
+    parts: list[Callable[[Cursor | None, int], Sequence[RowMapping]]] = [
+        lambda cursor, rows: _live(connection, wanted, cursor, rows),
+    ]
+    if wanted.ended or wanted.state in TERMINAL_STATES:
+        parts.append(lambda cursor, rows: _ended(connection, wanted, cursor, rows))
+        parts.append(lambda cursor, rows: _archived(connection, wanted, cursor, rows))
+    return collect(parts, workload_of, after=after, limit=limit)
+
+
+def find_workloads(connection: Connection, namespace: str, name: str) -> tuple[WorkloadView, ...]:
+    """Every workload of that name: the live one first, then those that are over, latest first, at most 100."""
+    return list_workloads(connection, WorkloadFilter(namespace=namespace, name=name, ended=True), limit=100).items
+
+
+def workload_of(row: RowMapping) -> WorkloadView:
+    """A row of one of the queries here."""
+    return WorkloadView(
+        id=row["id"],
+        uid=row["uid"],
+        cluster=row["cluster"],
+        namespace=row["namespace"],
+        name=row["name"],
+        queue_name=row["queue_name"],
+        tenant=row["tenant"],
+        class_name=row["class_name"],
+        shape=row["shape"],
+        state=WorkloadState(row["state"]),
+        state_since=row["state_since"],
+        attempt=row["attempt"],
+        user=row["user_name"],
+        owner=row["owner"],
+        created_at=row["created_at"],
+        ended_at=row["ended_at"],
+        not_before=row["not_before"],
+        reason=Reason(row["reason"]) if row["reason"] else None,
+        # What is wrong with a request is known before anyone decides on it.
+        message=row["message"] or row["invalid"],
+        would_change=row["would_change"],
+        first_admitted_at=row["first_admitted_at"],
+        pod_sets=tuple(pod_set_from_json(item) for item in row["pod_sets"] or ()),
+        archived=row["archived"],
+    )
+
+
+def _conditions(wanted: WorkloadFilter, tenant: str) -> tuple[list[str], dict[str, Any]]:
+    """Conditions that all parts share; `tenant` is the expression of a row's tenant."""
+    conditions: list[str] = []
+    values: dict[str, Any] = {}
+    for column, value in (
+        ("namespace", wanted.namespace),
+        ("name", wanted.name),
+        ("queue_name", wanted.queue),
+        ("state", wanted.state),
+    ):
+        if value is not None:
+            conditions.append(f"w.{column} = :{column}")
+            values[column] = str(value)
+    if wanted.name is not None:
+        # Name every cluster, since the index of names begins with it.
+        conditions.append("w.cluster_id = ANY (ARRAY(SELECT id FROM cluster))")
+    if wanted.tenant is not None:
+        conditions.append(f"{tenant} IN {_SUBTREE}")
+        values["tenant"] = wanted.tenant
+    return conditions, values
+
+
+def _live(connection: Connection, wanted: WorkloadFilter, after: Cursor | None, limit: int) -> Sequence[RowMapping]:
+    conditions, values = _conditions(wanted, "coalesce(rt.name, qt.name)")
+    conditions.append(_LIVE)
+    if after is not None:
+        conditions.append("(w.state, w.created_at, w.id) > (:after_state, :after_at, :after_id)")
+        values |= {"after_state": after.state, "after_at": after.at, "after_id": after.id}
+    query = (
+        f"{_HOT % {'key_at': 'w.created_at', 'key_state': 'w.state'}}"
+        f" WHERE {' AND '.join(conditions)} ORDER BY w.state, w.created_at, w.id LIMIT :limit"
+    )
+    return connection.execute(text(query), {**values, "limit": limit}).mappings().all()
+
+
+def _ended(connection: Connection, wanted: WorkloadFilter, after: Cursor | None, limit: int) -> Sequence[RowMapping]:
+    conditions, values = _conditions(wanted, "coalesce(rt.name, qt.name)")
+    conditions.append(f"NOT ({_LIVE})")
+    key = "coalesce(w.ended_at, w.state_since)"
+    if after is not None:
+        conditions.append(f"({key}, w.id) < (:after_at, :after_id)")
+        values |= {"after_at": after.at, "after_id": after.id}
+    query = (
+        f"{_HOT % {'key_at': key, 'key_state': 'NULL'}}"
+        f" WHERE {' AND '.join(conditions)} ORDER BY {key} DESC, w.id DESC LIMIT :limit"
+    )
+    return connection.execute(text(query), {**values, "limit": limit}).mappings().all()
+
+
+def _archived(connection: Connection, wanted: WorkloadFilter, after: Cursor | None, limit: int) -> Sequence[RowMapping]:
+    conditions, values = _conditions(wanted, "lr.tenant")
+    if after is not None:
+        conditions.append("(w.ended_at, w.id) < (:after_at, :after_id)")
+        values |= {"after_at": after.at, "after_id": after.id}
+    query = f"{_ARCHIVED} WHERE {' AND '.join(conditions) or 'true'} ORDER BY w.ended_at DESC, w.id DESC LIMIT :limit"
+    return connection.execute(text(query), {**values, "limit": limit}).mappings().all()
