@@ -23,9 +23,9 @@ def plain_url(url: str) -> str:
     """
     scheme, separator, rest = url.partition("://")
     if not separator or scheme.partition("+")[0] not in ("postgresql", "postgres"):
-        raise HarnessError(
-            f"the database URL begins with {scheme!r}: write postgresql+psycopg://user:password@host:port/database"
-        )
+        # Only the scheme is repeated: what else was written may hold a password.
+        written = f"begins with {scheme!r}" if separator else "has no scheme"
+        raise HarnessError(f"the database URL {written}: write postgresql+psycopg://user:password@host:port/database")
     return f"postgresql://{rest}"
 
 

@@ -34,13 +34,13 @@ _children: dict[int, subprocess.Popen[bytes]] = {}
 
 def identify(pid: int) -> Identity | None:
     """The identity of a running process; None if there is none or only its exit status is left."""
+    found = _identify_by_proc(pid) if sys.platform == "linux" else _identify_by_ps(pid)
     child = _children.get(pid)
-    if child is not None and child.poll() is not None:
-        del _children[pid]
-        return None
-    if sys.platform == "linux":
-        return _identify_by_proc(pid)
-    return _identify_by_ps(pid)
+    if found is None and child is not None:
+        # It has ended, so this returns at once; without it a zombie would stay.
+        child.wait(KILL_SECONDS)
+        _children.pop(pid, None)
+    return found
 
 
 def _identify_by_proc(pid: int) -> Identity | None:
