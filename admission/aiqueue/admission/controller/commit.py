@@ -10,14 +10,30 @@ from aiqueue.queue.records import Configuration
 from aiqueue.queue.store.codec import tolerations_to_json
 from aiqueue.queue.store.plans import AdmissionRow, EvictionRow, PlanRows
 
+Template = dict[str, Any]
 
-def rows_of(plan: Plan, seq: int, configuration: Configuration, resource_version: Callable[[str], str]) -> PlanRows:
-    """The rows to commit. `resource_version` gives that of the Job (by uid) whose spec the Plan was decided on."""
+
+def rows_of(
+    plan: Plan,
+    seq: int,
+    configuration: Configuration,
+    resource_version: Callable[[str], str],
+    template: Callable[[str], Template | None],
+) -> PlanRows:
+    """The rows to commit.
+
+    Args:
+        plan: what the engine decided.
+        seq: counts the Plans of the term.
+        configuration: that it was decided on.
+        resource_version: of the Job (by uid) whose spec the Plan was decided on.
+        template: `nodeSelector` and `tolerations` of that Job exactly as they stand; None if it is not at hand.
+    """
     return PlanRows(
         seq=seq,
         config_revision=plan.config_revision,
         decided_at=plan.now,
-        admissions=[_admission(admission, configuration, resource_version) for admission in plan.admissions],
+        admissions=[_admission(admission, configuration, resource_version, template) for admission in plan.admissions],
         evictions=[
             EvictionRow(
                 run_id=eviction.run_id,
@@ -36,8 +52,14 @@ def rows_of(plan: Plan, seq: int, configuration: Configuration, resource_version
     )
 
 
-def _admission(admission: Admission, configuration: Configuration, resource_version: Callable[[str], str]) -> AdmissionRow:
+def _admission(
+    admission: Admission,
+    configuration: Configuration,
+    resource_version: Callable[[str], str],
+    template: Callable[[str], Template | None],
+) -> AdmissionRow:
     workload = admission.workload
+    stands = template(workload.uid)
     return AdmissionRow(
         workload_id=workload.id,
         attempt=admission.attempt,
@@ -47,7 +69,8 @@ def _admission(admission: Admission, configuration: Configuration, resource_vers
         resource_version=resource_version(workload.uid),
         allocations=admission.allocations,
         original={
-            pod_set.name: {
+            pod_set.name: stands
+            or {
                 "nodeSelector": dict(pod_set.node_selector),
                 "tolerations": tolerations_to_json(pod_set.tolerations),
             }
@@ -60,7 +83,7 @@ def _admission(admission: Admission, configuration: Configuration, resource_vers
     )
 
 
-def injected(flavors: list[str], configuration: Configuration) -> dict[str, Any]:
+def injected(flavors: list[str], configuration: Configuration) -> Template:
     """What the flavors of a pod set add to its template: their node labels and their tolerations, each flavor once."""
     labels: dict[str, str] = {}
     tolerations: list[dict[str, Any]] = []

@@ -16,16 +16,16 @@ from aiqueue.admission.controller.follow import unchanged
 from aiqueue.admission.controller.term import Term
 from aiqueue.admission.kube import patches
 from aiqueue.admission.kube.client import KubeClient
-from aiqueue.admission.kube.errors import Conflict, Gone, Invalid, KubeError, NotFound, TooManyRequests
+from aiqueue.admission.kube.errors import Conflict, Invalid, KubeError, NotFound, Unavailable
 from aiqueue.admission.kube.jobs import observe
+from aiqueue.admission.kube.names import POD_SET
+from aiqueue.admission.kube.templates import toleration_from_wire, union
 from aiqueue.queue.observations import Observation
 from aiqueue.queue.store import actions
 from aiqueue.queue.store.actions import Action
-from aiqueue.queue.store.codec import tolerations_from_json
 from aiqueue.queue.words import ActionKind
 
 _LOOKS = 5
-POD_SET = "main"  # the one pod set of a Job
 
 
 class JobHands:
@@ -52,10 +52,8 @@ class JobHands:
             if action.kind is ActionKind.RESTORE:  # the Job controller has yet to clear startTime
                 return Again(str(error))
             return Result.REFUSED, str(error)
-        except TooManyRequests as error:
-            return Again(str(error), error.retry_after_seconds)
         except KubeError as error:
-            return Again(str(error))
+            return Again(str(error), error.retry_after_seconds or 0.0)
 
     def _look(self, action: Action) -> Observation | None:
         """The Job as it is, None if there is none of this uid."""
@@ -68,7 +66,7 @@ class JobHands:
         """Send a PATCH while the term is trusted. False on a conflict."""
         faults.reach("act.before-patch")
         if not self._term.trusted():
-            raise Gone(status=0, reason="TermOver", message="the term is not trusted any more")
+            raise Unavailable("the term is not trusted any more", doing=f"patch of Job {action.namespace}/{action.name}")
         try:
             self._client.patch_job(action.namespace, action.name, body)
         except Conflict:
@@ -79,9 +77,8 @@ class JobHands:
     def _unsuspend(self, action: Action) -> Ended | Again:
         assert action.stamp is not None  # noqa: S101 -- an unsuspend always has a run
         injected = action.injected.get(POD_SET, {})
-        original = action.original.get(POD_SET, {})
-        tolerations = [*original.get("tolerations", ())]
-        tolerations += [toleration for toleration in injected.get("tolerations", ()) if toleration not in tolerations]
+        added = [toleration_from_wire(wire) for wire in injected.get("tolerations", ())]
+        original = [toleration_from_wire(wire) for wire in action.original.get(POD_SET, {}).get("tolerations", ())]
         resource_version = action.resource_version
         for _ in range(_LOOKS):
             if resource_version:
@@ -89,8 +86,8 @@ class JobHands:
                     uid=action.uid,
                     resource_version=resource_version,
                     stamp=action.stamp,
-                    node_selector=injected.get("nodeSelector", {}),
-                    tolerations=tolerations_from_json(tolerations) if injected.get("tolerations") else None,
+                    node_selector_to_add=injected.get("nodeSelector", {}),
+                    tolerations_union=union(original, added) if added else (),
                 )
                 if self._patch(action, body):
                     return Result.DONE, ""
@@ -137,7 +134,7 @@ class JobHands:
                 resource_version=seen.resource_version,
                 node_selector=original.get("nodeSelector", {}),
                 injected_keys=list(injected.get("nodeSelector", {})),
-                tolerations=tolerations_from_json(original.get("tolerations", ())) if injected.get("tolerations") else None,
+                tolerations=[toleration_from_wire(wire) for wire in original.get("tolerations", ())],
             )
             if self._patch(action, body):
                 return Result.DONE, ""

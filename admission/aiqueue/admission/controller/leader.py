@@ -19,7 +19,6 @@ import time
 
 import structlog
 from aiqueue.admission.engine.engine import Engine
-from aiqueue.admission.kube.reflector import JobStore
 
 from aiqueue.admission.controller import commit, faults
 from aiqueue.admission.controller.actor import Actor
@@ -36,7 +35,8 @@ from aiqueue.admission.engine.events import ConfigurationChanged, RunOpened, Wor
 from aiqueue.admission.engine.flavors import assign_for_adoption
 from aiqueue.admission.engine.plan import Plan
 from aiqueue.admission.kube.client import KubeClient
-from aiqueue.admission.kube.jobs import observe
+from aiqueue.admission.kube.jobs import observe, template_of
+from aiqueue.admission.kube.store import JobStore
 from aiqueue.queue.errors import AiqueueError, ConfigurationMoved, LedgerConflict, LedgerError, TermLost
 from aiqueue.queue.observations import Observation, RunStamp
 from aiqueue.queue.records import Configuration
@@ -127,6 +127,10 @@ class Leader:
         job = self.jobs.get(uid)
         return observe(job, cluster=self.registration.cluster.name) if job is not None else None
 
+    def _template(self, uid: str) -> commit.Template | None:
+        job = self.jobs.get(uid)
+        return template_of(job) if job is not None else None
+
     # 0
 
     def _rebuild(self, *, again: bool) -> Observing:
@@ -186,7 +190,7 @@ class Leader:
 
     def _round(self, observing: Observing) -> None:
         # 1
-        changes = self.jobs.drain(timeout=self._wake_in)
+        changes = self.jobs.drain(self._wake_in)
         self._unwritten += self._inbox.drain()
         # 2
         if self._unwritten:
@@ -237,7 +241,7 @@ class Leader:
             if plan.empty and not self._replace_decisions:
                 break
             self._seq += 1
-            rows = commit.rows_of(plan, self._seq, self._configuration, observing.mirror.resource_version)
+            rows = commit.rows_of(plan, self._seq, self._configuration, observing.mirror.resource_version, self._template)
             faults.reach("commit.before")
             try:
                 with self.term.transaction() as connection:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import structlog
 from aiqueue.admission.engine.engine import Engine
-from aiqueue.admission.kube.reflector import JobStore
+from aiqueue.admission.kube.store import JobStore
 
 from aiqueue.admission.controller import faults, follow
 from aiqueue.admission.controller.actor import Actor

@@ -8,13 +8,13 @@ start -> standby: reflects into memory only, campaigns
 from __future__ import annotations
 
 import os
+import random
 import secrets
 import signal
 import socket
 import threading
 
 import structlog
-from aiqueue.admission.kube.reflector import JobStore, Reflector
 
 from aiqueue.admission.controller import faults
 from aiqueue.admission.controller.health import Health
@@ -26,6 +26,8 @@ from aiqueue.admission.kube import names
 from aiqueue.admission.kube.client import KubeClient
 from aiqueue.admission.kube.errors import KubeError
 from aiqueue.admission.kube.jobs import observe
+from aiqueue.admission.kube.reflector import Reflector
+from aiqueue.admission.kube.store import JobStore
 from aiqueue.queue.errors import InvalidInput, LedgerError
 from aiqueue.queue.settings import Settings
 
@@ -47,12 +49,12 @@ class Controller:
         self._holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         threads = settings.unsuspend_threads
         self._client = (
-            KubeClient.from_kubeconfig(settings.kubeconfig, pool_size=threads + 8)
+            KubeClient.from_kubeconfig(settings.kubeconfig, connections=threads + 8)
             if settings.kubeconfig is not None
-            else KubeClient.in_cluster(pool_size=threads + 8)
+            else KubeClient.in_cluster(connections=threads + 8)
         )
         self._jobs = JobStore()
-        self._reflector = Reflector(self._client, names.QUEUE_LABEL, self._jobs)
+        self._reflector = Reflector(self._client, names.QUEUE_LABEL, self._jobs, rng=random.Random())  # noqa: S311 -- jitter
         self._elector = Elector(url, self._holder, settings.lease_seconds)
         self._registration: Registration | None = None
         self._listener = Listener(url, self._configuration_moved)

@@ -1,0 +1,90 @@
+"""aiqueue itself on a cluster and a database of the harness, with the rights it has anywhere and no more.
+
+The ledger is migrated by the database's owner; the controller logs in with the role `aiqueue_controller` and the
+administrator with `aiqueue_admin`. On the cluster the controller is the service account of the manifests. It runs as a process
+beside the cluster, so its kubeconfig holds a token of that account.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import make_url
+
+from aiqueue import migrations
+from aiqueue.cli.harness import databases, manifests
+from aiqueue.cli.harness.cluster import DevCluster
+from aiqueue.queue.database import open_database, transaction
+
+COMMAND = (sys.executable, "-m", "aiqueue.cli.main", "controller")
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """What the parts of aiqueue need to run.
+
+    Attributes:
+        owner_url: the ledger, as the owner of its tables.
+        admin_url: the ledger, as an administrator of tenants and queues.
+        controller_url: the ledger, as the controller.
+        controller_kubeconfig: the cluster, as the controller's service account.
+    """
+
+    owner_url: str
+    admin_url: str
+    controller_url: str
+    controller_kubeconfig: Path
+
+    def controller_environment(self, **more: str) -> dict[str, str]:
+        """Environment variables of `aiqueue controller`, `more` among them (as AIQUEUE_...)."""
+        return {
+            "AIQUEUE_DATABASE_URL": self.controller_url,
+            "AIQUEUE_KUBECONFIG": str(self.controller_kubeconfig),
+            **more,
+        }
+
+
+def migrate(owner_url: str) -> None:
+    """Bring the ledger to the schema of this program.
+
+    Raises:
+        LedgerError: the database cannot be reached.
+    """
+    database = open_database(owner_url, application_name="aiqueue-migrate", pool_size=1)
+    try:
+        with transaction(database) as connection:
+            migrations.upgrade(connection)
+    finally:
+        database.dispose()
+
+
+def login(owner_url: str, role: str) -> str:
+    """Make a login of this database in `aiqueue_<role>`, with a fresh password, and return its URL."""
+    url = make_url(owner_url)
+    name, password = f"{url.database}_{role}", secrets.token_urlsafe(24)
+    databases.create_login(owner_url, name, password, [f"aiqueue_{role}"])
+    return url.set(username=name, password=password).render_as_string(hide_password=False)
+
+
+def install(cluster: DevCluster, owner_url: str) -> Product:
+    """Migrate the ledger, make the logins, apply the manifests and wait for the policies. Doing it again is fine.
+
+    Args:
+        cluster: a running cluster.
+        owner_url: a marked database, as a user who may create roles.
+
+    Raises:
+        HarnessError: the cluster refused the manifests.
+        LedgerError: the database cannot be reached.
+    """
+    migrate(owner_url)
+    manifests.apply_dev(cluster)
+    return Product(
+        owner_url=owner_url,
+        admin_url=login(owner_url, "admin"),
+        controller_url=login(owner_url, "controller"),
+        controller_kubeconfig=cluster.service_account_kubeconfig(manifests.NAMESPACE, manifests.SERVICE_ACCOUNT),
+    )
