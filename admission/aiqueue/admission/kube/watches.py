@@ -90,7 +90,7 @@ class JobWatch:
         self._response = response
         self._lock = Lock()
         self._closed = False
-        self._done = False
+        self._iterating = False
 
     @property
     def closed(self) -> bool:
@@ -109,13 +109,14 @@ class JobWatch:
             if self._closed:
                 return
             self._closed = True
-            if self._done:
+            if not self._iterating:
+                self._response.close()
                 return
             # Only the receiving side is shut down: closing a socket that another thread reads from would not wake it.
             try:
                 self._response.shutdown()
             except (OSError, ValueError, RuntimeError):
-                # The connection is broken or given back already: then nobody is blocked in it.
+                # The connection is broken already: then nobody is blocked in it.
                 return
 
     def __iter__(self) -> Iterator[WatchEvent]:
@@ -124,14 +125,18 @@ class JobWatch:
         Raises:
             KubeError: see `decode_event`; `Unavailable` when the connection breaks or stays silent beyond its read timeout.
         """
+        with self._lock:
+            if self._closed:
+                return
+            self._iterating = True
         try:
             for line in self._lines():
                 yield decode_event(line)
         finally:
             with self._lock:
-                self._done = True
-            # The stream may end in the middle, so the connection is not fit for another request.
-            self._response.close()
+                self._iterating = False
+                # The stream may end in the middle, so the connection is not fit for another request.
+                self._response.close()
 
     def _lines(self) -> Iterator[bytes]:
         pending: list[bytes] = []

@@ -1,0 +1,240 @@
+"""The thread that keeps a sink equal to the Jobs of a cluster: a paged list, then a watch from there on, for ever.
+
+    list (all pages) --> sink.replace --> watch --event--> sink.apply
+      ^                                   ^   |
+      |                                   |   +-- the server ended it in time --> watch
+      |                                   +------ failure: back-off, then the same resourceVersion
+      +------------------------------------------ 410, unreadable answer, RELIST_AFTER failures in a row: back-off, then list
+
+An ERROR event is the failure that its Status says. 429 waits as long as the server asked; 401 and 403 go on being tried,
+since rights may be given at any time, and `ReflectorState.last_error` says what is missing.
+
+Whatever did not end well is followed by a wait of at least 0.1 s. The back-off starts anew only after a watch that lasted:
+a server that answers and hangs up must not be asked in a tight loop.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from random import Random
+from time import monotonic
+from typing import Any, Protocol
+
+from aiqueue.admission.kube import errors
+from aiqueue.admission.kube.backoff import Backoff
+from aiqueue.admission.kube.client import MAX_PAGES, PAGE, KubeClient
+from aiqueue.admission.kube.objects import Job
+from aiqueue.admission.kube.watches import EventType, JobWatch
+from aiqueue.queue.errors import AiqueueError
+
+WATCH_SECONDS = (240, 360)
+HEALTHY_SECONDS = 10.0
+RELIST_AFTER = 5
+
+
+class Sink(Protocol):
+    """What a reflector writes to; called from its thread only. `JobStore` is one."""
+
+    def replace(self, jobs: list[Job], resource_version: str) -> None:
+        """Take in all Jobs as of `resource_version`."""
+
+    def apply(self, event_type: EventType, job: Job) -> None:
+        """Take in one ADDED, MODIFIED or DELETED."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReflectorState:
+    """How a reflector is doing.
+
+    Attributes:
+        running: its thread lives.
+        synced: the sink has had a whole list.
+        connected_since: since when the present watch has been open; None without one.
+        last_error: the latest failure as a sentence; None again once a watch is open.
+        lists: whole lists taken in. `relists` counts those after the first.
+        connects: watches opened. `reconnects` counts those after the first.
+        failures: attempts that did not end well, in all.
+    """
+
+    running: bool = False
+    synced: bool = False
+    connected_since: datetime | None = None
+    last_error: str | None = None
+    lists: int = 0
+    connects: int = 0
+    failures: int = 0
+
+    @property
+    def relists(self) -> int:
+        """Whole lists after the first."""
+        return max(self.lists - 1, 0)
+
+    @property
+    def reconnects(self) -> int:
+        """Watches after the first."""
+        return max(self.connects - 1, 0)
+
+
+class Reflector:
+    """Start it once, stop it once. `state` may be read from any thread."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        label_selector: str,
+        sink: Sink,
+        *,
+        rng: Random,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        page: int = PAGE,
+        watch_seconds: tuple[int, int] = WATCH_SECONDS,
+        healthy_seconds: float = HEALTHY_SECONDS,
+    ) -> None:
+        """Describe a reflector; nothing is started yet.
+
+        Args:
+            client: whose credentials must allow list and watch of Jobs in all namespaces.
+            label_selector: which Jobs.
+            sink: where they go.
+            rng: of the jitter. The reflector's thread is its only user from `start` on.
+            clock: for `ReflectorState.connected_since`.
+            page: Jobs a page of a list.
+            watch_seconds: each watch lasts a random time between these, so that replicas do not reconnect together.
+            healthy_seconds: how long a watch must last for the back-off to start anew.
+        """
+        self._client = client
+        self._selector = label_selector
+        self._sink = sink
+        self._rng = rng
+        self._clock = clock
+        self._page = page
+        self._watch_seconds = watch_seconds
+        self._healthy_seconds = healthy_seconds
+        self._backoff = Backoff(rng)
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._watch: JobWatch | None = None
+        self._resource_version: str | None = None  # how far we have come; None asks for a list
+        self._state = ReflectorState()
+        self._thread = threading.Thread(target=self._run, name="aiqueue-reflector", daemon=True)
+
+    @property
+    def state(self) -> ReflectorState:
+        """How it is doing now."""
+        with self._lock:
+            return self._state
+
+    def start(self) -> None:
+        """Start the thread; returns at once."""
+        self._note(running=True)
+        self._thread.start()
+
+    def stop(self, timeout_seconds: float = 35.0) -> bool:
+        """End the thread and wait for it; returns whether it ended.
+
+        A blocked watch and a back-off end at once. A request without an answer ends by its own timeout at the latest.
+        """
+        self._stop.set()
+        with self._lock:
+            watch = self._watch
+        if watch is not None:
+            watch.close()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_seconds)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            self._reflect()
+        except Exception as error:
+            # A fault of the program, not of the cluster: it must be seen, and the state must not claim that all is well.
+            self._note(last_error=f"the reflector ended by a fault of its own: {error!r}")
+            raise
+        finally:
+            self._note(running=False, connected_since=None)
+
+    def _reflect(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._turn()
+            except AiqueueError as error:
+                if self._stop.is_set():
+                    return
+                self._stop.wait(self._failed(error))
+
+    def _turn(self) -> None:
+        """One list if need be, and one watch to its end."""
+        if self._resource_version is None:
+            self._resource_version = self._list()
+        if self._resource_version is None or self._stop.is_set():
+            return
+        watch = self._open(self._resource_version)
+        began = monotonic()
+        try:
+            self._follow(watch)
+        finally:
+            lasted = monotonic() - began >= self._healthy_seconds
+            if lasted:
+                self._backoff.reset()
+        if not lasted and not self._stop.is_set():
+            raise errors.Unavailable(f"the server ended it after less than {self._healthy_seconds:g} s", doing="watch of Jobs")
+
+    def _list(self) -> str | None:
+        """Take in a whole list and return its resourceVersion; None if stopped on the way."""
+        jobs: list[Job] = []
+        token = ""
+        for _ in range(MAX_PAGES):
+            page = self._client.list_jobs(self._selector, limit=self._page, continue_token=token)
+            jobs.extend(page.jobs)
+            token = page.metadata.continue_
+            if self._stop.is_set():
+                return None
+            if not token:
+                break
+        else:
+            raise errors.Unreadable(f"the list has more than {MAX_PAGES} pages", doing="list of Jobs")
+        self._sink.replace(jobs, page.metadata.resource_version)
+        self._note(synced=True, lists=self._state.lists + 1)
+        return page.metadata.resource_version
+
+    def _open(self, resource_version: str) -> JobWatch:
+        watch = self._client.watch_jobs(
+            self._selector, resource_version=resource_version, timeout_seconds=self._rng.randint(*self._watch_seconds)
+        )
+        with self._lock:
+            self._watch = watch
+        self._note(connected_since=self._clock(), last_error=None, connects=self._state.connects + 1)
+        if self._stop.is_set():
+            # `stop` may have looked before the watch was there to be closed.
+            watch.close()
+        return watch
+
+    def _follow(self, watch: JobWatch) -> None:
+        """Hand the events of a watch to the sink until it ends, and keep how far it has come."""
+        try:
+            for event in watch:
+                if event.job is not None:
+                    self._sink.apply(event.type, event.job)
+                self._resource_version = event.resource_version
+        finally:
+            watch.close()
+            with self._lock:
+                self._watch = None
+            self._note(connected_since=None)
+
+    def _failed(self, error: AiqueueError) -> float:
+        """Take note of a failure; returns how many seconds to wait."""
+        asked = error.retry_after_seconds if isinstance(error, errors.KubeError) else None
+        self._note(last_error=str(error), failures=self._state.failures + 1)
+        wait_seconds = self._backoff.failed(at_least_seconds=asked or 0.0)
+        # Where etcd was restored, the server may never come to know our resourceVersion: so a list after some failures too.
+        if isinstance(error, (errors.Gone, errors.Unreadable)) or self._backoff.failures % RELIST_AFTER == 0:
+            self._resource_version = None
+        return wait_seconds
+
+    def _note(self, **changes: Any) -> None:
+        with self._lock:
+            self._state = replace(self._state, **changes)

@@ -1,0 +1,171 @@
+"""Jobs in memory, as the cluster last told, and what changed since the consumer last looked.
+
+One thread writes (the reflector, by `replace` and `apply`), one consumer drains, anybody reads. Changes are coalesced by uid:
+however long the consumer is away, it finds each Job once, at its latest, in the order in which they first changed; so the
+changes can never outgrow the store and the absences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from threading import Condition
+
+from aiqueue.admission.kube.objects import Job
+from aiqueue.admission.kube.watches import EventType
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What changed since the last drain.
+
+    Attributes:
+        upserts: Jobs that are new or different, each at its latest, in the order of first change.
+        absent: Jobs, as last known, that the cluster no longer tells of: gone, or without the queue label. A candidate for
+            absence only; confirm it with a GET before acting on it.
+        replaced: `upserts` is all there is: whatever else the consumer knows of is a candidate for absence too.
+    """
+
+    upserts: tuple[Job, ...] = ()
+    absent: tuple[Job, ...] = ()
+    replaced: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.upserts or self.absent or self.replaced)
+
+
+class JobStore:
+    """Jobs by uid and by (namespace, name). Safe for use by many threads; `drain` is for one consumer at a time."""
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._jobs: dict[str, Job] = {}
+        self._by_name: dict[tuple[str, str], str] = {}
+        self._dirty: dict[str, None] = {}  # uids to report, in the order of first change
+        self._absent: dict[str, Job] = {}
+        self._replaced = False
+        self._poked = False
+        self._synced = False
+        self._listed_at = ""
+
+    # Reading
+
+    @property
+    def synced(self) -> bool:
+        """Whether a whole list has been taken in."""
+        with self._changed:
+            return self._synced
+
+    @property
+    def listed_at(self) -> str:
+        """The resourceVersion of the latest whole list; "" before the first."""
+        with self._changed:
+            return self._listed_at
+
+    def __len__(self) -> int:
+        with self._changed:
+            return len(self._jobs)
+
+    def get(self, uid: str) -> Job | None:
+        """The Job of this uid as last told, if there is one."""
+        with self._changed:
+            return self._jobs.get(uid)
+
+    def by_name(self, namespace: str, name: str) -> Job | None:
+        """The Job of this name as last told, if there is one."""
+        with self._changed:
+            uid = self._by_name.get((namespace, name))
+            return None if uid is None else self._jobs.get(uid)
+
+    def snapshot(self) -> tuple[Job, ...]:
+        """All Jobs at one moment."""
+        with self._changed:
+            return tuple(self._jobs.values())
+
+    # Consuming
+
+    def drain(self, timeout_seconds: float) -> Changes:
+        """Take what changed since the last drain; waits up to `timeout_seconds` for a change or a poke.
+
+        Returns nothing (a false `Changes`) on a poke or when the time is up, and before the first whole list.
+        """
+        with self._changed:
+            self._changed.wait_for(self._anything, timeout_seconds)
+            self._poked = False
+            if not self._synced:
+                return Changes()
+            changes = Changes(
+                upserts=tuple(self._jobs[uid] for uid in self._dirty if uid in self._jobs),
+                absent=tuple(self._absent.values()),
+                replaced=self._replaced,
+            )
+            self._dirty.clear()
+            self._absent.clear()
+            self._replaced = False
+            return changes
+
+    def reset_drain(self) -> None:
+        """Make the next drain yield every Job as an upsert, `replaced` set: for a consumer that begins, or begins again."""
+        with self._changed:
+            self._replaced = True
+            self._dirty = dict.fromkeys(self._jobs)
+            self._changed.notify_all()
+
+    def poke(self) -> None:
+        """Wake the consumer: the drain under way, or else the next one, returns at once."""
+        with self._changed:
+            self._poked = True
+            self._changed.notify_all()
+
+    def _anything(self) -> bool:
+        return self._poked or (self._synced and bool(self._dirty or self._absent or self._replaced))
+
+    # Writing
+
+    def replace(self, jobs: Iterable[Job], resource_version: str) -> None:
+        """Take in a whole, consistent list. Jobs known and not listed become absent; all listed ones are reported again.
+
+        What the list says is taken even where it is older than what is known: a list is consistent, so that means the
+        cluster itself went back in time (its etcd was restored).
+        """
+        with self._changed:
+            listed = {job.metadata.uid: job for job in jobs}
+            for uid, job in self._jobs.items():
+                if uid not in listed:
+                    self._absent[uid] = job
+            for uid in listed:
+                self._absent.pop(uid, None)
+            self._jobs = listed
+            self._listed_at = resource_version
+            self._by_name = {(job.metadata.namespace, job.metadata.name): uid for uid, job in listed.items()}
+            self._dirty = {uid: None for uid in self._dirty if uid in listed} | dict.fromkeys(listed)
+            self._replaced = True
+            self._synced = True
+            self._changed.notify_all()
+
+    def apply(self, event_type: EventType, job: Job) -> None:
+        """Take in one event. An event older than what is known of the same uid is left aside."""
+        uid = job.metadata.uid
+        key = (job.metadata.namespace, job.metadata.name)
+        with self._changed:
+            known = self._jobs.get(uid)
+            if known is not None and _is_older(job, known):
+                return
+            if event_type is EventType.DELETED:
+                self._jobs.pop(uid, None)
+                if self._by_name.get(key) == uid:
+                    del self._by_name[key]
+                self._dirty.pop(uid, None)
+                self._absent[uid] = job
+            else:
+                self._jobs[uid] = job
+                self._by_name[key] = uid
+                self._absent.pop(uid, None)
+                self._dirty.setdefault(uid)
+            self._changed.notify_all()
+
+
+def _is_older(job: Job, known: Job) -> bool:
+    """Whether `job` is certainly older. Versions are numbers that grow since Kubernetes 1.35, and were so in practice before."""
+    new, old = job.metadata.resource_version, known.metadata.resource_version
+    return new.isascii() and new.isdigit() and old.isascii() and old.isdigit() and int(new) < int(old)
