@@ -1,0 +1,69 @@
+"""The engine: decides which pending workloads are admitted, and says of every other one why it waits.
+
+It is a pure function of the events it was told, in the sense that matters: no input or output, no clock of its own, no
+randomness, nothing that depends on the order of a hash. `observe` tells it facts that the ledger holds; `decide(now)` answers with
+a `Plan`; `confirm` says that the ledger took the Plan. A Plan that is not confirmed leaves no trace, so the caller may decide,
+fail to commit, and decide again.
+
+One decide, in steps (`engine.py`, numbered there):
+
+1. **Time.** Back-offs that ended are let in; heads that waited longer than their tenant's starvation bound start to starve.
+2. **Drain.** Each run of a tenant or queue in state Drain is told once to end, after its class's grace period. Its quota stays
+   taken until the run is closed.
+3. **Contend.** The next workload of each tenant enters a tournament: those that need not borrow, then by priority, then by age.
+   The winner is placed (`flavors.py`) whole or not at all. Placed: its quota is taken, tentatively, and its tenant's next
+   enters. Not placed: its whole bucket is parked (below). Until nobody is left or the Plan is full.
+4. **Verdicts.** Those that may have changed are worked out from the state and compared with what was confirmed (`verdicts.py`).
+5. **wake_at.** The next end of a back-off or of a starvation bound; `now` where a bound of the Plan was reached.
+
+Where work stands (`buckets.py`, `backlog.py`). Pending work that differs only in age is one bucket: (queue, class, shape). Only
+its oldest is ever tried. The buckets of a tenant are a line, sorted by queue weight 0, then the tenant's `order`, then age.
+
+    Idle ──work arrives──> Ready ──fits──> admitted
+      ▲                    │  ▲ │
+      └─────emptied────────┘  │ ├─does not fit──────────────> Waiting ──room on what it waits for──> Ready
+                              │ └─would delay who starves───> Behind ───that one gone──────────────> Ready
+    Shut: queue, tenant or class closed, or it can never fit; leaves only when the configuration changes
+
+A Waiting bucket is parked on the (tenant, flavor, resource) cells that refused it, sorted by the room it needs there, so a
+closed run wakes those it made room for and looks at nobody else (`tree.py`, `Cell.blocks`). A Strict tenant's first Waiting bucket blocks all behind it; a
+BestEffort tenant's blocks, once it starves, those behind it that could take from any cell it may need.
+
+Invariants, each a property test: a gang is placed whole; no admission raises usage above what the tree's algebra allows; usage is
+the sum of open runs; two decides in a row are equal; a dropped Plan leaves no trace; fed by a history it decides as if built from
+the final state; every pending workload has one verdict, and the confirmed ones give it back; nothing that fits is left unless the
+Plan was cut; work per call is bounded.
+
+A bucket's verdict is shared by (tenant, shape); where several queues lead the same shape to a tenant it is that of whichever comes
+first. Several queues' holds and classes are told per workload (`OVERRIDE_REASONS`), in this order of precedence: QueueNotFound,
+QueueClosed, TenantClosed, WorkloadHeld, ClassNotAllowed, InvalidRequest, Backoff, then the shape's own. A queue that leads to a
+tenant with others under it, or to none, is QueueNotFound: it leads nowhere. Work that names no class through a queue without a
+default has the built-in class, priority 0, which every queue allows.
+
+Failure modes. An event that contradicts what is known is taken as the newer truth: a run that opens again replaces itself, a
+workload whose run is still open waits unseen until that run is closed. Usage above a limit (adopted runs, lowered quotas) stops
+admissions there and evicts nobody. Parents that are missing or go in a circle close the tenants under them. The engine cannot
+notice that it drifted from the ledger: compare `usage()` with SQL's and build a new one. The one thing that is not a function of
+the final state is when a shape came to be possible by a change of configuration, from which its starvation counts: an engine
+built later counts from submission.
+"""
+
+from aiqueue.admission.engine.engine import Engine, PlanNotCurrent
+from aiqueue.admission.engine.events import ConfigurationChanged, Event, RunClosed, RunOpened, WorkloadGone, WorkloadPending
+from aiqueue.admission.engine.flavors import assign_for_adoption
+from aiqueue.admission.engine.plan import Admission, Eviction, Plan
+
+__all__ = [
+    "Admission",
+    "ConfigurationChanged",
+    "Engine",
+    "Event",
+    "Eviction",
+    "Plan",
+    "PlanNotCurrent",
+    "RunClosed",
+    "RunOpened",
+    "WorkloadGone",
+    "WorkloadPending",
+    "assign_for_adoption",
+]

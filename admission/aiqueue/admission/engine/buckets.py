@@ -1,0 +1,204 @@
+"""Pending work by shape: a bucket holds all workloads that differ only in their age, a line all buckets of one tenant.
+
+Only the oldest of a bucket is ever looked at, since what it cannot have none of the others can. A bucket stands in one place of
+its line, sorted by its head, the next to be admitted of it:
+
+    Idle     nothing in it may be admitted: it is empty, or all of it is held or backs off
+    Shut     its queue, tenant or class lets nothing in, or it can never fit what the tenant may have
+    Ready    to be looked at
+    Waiting  does not fit: parked until something it waits for moves
+    Behind   fits, and would delay a workload before it that starves: parked until that is gone
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+
+from aiqueue.admission.engine.flavors import Needs
+from aiqueue.admission.engine.ordered import Ordered
+from aiqueue.admission.engine.routes import Refusal, Route
+from aiqueue.admission.engine.tree import Cell
+from aiqueue.queue.records import Decision, Workload
+from aiqueue.queue.words import Queueing
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+Entry = tuple[int, int, str, int]  # created, first observed, uid, id: age
+Item = tuple[int, int, int, int, str, int, int]  # rank, age, bucket: the place of a bucket in its line
+Door = tuple[str, str, str | None, str]  # namespace, queue, class, shape
+
+
+def micros(moment: datetime) -> int:
+    """Microseconds since 1970 of an aware datetime: compares faster."""
+    return (moment - EPOCH) // _MICROSECOND
+
+
+def moment(microseconds: int) -> datetime:
+    """The inverse of `micros`."""
+    return EPOCH + timedelta(microseconds=microseconds)
+
+
+class Standing(Enum):
+    """Where a bucket stands in its line."""
+
+    IDLE = "Idle"
+    SHUT = "Shut"
+    READY = "Ready"
+    WAITING = "Waiting"
+    BEHIND = "Behind"
+
+
+class Pending:
+    """A workload that waits. `own` is why it alone may not be admitted, `taken` whether an open Plan admits it."""
+
+    __slots__ = ("bucket", "entry", "own", "taken", "workload")
+
+    def __init__(self, workload: Workload, bucket: Bucket, own: Refusal | None) -> None:
+        self.workload = workload
+        self.bucket = bucket
+        self.own = own
+        self.entry: Entry = (micros(workload.created_at), micros(workload.observed_at), workload.uid, workload.id)
+        self.taken = False
+
+
+class Bucket:
+    """Workloads of one queue, class and shape.
+
+    Attributes:
+        sample: any workload of it.
+        entries: those that may be admitted, by age.
+        aside: those that may not for reasons of their own.
+        item: its place in the line, while it stands in one.
+        lots: the cells it is parked on, with what it needs there.
+        starving: it waits, and has waited longer than its tenant's bound.
+        deadline: when it starts to starve.
+        open_since: when the configuration came to let it in, where it did not at first.
+    """
+
+    __slots__ = (
+        "aside",
+        "deadline",
+        "door",
+        "entries",
+        "item",
+        "line",
+        "lots",
+        "needs",
+        "open_since",
+        "route",
+        "sample",
+        "serial",
+        "standing",
+        "starving",
+    )
+
+    def __init__(self, serial: int, door: Door, sample: Workload) -> None:
+        self.serial = serial
+        self.door = door
+        self.sample = sample
+        self.entries: Ordered[Entry] = Ordered()
+        self.aside: Ordered[Entry] = Ordered()
+        self.standing = Standing.IDLE
+        self.item: Item = (0, 0, 0, 0, "", 0, serial)
+        self.lots: list[tuple[Cell, int]] = []
+        self.starving = False
+        self.deadline: int | None = None
+        self.open_since = 0
+        self.line: Line
+        self.route: Route
+        self.needs: Needs | Decision | None = None  # None where its queue leads to no tenant
+
+    @property
+    def shape(self) -> str:
+        """The shape of all of it."""
+        return self.door[3]
+
+    @property
+    def shut(self) -> bool:
+        """Whether nothing of it can be admitted as things are configured."""
+        route = self.route
+        refused = route.door or route.closed_by or route.class_refused
+        return bool(refused) or not isinstance(self.needs, Needs)
+
+    def __len__(self) -> int:
+        return len(self.entries) + len(self.aside)
+
+    def head_item(self) -> Item:
+        """The place that its oldest workload has in the line. There must be one."""
+        return (*self.route.rank, *self.entries.first, self.serial)
+
+
+class Line:
+    """The order of one tenant: its buckets by where they stand, each sorted by rank and age.
+
+    Attributes:
+        strict: whether the first that waits blocks all behind it.
+        bound: microseconds after which a BestEffort tenant's waiting workload blocks those behind it that would delay it.
+        told_head: the id of the Strict head that the verdicts of the others name.
+    """
+
+    __slots__ = (
+        "behind",
+        "bound",
+        "buckets",
+        "name",
+        "needs",
+        "ready",
+        "route",
+        "shapes",
+        "starving",
+        "strict",
+        "told_head",
+        "waiting",
+    )
+
+    def __init__(self, name: str, route: Route) -> None:
+        self.name = name
+        self.route = route
+        record = route.node.record if route.node is not None else None
+        self.strict = record is not None and record.queueing is Queueing.STRICT
+        self.bound = record.starvation_bound_seconds * 1_000_000 if record is not None else 0
+        self.buckets: dict[int, Bucket] = {}
+        self.shapes: dict[str, dict[int, Bucket]] = {}
+        self.needs: dict[str, Needs | Decision] = {}
+        self.ready: Ordered[Item] = Ordered()
+        self.waiting: Ordered[Item] = Ordered()
+        self.behind: Ordered[Item] = Ordered()
+        self.starving: Ordered[Item] = Ordered()
+        self.told_head: int | None = None
+
+    def candidate(self) -> Bucket | None:
+        """The next to look at, None where there is none or a Strict head blocks it."""
+        if not len(self.ready):
+            return None
+        item = self.ready.first
+        if self.strict and len(self.waiting) and self.waiting.first < item:
+            return None
+        return self.buckets[item[-1]]
+
+    def head(self) -> Bucket | None:
+        """The first that waits."""
+        return self.buckets[self.waiting.first[-1]] if len(self.waiting) else None
+
+    def reserved_from(self, bucket: Bucket, needs: Needs) -> frozenset[Cell]:
+        """The cells that a bucket may not take from, because one before it that starves may need them."""
+        reserved: frozenset[Cell] = frozenset()
+        for each in self.starving:
+            if each >= bucket.item or needs.cells <= reserved:
+                break
+            guard = self.buckets[each[-1]].needs
+            if isinstance(guard, Needs):
+                reserved |= guard.cells
+        return reserved
+
+    def gang_before(self, bucket: Bucket, needs: Needs) -> Bucket | None:
+        """The first that starves, comes before `bucket` and may need what `bucket` would take."""
+        for each in self.starving:
+            if each >= bucket.item:
+                return None
+            guard = self.buckets[each[-1]]
+            if isinstance(guard.needs, Needs) and not guard.needs.cells.isdisjoint(needs.cells):
+                return guard
+        return None

@@ -1,0 +1,340 @@
+"""The engine: events in, a Plan out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from heapq import heappop, heappush, nsmallest
+
+from aiqueue.admission.engine.backlog import Backlog
+from aiqueue.admission.engine.buckets import Bucket, Entry, Line, Standing, micros, moment
+from aiqueue.admission.engine.events import ConfigurationChanged, Event, RunClosed, RunOpened, WorkloadGone, WorkloadPending
+from aiqueue.admission.engine.flavors import Needs, Placement, search
+from aiqueue.admission.engine.journal import Journal
+from aiqueue.admission.engine.plan import Admission, Eviction, Plan
+from aiqueue.admission.engine.routes import BUILT_IN_CLASS, class_of
+from aiqueue.admission.engine.runs import OpenRun, Runs
+from aiqueue.admission.engine.tree import Cell, TenantNode, build_tree
+from aiqueue.admission.engine.verdicts import Rendered, Verdicts
+from aiqueue.queue.errors import AiqueueError, NotFound
+from aiqueue.queue.records import Configuration, Decision, Run, Workload
+from aiqueue.queue.words import ObjectState, RunOutcome
+
+NOTHING: frozenset[Cell] = frozenset()
+Contender = tuple[bool, int, Entry, Line]  # borrows, -priority, age (no two are equal)
+
+
+class PlanNotCurrent(AiqueueError):
+    """The Plan to confirm is not the last one decided, or something happened since: decide again."""
+
+
+@dataclass(slots=True)
+class _Tentative:
+    """The last Plan, and what confirming it does."""
+
+    plan: Plan
+    journal: Journal
+    rendered: Rendered
+    placements: list[Placement]
+
+
+class Engine:
+    """Decides who is admitted. See the package for how; not safe for several threads.
+
+    Args:
+        max_admissions: the most admissions, and the most evictions, of one Plan.
+        max_decisions: the most verdicts worked out for one Plan.
+        max_trials: the most shapes tried for one Plan.
+    """
+
+    def __init__(self, *, max_admissions: int = 500, max_decisions: int = 2_000, max_trials: int = 10_000) -> None:
+        if min(max_admissions, max_decisions, max_trials) < 1:
+            raise ValueError("the bounds of a Plan are at least 1 each")
+        self._max_admissions = max_admissions
+        self._max_decisions = max_decisions
+        self._max_trials = max_trials
+        self._configuration = Configuration(0)
+        self._nodes: dict[str, TenantNode] = {}
+        self._backlog = Backlog()
+        self._runs = Runs()
+        self._verdicts = Verdicts(self._backlog)
+        self._returning: dict[int, Workload] = {}  # wait again, but their run has not given its quota back
+        self._to_evict: dict[int, str] = {}  # run -> why it is to be told
+        self._now: datetime | None = None
+        self._tentative: _Tentative | None = None
+
+    def observe(self, event: Event) -> None:
+        """Learn a fact. A Plan that was not confirmed is dropped first and leaves no trace."""
+        self._drop()
+        match event:
+            case WorkloadPending(workload):
+                if workload.id in self._runs.of_workload:
+                    self._returning[workload.id] = workload
+                else:
+                    self._backlog.put(workload)
+            case WorkloadGone(workload_id):
+                self._returning.pop(workload_id, None)
+                self._backlog.drop(workload_id)
+            case RunOpened(run):
+                self._open(run)
+            case RunClosed(run_id):
+                self._close(run_id)
+            case ConfigurationChanged(configuration):
+                self._configure(configuration)
+
+    def decide(self, now: datetime) -> Plan:
+        """Say what should be done now. Asked twice it answers the same; nothing is done until `confirm`.
+
+        Args:
+            now: an aware datetime.
+
+        Raises:
+            ValueError: `now` lies before that of an earlier call, or is naive.
+        """
+        self._drop()
+        self._advance(now)  # 1
+        journal = Journal()
+        for bucket in self._backlog.flipped:
+            journal.do(_open_since, _not_open, bucket, micros(now))
+        evictions = self._evictions(now)  # 2
+        admissions, placements, cut = self._contend(journal)  # 3
+        self._mark_verdicts()  # 4
+        rendered = self._verdicts.render(self._max_decisions)
+        plan = Plan(
+            now,
+            self._configuration.revision,
+            tuple(admissions),
+            tuple(evictions),
+            rendered.decisions,
+            rendered.withdrawn_shapes,
+            rendered.withdrawn_workloads,
+            self._wake_at(now, cut or rendered.more or len(evictions) < len(self._to_evict)),  # 5
+        )
+        if not admissions and not self._backlog.flipped:
+            # Whoever was parked is parked on facts, and a Plan without content may never be confirmed: keep what was learned.
+            journal = Journal()
+            self._verdicts.unchanged(rendered)
+            self._fall_asleep()
+        self._tentative = _Tentative(plan, journal, rendered, placements)
+        return plan
+
+    def confirm(self, plan: Plan, run_ids: Sequence[int]) -> None:
+        """The ledger has the Plan: its admissions are runs now, `run_ids[i]` that of `plan.admissions[i]`.
+
+        Raises:
+            PlanNotCurrent: it is not the last Plan decided, or an event came since; nothing is changed.
+            ValueError: `run_ids` are not as many, are not distinct, or one of them is open already; nothing is changed.
+        """
+        tentative = self._tentative
+        if tentative is None or plan is not tentative.plan:
+            raise PlanNotCurrent("this Plan is not the last one decided, or something happened since: decide again")
+        if len(run_ids) != len(plan.admissions) or len(set(run_ids)) != len(run_ids):
+            raise ValueError(f"{len(run_ids)} run ids for {len(plan.admissions)} admissions: give each its own")
+        for run_id in run_ids:
+            if run_id in self._runs.open:
+                raise ValueError(f"run {run_id} is open already")
+        self._tentative = None
+        tentative.journal.redo()
+        for admission, run_id, placement in zip(plan.admissions, run_ids, tentative.placements, strict=True):
+            workload = admission.workload
+            run = OpenRun(Run(run_id, workload, admission.attempt, admission.tenant, plan.now, admission.allocations))
+            self._runs.keep(run, placement.takes)
+            self._backlog.admitted(workload.id)
+        for eviction in plan.evictions:
+            self._runs.open[eviction.run_id].evict_at = eviction.evict_at
+            del self._to_evict[eviction.run_id]
+        self._verdicts.confirm(tentative.rendered)
+        self._backlog.flipped.clear()
+        self._fall_asleep()
+
+    def verdict(self, workload_id: int) -> Decision | None:
+        """Why a workload waits, as of what is confirmed; None where it does not wait."""
+        self._set_aside()
+        return self._verdicts.of(workload_id)
+
+    def position(self, workload_id: int) -> tuple[int, int]:
+        """The place, from 1, of a workload among all that wait in its tenant in order, and how many those are.
+
+        Raises:
+            NotFound: it does not wait.
+        """
+        self._set_aside()
+        pending = self._backlog.pending.get(workload_id)
+        if pending is None:
+            raise NotFound(f"workload {workload_id} is not pending, so it has no position")
+        return self._backlog.position(pending)
+
+    def usage(self) -> Mapping[tuple[str, str, str], int]:
+        """What open runs hold, by (tenant, flavor, resource); zero amounts are left out."""
+        return dict(self._runs.held)
+
+    # Events.
+
+    def _open(self, run: Run) -> None:
+        self._backlog.drop(run.workload.id)
+        self._close(run.id)
+        if run.closed_at is not None:
+            return
+        entered = OpenRun(run)
+        self._runs.enter(entered, self._nodes)
+        self._consider_draining(entered)
+
+    def _close(self, run_id: int) -> None:
+        closed = self._runs.close(run_id)
+        if closed is None:
+            return
+        run, cells = closed
+        self._to_evict.pop(run_id, None)
+        self._backlog.freed(cells)
+        workload = self._returning.pop(run.workload.id, None)
+        if workload is not None:
+            self._backlog.put(workload)
+
+    def _configure(self, configuration: Configuration) -> None:
+        known, self._configuration = self._configuration, configuration
+        if replace(known, revision=configuration.revision) == configuration:
+            return
+        self._nodes = build_tree(configuration.tenants)
+        self._runs.rebind(self._nodes)
+        self._backlog.configure(configuration, self._nodes)
+        self._verdicts.all_stale()
+        self._to_evict.clear()
+        for run in self._runs.open.values():
+            self._consider_draining(run)
+
+    def _consider_draining(self, run: OpenRun) -> None:
+        """Note a run of a tenant or queue that is being drained, unless it was told already."""
+        if run.evict_at is not None:
+            return
+        queue = self._configuration.queues.get((run.workload.namespace, run.workload.queue_name))
+        node = self._nodes.get(run.tenant)
+        drained = node.draining() if node is not None else None
+        if drained is not None:
+            self._to_evict[run.run_id] = f"tenant {drained.name} is being drained"
+        elif queue is not None and queue.state is ObjectState.DRAIN:
+            self._to_evict[run.run_id] = f"queue {queue.namespace}/{queue.name} is being drained"
+
+    # The steps of decide.
+
+    def _drop(self) -> None:
+        self._set_aside()
+        self._tentative = None
+
+    def _set_aside(self) -> None:
+        """Put the state back to what is confirmed; the Plan may still be."""
+        if self._tentative is not None:
+            self._tentative.journal.undo()
+
+    def _advance(self, now: datetime) -> None:
+        if now.tzinfo is None:
+            raise ValueError(f"now is {now.isoformat()}: give an aware datetime")
+        if self._now is not None and now < self._now:
+            raise ValueError(f"now is {now.isoformat()}, before {self._now.isoformat()}: time never goes backward")
+        self._now = now
+        self._backlog.advance(micros(now))
+
+    def _evictions(self, now: datetime) -> list[Eviction]:
+        found: list[Eviction] = []
+        for run_id in nsmallest(self._max_admissions, self._to_evict):
+            run = self._runs.open[run_id]
+            cls = class_of(self._configuration, run.workload) or BUILT_IN_CLASS
+            deadline = now + timedelta(seconds=cls.grace_period_seconds)
+            why = self._to_evict[run_id]
+            found.append(Eviction(run_id, run.workload.id, run.attempt, RunOutcome.DRAINED, deadline, why))
+        return found
+
+    def _contend(self, journal: Journal) -> tuple[list[Admission], list[Placement], bool]:
+        """Admit until nothing that may go fits, or the Plan is full; answers also whether it was cut short."""
+        admissions: list[Admission] = []
+        placements: list[Placement] = []
+        contenders: list[Contender] = []
+        for line in self._backlog.awake.values():
+            _enter(contenders, line)
+        trials = 0
+        while contenders:
+            if len(admissions) == self._max_admissions or trials == self._max_trials:
+                return admissions, placements, True
+            trials += 1
+            borrows, line, bucket = _tournament(contenders)
+            needs = bucket.needs
+            if not isinstance(needs, Needs):
+                raise TypeError(f"bucket {bucket.door} contends though it can never fit")
+            reserved = line.reserved_from(bucket, needs) if len(line.starving) else NOTHING
+            short: dict[Cell, int] = {}
+            placement = search(needs, reserved=reserved, short=short)
+            if placement is None:
+                self._park(journal, bucket, needs, reserved, short)
+            elif not borrows and placement.borrows():
+                _enter(contenders, line, borrows=True)
+                continue
+            else:
+                admissions.append(self._admit(journal, line, bucket, needs, placement))
+                placements.append(placement)
+            _enter(contenders, line)
+        return admissions, placements, False
+
+    def _admit(self, journal: Journal, line: Line, bucket: Bucket, needs: Needs, placement: Placement) -> Admission:
+        pending = self._backlog.pending[bucket.entries.first[3]]
+        workload = pending.workload
+        journal.do(self._backlog.take, self._backlog.untake, bucket, pending)
+        journal.do(self._runs.charge, self._runs.discharge, placement.takes, workload)
+        return Admission(workload, line.name, workload.attempt + 1, placement.allocations, placement.flavors, needs.counts)
+
+    def _park(self, journal: Journal, bucket: Bucket, needs: Needs, reserved: frozenset[Cell], short: dict[Cell, int]) -> None:
+        standing = Standing.WAITING
+        if reserved:
+            whole: dict[Cell, int] = {}
+            if search(needs, short=whole) is not None:
+                standing = Standing.BEHIND
+            else:
+                short = whole
+        journal.do(self._backlog.park, self._backlog.unpark, bucket, standing, self._backlog.lots_for(short))
+
+    def _mark_verdicts(self) -> None:
+        """Mark those whose figures moved, and those who name the head of a Strict tenant that is no longer it."""
+        for name in self._runs.moved:
+            if name in self._nodes:
+                self._backlog.figures_moved(self._nodes[name])
+        self._runs.moved.clear()
+        for line in self._backlog.awake.values():
+            if line.strict:
+                head = line.head()
+                head_id = head.entries.first[3] if head is not None else None
+                if head_id != line.told_head:
+                    line.told_head = head_id
+                    self._backlog.stale_shapes.update(((line.name, shape), None) for shape in line.shapes)
+
+    def _wake_at(self, now: datetime, cut: bool) -> datetime | None:
+        if cut:
+            return now
+        alarm = self._backlog.next_alarm()
+        return moment(alarm) if alarm is not None else None
+
+    def _fall_asleep(self) -> None:
+        """Leave awake only lines that have something to look at."""
+        self._backlog.awake = {name: line for name, line in self._backlog.awake.items() if line.candidate() is not None}
+
+
+def _enter(contenders: list[Contender], line: Line, *, borrows: bool = False) -> None:
+    """Let the next of a line contend, if it has one."""
+    bucket = line.candidate()
+    if bucket is not None:
+        heappush(contenders, (borrows, -bucket.route.priority, bucket.entries.first, line))
+
+
+def _tournament(contenders: list[Contender]) -> tuple[bool, Line, Bucket]:
+    """Who of all tenants goes next: those that need not borrow, then by priority, then by age."""
+    borrows, _, _, line = heappop(contenders)
+    bucket = line.candidate()
+    if bucket is None:
+        raise AssertionError(f"line {line.name} contends and has no candidate")
+    return borrows, line, bucket
+
+
+def _open_since(bucket: Bucket, clock: int) -> None:
+    bucket.open_since = clock
+
+
+def _not_open(bucket: Bucket, _: int) -> None:
+    bucket.open_since = 0

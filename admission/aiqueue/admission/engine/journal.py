@@ -1,0 +1,37 @@
+"""What a Plan would change, so that it can be taken back, and done again, at a cost that is the Plan's own size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Step = Callable[..., object]
+Arguments = tuple[object, ...]
+
+
+class Journal:
+    """Steps in the order done, each with its exact inverse over the same arguments."""
+
+    __slots__ = ("_steps", "applied")
+
+    def __init__(self) -> None:
+        self._steps: list[tuple[Step, Step, Arguments]] = []
+        self.applied = True
+
+    def do(self, step: Step, inverse: Step, *arguments: object) -> None:
+        """Do a step and remember how to undo it."""
+        step(*arguments)
+        self._steps.append((step, inverse, arguments))
+
+    def undo(self) -> None:
+        """Take everything back, last first. Nothing to do where it was taken back already."""
+        if self.applied:
+            for _, inverse, arguments in reversed(self._steps):
+                inverse(*arguments)
+            self.applied = False
+
+    def redo(self) -> None:
+        """Do everything again where it was taken back."""
+        if not self.applied:
+            for step, _, arguments in self._steps:
+                step(*arguments)
+            self.applied = True

@@ -1,0 +1,215 @@
+"""The sentences: for each reason its message, what would change it, and the evidence.
+
+A sentence holds only what the verdict rests on, so it changes when a figure in it changed and at no other time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from fractions import Fraction
+
+from aiqueue.queue.records import Decision, Holder, Shortfall, Workload
+from aiqueue.queue.units import format_amount, format_duration
+from aiqueue.queue.words import ObjectState, Reason
+
+MAX_HOLDERS = 5
+NEXT_LOOK = "nothing is needed: it is looked at next"
+
+
+def _amount(shortfall: Shortfall, amount: int) -> str:
+    return f"{format_amount(shortfall.resource, amount)} {shortfall.resource}"
+
+
+def by_flavor(shortfalls: Sequence[Shortfall]) -> dict[str, list[Shortfall]]:
+    """Shortfalls of each flavor, in the order tried."""
+    found: dict[str, list[Shortfall]] = {}
+    for each in shortfalls:
+        found.setdefault(each.flavor, []).append(each)
+    return found
+
+
+def least_short(shortfalls: Sequence[Shortfall]) -> Shortfall:
+    """Of the flavor that lacks the least part of what is requested, the resource that lacks most; the first of equals."""
+    worst = [max(of_one, key=_part) for of_one in by_flavor(shortfalls).values()]
+    return min(worst, key=_part)
+
+
+def _part(shortfall: Shortfall) -> Fraction:
+    return Fraction(shortfall.short, shortfall.requested)
+
+
+def not_covered(tenant: str, shape: str, pod_set: str, resource: str, listed: Sequence[str]) -> Decision:
+    """An extended resource that no quota of the tenant lists."""
+    known = f"; it has quota for {', '.join(listed)}" if listed else "; it has no quota at all"
+    return Decision(
+        Reason.RESOURCE_NOT_COVERED,
+        f"pod set {pod_set} requests {resource}, and tenant {tenant} has no quota for that{known}",
+        f"a quota for {resource} in tenant {tenant}, or a request without it",
+        tenant,
+        shape,
+        details={"pod_set": pod_set, "resource": resource},
+    )
+
+
+def no_matching_flavor(tenant: str, shape: str, pod_set: str, refused: Sequence[tuple[str, str]]) -> Decision:
+    """Pods that may run on none of the flavors; `refused` is (flavor, why)."""
+    return Decision(
+        Reason.NO_MATCHING_FLAVOR,
+        f"pod set {pod_set} may run on no flavor of tenant {tenant}: " + "; ".join(f"{name}: {why}" for name, why in refused),
+        f"a toleration, node selector or affinity that lets pod set {pod_set} run on {' or '.join(name for name, _ in refused)}",
+        tenant,
+        shape,
+        details={"pod_set": pod_set, "flavors": dict(refused)},
+    )
+
+
+def exceeds_ceiling(tenant: str, shape: str, shortfalls: Sequence[Shortfall], *, together: bool) -> Decision:
+    """More than the tenant could ever use; `together`: only counting the other pod sets of the workload too."""
+    first = least_short(shortfalls)
+    others = [
+        f"{flavor}: {_amount(worst, worst.short)} too much"
+        for flavor, of_one in by_flavor(shortfalls).items()
+        if flavor != first.flavor and (worst := max(of_one, key=_part))
+    ]
+    whole = ", counting all pod sets," if together else ""
+    return Decision(
+        Reason.EXCEEDS_CEILING,
+        f"needs {_amount(first, first.requested)} of flavor {first.flavor}{whole} and tenant {tenant} can never have more than "
+        f"{format_amount(first.resource, first.available)}: exceeds it by {format_amount(first.resource, first.short)}"
+        + "".join(f"; {each}" for each in others),
+        f"{_amount(first, first.short)} of {first.flavor} less requested, or that much more quota in tenant {tenant}",
+        tenant,
+        shape,
+        shortfalls=tuple(shortfalls),
+        details={"ceiling": first.available, "exceeds_by": first.short},
+    )
+
+
+def waiting(
+    tenant: str,
+    shape: str,
+    shortfalls: Sequence[Shortfall],
+    *,
+    nominal: int,
+    ceiling: int,
+    freed_in: str,
+    holders: Sequence[Holder],
+) -> Decision:
+    """No room now. `nominal` and `ceiling` are those of the least short flavor's resource, `freed_in` where room must come from."""
+    first = least_short(shortfalls)
+    others = [
+        f"{flavor}: short by {_amount(worst, worst.short)}"
+        for flavor, of_one in by_flavor(shortfalls).items()
+        if flavor != first.flavor and (worst := max(of_one, key=_part))
+    ]
+    resource = first.resource
+    return Decision(
+        Reason.WAITING_FOR_QUOTA,
+        f"needs {_amount(first, first.requested)} of flavor {first.flavor}, tenant {tenant} has "
+        f"{format_amount(resource, first.available)} of {format_amount(resource, ceiling)} free: "
+        f"short by {format_amount(resource, first.short)}" + "".join(f"; {each}" for each in others),
+        f"{format_amount(resource, first.short)} more {resource} of {first.flavor} freed in {freed_in}, "
+        f"or its nominal raised to {format_amount(resource, nominal + first.short)}"
+        + (f" in {tenant}" if freed_in != tenant else ""),
+        tenant,
+        shape,
+        shortfalls=tuple(shortfalls),
+        holders=tuple(holders),
+    )
+
+
+def behind_head(tenant: str, shape: str, head: Workload) -> Decision:
+    """A Strict tenant whose head waits for quota."""
+    name = f"{head.namespace}/{head.name}"
+    return Decision(
+        Reason.BEHIND_HEAD,
+        f"tenant {tenant} is Strict and its head {name} waits for quota: nothing behind it is admitted",
+        f"{name} admitted or gone, a higher priority than it has, or tenant {tenant} made BestEffort",
+        tenant,
+        shape,
+        details={"head": name, "head_id": head.id},
+    )
+
+
+def behind_starving_gang(tenant: str, shape: str, gang: Workload, bound_seconds: int) -> Decision:
+    """There is room, but a workload before it was passed over for as long as the bound allows."""
+    name = f"{gang.namespace}/{gang.name}"
+    return Decision(
+        Reason.BEHIND_STARVING_GANG,
+        f"would fit, but {name} before it has waited for quota longer than the starvation bound {format_duration(bound_seconds)} "
+        f"of tenant {tenant}, and this would delay it further",
+        f"{name} admitted or gone, or a longer starvationBound in tenant {tenant}",
+        tenant,
+        shape,
+        details={"gang": name, "gang_id": gang.id},
+    )
+
+
+def pending_evaluation(tenant: str, shape: str) -> Decision:
+    """Not looked at since it came or something it waits for moved."""
+    return Decision(
+        Reason.PENDING_EVALUATION,
+        "has not been looked at since it came or since something it waits for moved",
+        NEXT_LOOK,
+        tenant,
+        shape,
+    )
+
+
+def tenant_closed(tenant: str, shape: str, closer: str, state: ObjectState, fault: str | None) -> Decision:
+    """The tenant or one above it takes no work."""
+    if fault is not None:
+        message, change = f"tenant {closer} takes no work: {fault}", f"tenant {closer} given a parent that exists, or none"
+    else:
+        message, change = f"tenant {closer} is in state {state}", f"tenant {closer} set to Active"
+    return Decision(Reason.TENANT_CLOSED, message, change, tenant, shape, details={"closed_by": closer})
+
+
+def queue_not_found(workload: Workload) -> tuple[str, str]:
+    """No such queue: message and what would change it."""
+    name = f"{workload.namespace}/{workload.queue_name}"
+    return (
+        f"there is no queue {workload.queue_name} in namespace {workload.namespace}",
+        f"queue {name} created, or the label aiqueue.dev/queue set to one that exists",
+    )
+
+
+def queue_leads_nowhere(queue: str, tenant: str, children: Sequence[str]) -> tuple[str, str]:
+    """The queue's tenant does not exist, or is no leaf: message and what would change it."""
+    why = f"which is no leaf: it has {', '.join(children)} under it" if children else "which does not exist"
+    return f"queue {queue} feeds tenant {tenant}, {why}", f"queue {queue} pointed to a leaf tenant"
+
+
+def queue_closed(queue: str, state: ObjectState) -> tuple[str, str]:
+    """The queue takes no work: message and what would change it."""
+    return f"queue {queue} is in state {state}", f"queue {queue} set to Active"
+
+
+def class_unknown(name: str, queue: str) -> tuple[str, str]:
+    """The class does not exist: message and what would change it."""
+    return f"there is no class {name}, asked for through queue {queue}", f"class {name} created, or another class"
+
+
+def class_not_allowed(name: str, queue: str, allowed: Sequence[str]) -> tuple[str, str]:
+    """The class exists and the queue refuses it: message and what would change it."""
+    choice = f"one of {', '.join(allowed)}" if allowed else "none"
+    return (
+        f"queue {queue} does not allow class {name}; it allows {choice}",
+        f"an allowed class, or {name} allowed in queue {queue}",
+    )
+
+
+def held() -> tuple[str, str]:
+    """Its owner or an operator holds it: message and what would change it."""
+    return "is held", "the hold released"
+
+
+def invalid(sentence: str) -> tuple[str, str]:
+    """The request itself is wrong: message and what would change it."""
+    return sentence, "the request corrected"
+
+
+def backoff(until: datetime) -> tuple[str, str]:
+    """It waits after an eviction: message and what would change it."""
+    return f"waits after an eviction until {until.isoformat()}", "nothing but time"

@@ -1,0 +1,104 @@
+"""Open runs: who holds what, in the tree and by tenant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from aiqueue.admission.engine.tree import Cell, Pair, TenantNode
+from aiqueue.queue.records import Allocation, Run, Workload
+
+Takes = tuple[tuple[Cell, int], ...]
+
+
+class OpenRun:
+    """A run that holds quota. `takes` is empty where its tenant is no longer configured."""
+
+    __slots__ = ("allocations", "attempt", "evict_at", "run_id", "takes", "tenant", "workload")
+
+    def __init__(self, run: Run) -> None:
+        self.run_id = run.id
+        self.workload = run.workload
+        self.attempt = run.attempt
+        self.tenant = run.tenant
+        self.allocations = run.allocations
+        self.evict_at = run.evict_at
+        self.takes: Takes = ()
+
+
+class Runs:
+    """Open runs by id, and what each tenant's runs hold in all.
+
+    Attributes:
+        moved: tenants at or under which figures changed since somebody cleared it.
+    """
+
+    def __init__(self) -> None:
+        self.open: dict[int, OpenRun] = {}
+        self.of_workload: dict[int, int] = {}
+        self.held: dict[tuple[str, str, str], int] = {}
+        self.moved: dict[str, None] = {}
+
+    def charge(self, takes: Takes, workload: Workload) -> None:
+        """Count what a workload takes; the inverse is `discharge`."""
+        for cell, amount in takes:
+            self.moved[cell.add(amount).tenant] = None
+            holder = (-amount, workload.namespace, workload.name, workload.id)
+            for each in cell.path():
+                each.holders.add(holder)
+
+    def discharge(self, takes: Takes, workload: Workload) -> list[Cell]:
+        """Count it no longer; answers the cells whose usage fell."""
+        changed: list[Cell] = []
+        for cell, amount in reversed(takes):
+            fell = cell.remove(amount)
+            changed.extend(fell)
+            self.moved[fell[-1].tenant] = None
+            holder = (-amount, workload.namespace, workload.name, workload.id)
+            for each in cell.path():
+                each.holders.remove(holder)
+        return changed
+
+    def keep(self, run: OpenRun, takes: Takes) -> None:
+        """Enter a run whose takes are charged already."""
+        run.takes = takes
+        self.open[run.run_id] = run
+        self.of_workload[run.workload.id] = run.run_id
+        for each in run.allocations:
+            key = (run.tenant, each.flavor, each.resource)
+            self.held[key] = self.held.get(key, 0) + each.amount
+
+    def enter(self, run: OpenRun, nodes: Mapping[str, TenantNode]) -> None:
+        """Enter a run and charge what it holds."""
+        takes = _takes_of(nodes.get(run.tenant), run.allocations)
+        self.charge(takes, run.workload)
+        self.keep(run, takes)
+
+    def close(self, run_id: int) -> tuple[OpenRun, list[Cell]] | None:
+        """Forget a run; answers it and the cells whose usage fell, or None where it is not known."""
+        run = self.open.pop(run_id, None)
+        if run is None:
+            return None
+        if self.of_workload.get(run.workload.id) == run_id:
+            del self.of_workload[run.workload.id]
+        for each in run.allocations:
+            key = (run.tenant, each.flavor, each.resource)
+            self.held[key] -= each.amount
+            if not self.held[key]:
+                del self.held[key]
+        return run, self.discharge(run.takes, run.workload)
+
+    def rebind(self, nodes: Mapping[str, TenantNode]) -> None:
+        """Charge every run to the cells of a tree that was built anew."""
+        for run in self.open.values():
+            run.takes = _takes_of(nodes.get(run.tenant), run.allocations)
+            self.charge(run.takes, run.workload)
+
+
+def _takes_of(node: TenantNode | None, allocations: Iterable[Allocation]) -> Takes:
+    if node is None:
+        return ()
+    sums: dict[Pair, int] = {}
+    for each in allocations:
+        pair = (each.flavor, each.resource)
+        sums[pair] = sums.get(pair, 0) + each.amount
+    return tuple((node.cell(pair), amount) for pair, amount in sums.items() if amount > 0)

@@ -1,0 +1,256 @@
+"""The tenant tree and its algebra of nominal quota, borrowing and lending.
+
+A `TenantNode` is a tenant; a `Cell` is what it has of one resource of one flavor, linked to the cell of its parent. All of the
+algebra is in `Cell`, and is the same for leaves, inner tenants and roots:
+
+    subtree    = own nominal + what every child puts in (its subtree less what it guarantees)
+    guaranteed = max(0, subtree - lending limit) where there is one, else 0: never visible to the parent
+    usage      = own runs + what every child uses beyond what it guarantees
+    available  = what is left of the guaranteed + what the parent has available, up to the borrowing limit
+
+Usage is kept by difference: a change walks up only as far as it is felt. A tenant that stands alone is the simplest tree, where
+available is nominal less usage. Available may be negative where a quota was lowered or a run adopted: nothing is evicted for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from aiqueue.admission.engine.ordered import Ordered
+from aiqueue.queue.records import Quota, Tenant
+from aiqueue.queue.words import ObjectState
+
+Pair = tuple[str, str]  # (flavor, resource)
+
+
+class Cell:
+    """What one tenant has, guarantees and uses of one resource of one flavor, in base units of the resource."""
+
+    __slots__ = (
+        "borrowing_limit",
+        "flavor",
+        "guaranteed",
+        "holders",
+        "lending_limit",
+        "lot",
+        "nominal",
+        "parent",
+        "potential",
+        "resource",
+        "subtree",
+        "tenant",
+        "usage",
+    )
+
+    def __init__(self, tenant: str, pair: Pair) -> None:
+        self.tenant = tenant
+        self.flavor, self.resource = pair
+        self.nominal = 0
+        self.borrowing_limit: int | None = None
+        self.lending_limit: int | None = None
+        self.subtree = 0
+        self.guaranteed = 0
+        self.potential = 0
+        self.usage = 0
+        self.parent: Cell | None = None
+        self.lot: Ordered[tuple[int, int]] = Ordered()  # (need, bucket): parked until there is room for the need
+        self.holders: Ordered[tuple[int, str, str, int]] = Ordered()  # (-amount, namespace, name, workload)
+
+    def path(self) -> Iterator[Cell]:
+        """This cell and those of the tenants above it, up to the root."""
+        cell: Cell | None = self
+        while cell is not None:
+            yield cell
+            cell = cell.parent
+
+    def local_available(self) -> int:
+        """What is left of what is guaranteed, and so never lent."""
+        return max(0, self.guaranteed - self.usage)
+
+    def room(self) -> int:
+        """What this cell alone lets through to its parent; at the root, what is left of everything."""
+        if self.parent is None:
+            return self.subtree - self.usage
+        if self.borrowing_limit is None:
+            return self.parent.available()
+        stored = self.subtree - self.guaranteed
+        used = max(0, self.usage - self.guaranteed)
+        return stored - used + self.borrowing_limit
+
+    def available(self) -> int:
+        """What may still be taken here; negative where more is used than there is."""
+        if self.parent is None:
+            return self.subtree - self.usage
+        beyond = self.parent.available()
+        if self.borrowing_limit is not None:
+            beyond = min(beyond, self.room())
+        return self.local_available() + beyond
+
+    def borrows(self, amount: int) -> bool:
+        """Whether taking `amount` would use more than this tenant and those under it put in."""
+        return self.usage + amount > self.subtree
+
+    def borrow_level(self, amount: int) -> int:
+        """How high in the tree `amount` has to be borrowed from: 0 here, else the tenants climbed to one that can cover it."""
+        if self.parent is None or not self.borrows(amount):
+            return 0
+        cell, level, rest = self, 0, amount
+        while cell.parent is not None:
+            rest -= cell.local_available()
+            cell, level = cell.parent, level + 1
+            if not cell.borrows(rest):
+                break
+        return level
+
+    def add(self, amount: int) -> Cell:
+        """Use `amount` more; answers the highest cell whose usage changed."""
+        cell = self
+        while True:
+            beyond = amount - cell.local_available()
+            cell.usage += amount
+            if cell.parent is None or beyond <= 0:
+                return cell
+            cell, amount = cell.parent, beyond
+
+    def remove(self, amount: int) -> list[Cell]:
+        """Use `amount` less, the exact inverse of `add`; answers the cells whose usage changed, lowest first."""
+        changed: list[Cell] = []
+        cell: Cell | None = self
+        while cell is not None and amount > 0:
+            stored = max(0, cell.usage - cell.guaranteed)
+            cell.usage -= amount
+            changed.append(cell)
+            cell, amount = cell.parent, min(amount, stored)
+        return changed
+
+    def blocks(self, amount: int) -> list[tuple[Cell, int | None]]:
+        """Which cells have to move before `amount` fits, which it does not now.
+
+        Answers (cell, need): the last is the lowest cell that refuses, and what it must have as `room`. Before it come the cells
+        below it. Where a guaranteed part would lessen the need any change counts, and the need is None.
+        """
+        found: list[tuple[Cell, int | None]] = []
+        cell, need = self, amount
+        while cell.parent is not None:
+            need -= cell.local_available()
+            if cell.borrowing_limit is not None and need > cell.room():
+                return [*found, (cell, None if cell.guaranteed else need)]
+            if cell.guaranteed:
+                found.append((cell, None))
+            cell = cell.parent
+        found.append((cell, need))
+        return found
+
+
+class TenantNode:
+    """A tenant in the tree. `children` are sorted by name; `leaves` are the tenants under it that have none, or itself."""
+
+    __slots__ = ("cells", "children", "fault", "leaves", "name", "parent", "record")
+
+    def __init__(self, record: Tenant) -> None:
+        self.name = record.name
+        self.record = record
+        self.parent: TenantNode | None = None
+        self.children: list[TenantNode] = []
+        self.leaves: list[TenantNode] = []
+        self.cells: dict[Pair, Cell] = {}
+        self.fault: str | None = None  # a sentence where the parents make no tree
+
+    def path(self) -> Iterator[TenantNode]:
+        """This tenant and those above it, up to the root."""
+        node: TenantNode | None = self
+        while node is not None:
+            yield node
+            node = node.parent
+
+    def cell(self, pair: Pair) -> Cell:
+        """The cell of a pair, made with nothing in it (and so for the tenants above) where nobody listed it."""
+        cell = self.cells.get(pair)
+        if cell is None:
+            cell = self.cells[pair] = Cell(self.name, pair)
+            if self.parent is not None:
+                cell.parent = self.parent.cell(pair)
+                cell.potential = cell.parent.potential
+        return cell
+
+    def closed_by(self) -> TenantNode | None:
+        """The nearest tenant, this one or above, that is not Active or stands in no tree."""
+        return next((node for node in self.path() if node.fault or node.record.state is not ObjectState.ACTIVE), None)
+
+    def draining(self) -> TenantNode | None:
+        """The nearest tenant, this one or above, that is being drained."""
+        return next((node for node in self.path() if node.record.state is ObjectState.DRAIN), None)
+
+
+def build_tree(tenants: Mapping[str, Tenant]) -> dict[str, TenantNode]:
+    """Make the nodes of all tenants, by name, with their quotas and no usage.
+
+    A tenant whose parent is missing, or whose parents go round in a circle, stands alone and has its `fault` set.
+    """
+    nodes = {name: TenantNode(tenants[name]) for name in sorted(tenants)}
+    for node in nodes.values():
+        _link(node, nodes)
+    ordered: list[TenantNode] = []  # parents before children
+    todo = [node for node in nodes.values() if node.parent is None]
+    while todo:
+        node = todo.pop()
+        ordered.append(node)
+        todo.extend(node.children)
+    for node in reversed(ordered):
+        _sum_up(node)
+    for node in ordered:
+        for cell in node.cells.values():
+            _bound(cell)
+    return nodes
+
+
+def _link(node: TenantNode, nodes: Mapping[str, TenantNode]) -> None:
+    parent = node.record.parent
+    seen = [node.name]
+    while parent is not None:
+        if parent not in nodes:
+            node.fault = f"its parent {parent} does not exist"
+            return
+        if parent in seen:
+            node.fault = f"its parents go round in a circle: {' under '.join([*seen, parent])}"
+            return
+        seen.append(parent)
+        parent = nodes[parent].record.parent
+    if node.record.parent is not None:
+        node.parent = nodes[node.record.parent]
+        node.parent.children.append(node)
+
+
+def _sum_up(node: TenantNode) -> None:
+    """Fill subtree and guaranteed of a node whose children are done."""
+    node.leaves = [leaf for child in node.children for leaf in child.leaves] or [node]
+    for quota in node.record.quotas:
+        _enter(node, quota)
+    for child in node.children:
+        for pair, below in child.cells.items():
+            if pair not in node.cells:
+                node.cells[pair] = Cell(node.name, pair)
+            below.parent = node.cells[pair]
+            below.parent.subtree += below.subtree - below.guaranteed
+    if node.parent is not None:
+        for cell in node.cells.values():
+            if cell.lending_limit is not None:
+                cell.guaranteed = max(0, cell.subtree - cell.lending_limit)
+
+
+def _enter(node: TenantNode, quota: Quota) -> None:
+    pair = (quota.flavor, quota.resource)
+    cell = node.cells[pair] = Cell(node.name, pair)
+    cell.nominal = cell.subtree = quota.nominal
+    cell.borrowing_limit = quota.borrowing_limit
+    cell.lending_limit = quota.lending_limit
+
+
+def _bound(cell: Cell) -> None:
+    """Fill the potential, the most that could ever be used here, of a cell whose parent is done."""
+    if cell.parent is None:
+        cell.potential = cell.subtree
+        return
+    cell.potential = cell.guaranteed + cell.parent.potential
+    if cell.borrowing_limit is not None:
+        cell.potential = min(cell.potential, cell.subtree + cell.borrowing_limit)

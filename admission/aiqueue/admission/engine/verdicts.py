@@ -1,0 +1,189 @@
+"""The verdict on everything that waits, worked out from the state alone, and which of them the ledger has.
+
+A verdict is never stored on a bucket: it is what the present state says, so it cannot fall behind. What is stored are the last
+confirmed ones, to write only what changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+
+from aiqueue.admission.engine import reasons
+from aiqueue.admission.engine.backlog import Backlog
+from aiqueue.admission.engine.buckets import Bucket, Line, Pending, Standing
+from aiqueue.admission.engine.flavors import Needs, search, shortage
+from aiqueue.queue.records import Decision, Holder
+from aiqueue.queue.words import Reason
+
+ShapeKey = tuple[str, str]  # line, shape
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """Verdicts that differ from the confirmed ones, what was looked at to find them, and whether more is left to look at."""
+
+    decisions: tuple[Decision, ...]
+    withdrawn_shapes: tuple[ShapeKey, ...]
+    withdrawn_workloads: tuple[int, ...]
+    seen_shapes: tuple[ShapeKey, ...]
+    seen_workloads: tuple[int, ...]
+    more: bool
+
+
+class Verdicts:
+    """Works out verdicts and remembers the confirmed ones."""
+
+    def __init__(self, backlog: Backlog) -> None:
+        self._backlog = backlog
+        self._shapes: dict[ShapeKey, Decision] = {}
+        self._workloads: dict[int, Decision] = {}
+
+    def of(self, workload_id: int) -> Decision | None:
+        """The verdict on a pending workload, None where it is not pending."""
+        pending = self._backlog.pending.get(workload_id)
+        if pending is None:
+            return None
+        line = pending.bucket.line
+        return _own(pending) or _of_shape(self._backlog, line, pending.bucket.shape)
+
+    def all_stale(self) -> None:
+        """Have every confirmed verdict on a shape looked at again."""
+        self._backlog.stale_shapes.update((key, None) for key in self._shapes)
+
+    def render(self, limit: int) -> Rendered:
+        """Work out at most `limit` of the verdicts that are marked stale, oldest marks first."""
+        backlog = self._backlog
+        workloads = tuple(islice(backlog.stale_workloads, limit))
+        shapes = tuple(islice(backlog.stale_shapes, limit - len(workloads)))
+        decisions: list[Decision] = []
+        withdrawn_workloads: list[int] = []
+        withdrawn_shapes: list[ShapeKey] = []
+        for workload_id in workloads:
+            pending = backlog.pending.get(workload_id)
+            verdict = _own(pending) if pending is not None and not pending.taken else None
+            known = self._workloads.get(workload_id)
+            if verdict is None:
+                if known is not None:
+                    withdrawn_workloads.append(workload_id)
+            elif verdict != known:
+                decisions.append(verdict)
+        for key in shapes:
+            line = backlog.lines.get(key[0])
+            verdict = _of_shape(backlog, line, key[1]) if line is not None else None
+            known = self._shapes.get(key)
+            if verdict is None:
+                if known is not None:
+                    withdrawn_shapes.append(key)
+            elif verdict != known:
+                decisions.append(verdict)
+        decisions.sort(key=lambda each: (each.workload_id or 0, each.tenant or "", each.shape or ""))
+        more = len(workloads) < len(backlog.stale_workloads) or len(shapes) < len(backlog.stale_shapes)
+        return Rendered(
+            tuple(decisions), tuple(sorted(withdrawn_shapes)), tuple(sorted(withdrawn_workloads)), shapes, workloads, more
+        )
+
+    def confirm(self, rendered: Rendered) -> None:
+        """The ledger has these."""
+        for verdict in rendered.decisions:
+            if verdict.workload_id is not None:
+                self._workloads[verdict.workload_id] = verdict
+            elif verdict.tenant is not None and verdict.shape is not None:
+                self._shapes[(verdict.tenant, verdict.shape)] = verdict
+        for key in rendered.withdrawn_shapes:
+            del self._shapes[key]
+        for workload_id in rendered.withdrawn_workloads:
+            del self._workloads[workload_id]
+        self._seen(rendered.seen_shapes, rendered.seen_workloads)
+
+    def unchanged(self, rendered: Rendered) -> None:
+        """Nothing was admitted, so what was looked at and is as confirmed need not be looked at again."""
+        shapes = {(each.tenant, each.shape) for each in rendered.decisions}.union(rendered.withdrawn_shapes)
+        workloads = {each.workload_id for each in rendered.decisions}.union(rendered.withdrawn_workloads)
+        self._seen(
+            (key for key in rendered.seen_shapes if key not in shapes),
+            (each for each in rendered.seen_workloads if each not in workloads),
+        )
+
+    def _seen(self, shapes: Iterable[ShapeKey], workloads: Iterable[int]) -> None:
+        for key in shapes:
+            self._backlog.stale_shapes.pop(key, None)
+        for workload_id in workloads:
+            self._backlog.stale_workloads.pop(workload_id, None)
+
+
+def _own(pending: Pending) -> Decision | None:
+    """The verdict that is this workload's alone, None where it shares its shape's."""
+    route, own = pending.bucket.route, pending.own
+    if route.door is not None:
+        refusal = route.door
+    elif route.closed_by is not None:
+        return None
+    elif own is not None and own[0] is Reason.WORKLOAD_HELD:
+        refusal = own
+    elif route.class_refused is not None:
+        refusal = route.class_refused
+    elif own is not None:
+        refusal = own
+    else:
+        return None
+    tenant = route.node.name if route.node is not None else None
+    return Decision(*refusal, tenant=tenant, workload_id=pending.workload.id)
+
+
+def _of_shape(backlog: Backlog, line: Line, shape: str) -> Decision | None:
+    """The verdict on a shape in a tenant: that of its bucket which comes first, None where none shares it."""
+    first: Bucket | None = None
+    for bucket in line.shapes.get(shape, {}).values():
+        route = bucket.route
+        if route.door is not None:
+            continue
+        if route.closed_by is not None and len(bucket):
+            closer = route.closed_by
+            return reasons.tenant_closed(line.name, shape, closer.name, closer.record.state, closer.fault)
+        if route.class_refused is not None or not len(bucket.entries):
+            continue
+        if first is None or bucket.head_item() < first.head_item():
+            first = bucket
+    if first is None:
+        return None
+    if not isinstance(first.needs, Needs):
+        return first.needs
+    return _of_bucket(backlog, line, first, first.needs)
+
+
+def _of_bucket(backlog: Backlog, line: Line, bucket: Bucket, needs: Needs) -> Decision:
+    head = line.head()
+    if line.strict and head is not None and head.item < bucket.item:
+        return reasons.behind_head(line.name, bucket.shape, backlog.pending[head.entries.first[3]].workload)
+    if bucket.standing is Standing.BEHIND and search(needs) is not None:
+        gang = line.gang_before(bucket, needs)
+        if gang is not None:
+            workload = backlog.pending[gang.entries.first[3]].workload
+            return reasons.behind_starving_gang(line.name, bucket.shape, workload, line.bound // 1_000_000)
+    elif bucket.standing in (Standing.WAITING, Standing.BEHIND):
+        return _waiting(line, bucket, needs)
+    return reasons.pending_evaluation(line.name, bucket.shape)
+
+
+def _waiting(line: Line, bucket: Bucket, needs: Needs) -> Decision:
+    shortfalls = shortage(needs)
+    node = line.route.node
+    if not shortfalls or node is None:
+        return reasons.pending_evaluation(line.name, bucket.shape)
+    least = reasons.least_short(shortfalls)
+    cell = node.cell((least.flavor, least.resource))
+    blocking = cell.blocks(least.requested)[-1][0]
+    return reasons.waiting(
+        line.name,
+        bucket.shape,
+        shortfalls,
+        nominal=cell.nominal,
+        ceiling=cell.potential,
+        freed_in=blocking.tenant,
+        holders=[
+            Holder(namespace, name, cell.flavor, cell.resource, -amount)
+            for amount, namespace, name, _ in islice(blocking.holders, reasons.MAX_HOLDERS)
+        ],
+    )
