@@ -1,0 +1,330 @@
+"""aiqueue at work: controllers as processes of their own on a real cluster and a fresh ledger.
+
+`stage` is a namespace with a queue `train`, an empty ledger and no controller yet. A test starts controllers, breaks them and
+reads the truth back from the API server, its audit log and Postgres.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from sqlalchemy import Engine, text
+
+from aiqueue.cli.harness import ports, product
+from aiqueue.cli.harness.cluster import DevCluster
+from aiqueue.cli.harness.waiting import until
+from aiqueue.queue import documents
+from aiqueue.queue.database import open_database, transaction
+from aiqueue.queue.store import configuration
+
+T = TypeVar("T")
+WAIT_SECONDS = 60.0
+GPU = "nvidia.com/gpu"
+
+
+@dataclass(slots=True)
+class ControllerProcess:
+    """One `aiqueue controller`."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    health_port: int
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def stopped(self) -> bool:
+        """Whether it sits in SIGSTOP."""
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
+
+
+@dataclass(slots=True)
+class Stage:
+    """A ledger, a cluster, a namespace, and the controllers that a test starts."""
+
+    cluster: DevCluster
+    installed: product.Product
+    ledger: Engine
+    namespace: str
+    folder: Path
+    controllers: list[ControllerProcess] = field(default_factory=list)
+
+    def start(self, **settings: str) -> ControllerProcess:
+        """Start a controller; settings are AIQUEUE_ variables without the prefix, in lower case."""
+        (port,) = ports.choose(1)
+        log = self.folder / f"controller-{len(self.controllers)}.log"
+        variables = {f"AIQUEUE_{name.upper()}": value for name, value in settings.items()}
+        environment = self.installed.controller_environment(
+            AIQUEUE_HEALTH_ADDRESS=f"127.0.0.1:{port}",
+            PATH=os.defpath,
+            HOME=str(self.folder),
+            PYTHONWARNINGS="error",
+            **variables,
+        )
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [*product.COMMAND], env=environment, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+            )
+        started = ControllerProcess(process, log, port)
+        self.controllers.append(started)
+        return started
+
+    def lead(self, **settings: str) -> ControllerProcess:
+        """Start a controller and wait until it has built its engine."""
+        started = self.start(**settings)
+        self.until(lambda: "engine built" in started.said() or started.ended(), "a controller to lead")
+        assert not started.ended(), started.said()
+        return started
+
+    def apply(self, yaml: str) -> None:
+        """Apply administrators' documents."""
+        with transaction(self.ledger) as connection:
+            configuration.apply(connection, documents.read_documents(yaml, "test"), claimed_by="test")
+
+    def tenants(self, gpus: int = 32) -> None:
+        """Tenant research with so many GPUs behind queue `train`, tenant ops with cpu behind queue `ops`."""
+        self.apply(TENANTS.format(namespace=self.namespace, gpus=gpus))
+
+    def create_job(self, name: str, **options: Any) -> dict[str, Any]:
+        """Create a Job as cluster-admin; see `job`."""
+        made = self.cluster.kubectl("create", "-f-", "-o=json", stdin=json.dumps(job(self.namespace, name, **options)))
+        return dict(json.loads(made))
+
+    def job(self, name: str) -> dict[str, Any]:
+        """The Job as it is."""
+        return dict(json.loads(self.cluster.kubectl("get", "job", name, f"-n={self.namespace}", "-o=json")))
+
+    def pods(self, name: str) -> list[dict[str, Any]]:
+        """Its pods that exist."""
+        listed = self.cluster.kubectl(
+            "get", "pods", f"-n={self.namespace}", f"-l=batch.kubernetes.io/job-name={name}", "-o=json"
+        )
+        return list(json.loads(listed)["items"])
+
+    def rows(self, statement: str, **values: Any) -> list[Mapping[str, Any]]:
+        """Read the ledger."""
+        with transaction(self.ledger) as connection:
+            return [dict(row) for row in connection.execute(text(statement), values).mappings()]
+
+    def do(self, *statements: str) -> None:
+        """Damage the ledger on purpose, as its owner."""
+        with transaction(self.ledger) as connection:
+            for statement in statements:
+                connection.execute(text(statement))
+
+    def workload(self, name: str) -> Mapping[str, Any]:
+        """The newest workload row of a Job."""
+        found = self.rows(
+            "SELECT * FROM workload WHERE namespace = :ns AND name = :name ORDER BY id DESC", ns=self.namespace, name=name
+        )
+        return found[0] if found else {"state": None}
+
+    def runs(self, name: str) -> list[Mapping[str, Any]]:
+        """Runs of all workloads of this name, oldest first."""
+        return self.rows(
+            "SELECT r.* FROM run r JOIN workload w ON w.id = r.workload_id WHERE w.namespace = :ns AND w.name = :name ORDER BY r.id",
+            ns=self.namespace,
+            name=name,
+        )
+
+    def used(self, resource: str = GPU) -> int:
+        """What open runs hold."""
+        rows = self.rows(
+            "SELECT coalesce(sum(a.amount), 0) AS used FROM allocation a JOIN run r ON r.id = a.run_id"
+            " WHERE r.closed_at IS NULL AND a.resource = :resource",
+            resource=resource,
+        )
+        return int(rows[0]["used"])
+
+    def until(self, probe: Callable[[], T | None], what: str, seconds: float = WAIT_SECONDS) -> T:
+        """Wait for a condition; on failure the logs of the controllers are shown."""
+        try:
+            return until(probe, seconds=seconds, what=what, longest_pause_seconds=0.1)
+        except Exception:
+            for each in self.controllers:
+                print(f"--- {each.log.name}\n{each.said()[-6000:]}")
+            raise
+
+    def until_state(self, name: str, state: str) -> Mapping[str, Any]:
+        """Wait until a workload is in a state."""
+        self.until(lambda: self.workload(name)["state"] == state, f"workload {name} to be {state}")
+        return self.workload(name)
+
+    def audit(self) -> list[dict[str, Any]]:
+        """Entries of the API server's audit log so far; a half-written last line is left out."""
+        lines = self.cluster.audit_log.read_text(errors="replace").split("\n")[:-1]
+        return [json.loads(line) for line in lines]
+
+    def unsuspends(self, uid: str) -> list[dict[str, Any]]:
+        """Successful requests that set suspend from true to false on the Job of this uid, oldest first."""
+        found = []
+        for entry in self.audit():
+            reference = entry.get("objectRef", {})
+            if reference.get("resource") != "jobs" or entry["verb"] not in ("patch", "update"):
+                continue
+            request = entry.get("requestObject") or {}
+            about = request.get("metadata", {}).get("uid") == uid and (request.get("spec") or {}).get("suspend") is False
+            if about and entry["responseStatus"]["code"] == 200:
+                found.append(entry)
+        return found
+
+    def delete_jobs(self) -> None:
+        """Remove every Job of the stage, and wait until their pods are gone."""
+        self.cluster.kubectl("delete", "jobs", "--all", f"-n={self.namespace}", "--cascade=foreground", "--timeout=60s")
+
+
+TENANTS = """
+apiVersion: aiqueue.dev/v1
+kind: Flavor
+metadata: {{name: h100}}
+spec: {{nodeLabels: {{aiqueue.dev/pool: h100}}}}
+---
+apiVersion: aiqueue.dev/v1
+kind: Flavor
+metadata: {{name: cpu-only}}
+spec: {{}}
+---
+apiVersion: aiqueue.dev/v1
+kind: Class
+metadata: {{name: urgent}}
+spec: {{priority: 1000}}
+---
+apiVersion: aiqueue.dev/v1
+kind: Tenant
+metadata: {{name: research}}
+spec:
+  quotas:
+  - flavor: h100
+    resources: [{{name: nvidia.com/gpu, nominal: {gpus}}}]
+---
+apiVersion: aiqueue.dev/v1
+kind: Tenant
+metadata: {{name: ops}}
+spec:
+  quotas:
+  - flavor: cpu-only
+    resources: [{{name: cpu, nominal: 64}}]
+---
+apiVersion: aiqueue.dev/v1
+kind: Queue
+metadata: {{name: train, namespace: {namespace}}}
+spec: {{tenant: research}}
+---
+apiVersion: aiqueue.dev/v1
+kind: Queue
+metadata: {{name: ops, namespace: {namespace}}}
+spec: {{tenant: ops}}
+"""
+
+
+def job(
+    namespace: str,
+    name: str,
+    *,
+    queue: str | None = "train",
+    pods: int = 1,
+    gpus: int = 8,
+    cpu: str = "1",
+    runtime: str = "forever",
+    labels: Mapping[str, str] | None = None,
+    annotations: Mapping[str, str] | None = None,
+    template: Mapping[str, Any] | None = None,
+    pod_annotations: Mapping[str, str] | None = None,
+    **spec: Any,
+) -> dict[str, Any]:
+    """A Job of `pods` pods of `gpus` GPUs each that run as long as `runtime` says."""
+    resources = {"cpu": cpu, **({GPU: str(gpus)} if gpus else {})}
+    container = {"name": "main", "image": "registry.example/main:1", "resources": {"requests": resources, "limits": resources}}
+    metadata: dict[str, Any] = {
+        "name": name,
+        "namespace": namespace,
+        "labels": dict(labels or {}),
+        "annotations": dict(annotations or {}),
+    }
+    if queue is not None:
+        metadata["labels"]["aiqueue.dev/queue"] = queue
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata,
+        "spec": {
+            "parallelism": pods,
+            "completions": pods,
+            "backoffLimit": 0,
+            "template": {
+                "metadata": {"annotations": {"aiqueue.dev/dev-runtime": runtime, **(pod_annotations or {})}},
+                "spec": {
+                    "restartPolicy": "Never",
+                    "terminationGracePeriodSeconds": 1,
+                    "containers": [container],
+                    **(template or {}),
+                },
+            },
+            **spec,
+        },
+    }
+
+
+@pytest.fixture(scope="session")
+def gpu_cluster(managed_cluster: DevCluster) -> DevCluster:
+    """The managed cluster with four nodes of 8 GPUs that carry the label of flavor h100."""
+    for number in range(1, 5):
+        managed_cluster.add_node(
+            f"gpu-{number}", cpu_millicores=64_000, memory_bytes=512 * 2**30, gpus=8, labels={"aiqueue.dev/pool": "h100"}
+        )
+    return managed_cluster
+
+
+@pytest.fixture
+def stage(gpu_cluster: DevCluster, ledger_url: str, tmp_path: Path) -> Iterator[Stage]:
+    """A namespace and a ledger of their own; whatever was started is ended, and no Job is left to the next test."""
+    namespace = f"stage-{secrets.token_hex(4)}"
+    gpu_cluster.kubectl("create", "namespace", namespace)
+    account = f"/api/v1/namespaces/{namespace}/serviceaccounts/default"
+    until(lambda: gpu_cluster.api.is_ok(account), seconds=WAIT_SECONDS, what=f"the service account of {namespace}")
+    ledger = open_database(ledger_url, application_name="test", pool_size=2)
+    with transaction(ledger) as connection:  # ledgers copied from one template would take one another for themselves
+        connection.execute(text("UPDATE ledger SET uid = gen_random_uuid()"))
+    made = Stage(
+        gpu_cluster,
+        product.Product(
+            owner_url=ledger_url,
+            admin_url=product.login(ledger_url, "admin"),
+            controller_url=product.login(ledger_url, "controller"),
+            controller_kubeconfig=gpu_cluster.service_account_kubeconfig("aiqueue-system", "aiqueue-controller"),
+        ),
+        ledger,
+        namespace,
+        tmp_path,
+    )
+    yield made
+    for each in made.controllers:
+        if not each.ended():
+            each.signal(signal.SIGCONT)
+            each.kill()
+    made.delete_jobs()
+    gpu_cluster.kubectl("delete", "namespace", namespace, "--wait=false")
+    ledger.dispose()
