@@ -1,0 +1,80 @@
+"""Documents from files, folders and stdin."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from aiqueue.cli.exits import say
+from aiqueue.queue.documents import Document, InvalidDocuments, ObjectName, name_of, raise_if_any, read_documents
+from aiqueue.queue.documents.yaml_text import MAX_BYTES
+from aiqueue.queue.errors import InvalidDocument, InvalidInput
+
+_SUFFIXES = (".yaml", ".yml")
+
+
+def read_objects(paths: Iterable[str]) -> list[Document]:
+    """Documents of ours in `paths`, each a file, a folder (its *.yaml and *.yml, by name) or `-` for stdin.
+
+    Documents of another apiVersion are left out, and said on stderr.
+
+    Raises:
+        InvalidInput: a path cannot be read, something is wrong in one of them (an InvalidDocuments has all that is), an
+            object is given twice, or none of them holds an object of ours.
+    """
+    documents: list[Document] = []
+    errors: list[InvalidInput] = []
+    for path in paths:
+        try:
+            for source, text in _texts(path):
+                documents.extend(read_documents(text, source))
+        except InvalidDocuments as error:
+            errors.extend(error.errors)
+        except InvalidInput as error:
+            errors.append(error)
+    seen: dict[ObjectName, str] = {}
+    for document in documents:
+        if document.record is None:
+            say(f"passed over: {document.where} is of {document.api_version}, which is not aiqueue's")
+            continue
+        name = name_of(document.record)
+        if name in seen and seen[name] != document.where:
+            errors.append(
+                InvalidDocument("metadata.name", name.path, f"write it once: {seen[name]} is the same", where=document.where)
+            )
+        seen.setdefault(name, document.where)
+    raise_if_any(errors)
+    ours = [document for document in documents if document.record is not None]
+    if not ours:
+        raise InvalidInput("-f", ", ".join(paths), "name files that hold aiqueue.dev/v1 documents")
+    return ours
+
+
+def _texts(path: str) -> Iterable[tuple[str, str]]:
+    """(name, text) of each file that `path` stands for."""
+    if path == "-":
+        return [("stdin", _decoded(sys.stdin.buffer.read(MAX_BYTES + 1), "stdin"))]
+    place = Path(path)
+    try:
+        if place.is_dir():
+            files = sorted(each for each in place.iterdir() if each.suffix in _SUFFIXES and each.is_file())
+            if not files:
+                raise InvalidInput("-f", path, "name a folder that holds *.yaml or *.yml files")
+        else:
+            files = [place]
+        return [(str(each), _decoded(_bytes(each), str(each))) for each in files]
+    except OSError as error:
+        raise InvalidInput("-f", path, f"it cannot be read ({error.strerror or error}): name a file, a folder or -") from None
+
+
+def _bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(MAX_BYTES + 1)  # one too many is refused with the others that are too long
+
+
+def _decoded(data: bytes, source: str) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"byte {error.start + 1}", data[error.start], "save the file as UTF-8", where=source) from None

@@ -1,0 +1,177 @@
+"""Workloads and runs as listings."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from aiqueue.cli.ages import age, human
+from aiqueue.cli.listings.query import Answer, Query, amounts, instant, namespaced, pages, word
+from aiqueue.cli.printers import Column, Row
+from aiqueue.queue.documents import API_VERSION
+from aiqueue.queue.store import views
+from aiqueue.queue.units import format_amount
+from aiqueue.queue.words import RunOutcome, WorkloadState
+
+
+def workload_document(view: views.WorkloadView, now: datetime) -> dict[str, Any]:
+    """A workload as a document."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "Workload",
+        "metadata": {"name": view.name, "namespace": view.namespace, "uid": view.uid},
+        "spec": {
+            "cluster": view.cluster,
+            "queue": view.queue_name,
+            "class": view.class_name,
+            "podSets": [
+                {
+                    "name": pod_set.name,
+                    "count": pod_set.count,
+                    "minCount": pod_set.min_count,
+                    "requests": {name: format_amount(name, amount) for name, amount in sorted(pod_set.requests.items())},
+                }
+                for pod_set in view.pod_sets
+            ],
+        },
+        "status": {
+            "state": str(view.state),
+            "since": instant(view.state_since),
+            "tenant": view.tenant,
+            "reason": None if view.reason is None else str(view.reason),
+            "message": view.message,
+            "wouldChange": view.would_change,
+            "attempt": view.attempt,
+            "user": view.user,
+            "owner": view.owner,
+            "createdAt": instant(view.created_at),
+            "firstAdmittedAt": instant(view.first_admitted_at),
+            "endedAt": instant(view.ended_at),
+            "waitedSeconds": view.waited_seconds(now),
+            "archived": view.archived,
+        },
+    }
+
+
+def run_document(view: views.RunView) -> dict[str, Any]:
+    """A run as a document."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "Run",
+        "metadata": {"name": view.name, "namespace": view.namespace},
+        "spec": {
+            "id": view.id,
+            "attempt": view.attempt,
+            "tenant": view.tenant,
+            "adopted": view.adopted,
+            "allocations": [
+                {"podSet": a.pod_set, "flavor": a.flavor, "resource": a.resource, "amount": format_amount(a.resource, a.amount)}
+                for a in view.allocations
+            ],
+        },
+        "status": {
+            "outcome": str(view.outcome),
+            "message": view.message,
+            "openedAt": instant(view.opened_at),
+            "startedAt": instant(view.started_at),
+            "evictAt": instant(view.evict_at),
+            "evictOutcome": None if view.evict_outcome is None else str(view.evict_outcome),
+            "evictMessage": view.evict_message,
+            "preemptedBy": view.preempted_by,
+            "closedAt": instant(view.closed_at),
+        },
+    }
+
+
+def workloads(connection: Connection, query: Query, now: datetime) -> Answer:
+    """Workloads that match."""
+    state = word(query.state, WorkloadState)
+    wanted = views.WorkloadFilter(
+        namespace=query.namespace,
+        name=query.name,
+        queue=query.queue,
+        tenant=query.tenant,
+        state=state,
+        ended=query.everything or query.name is not None,
+    )
+    page = pages(lambda after, limit: views.list_workloads(connection, wanted, after=after, limit=limit), query.limit)
+    columns = [
+        Column("NAME"),
+        Column("STATE"),
+        Column("QUEUE", long=True),
+        Column("TENANT", long=True),
+        Column("CLASS", long=True),
+    ]
+    columns += [Column("PODS"), Column("REASON"), Column("AGE"), Column("WAITED", wide=True), Column("ATTEMPT", wide=True)]
+    columns += [
+        Column("REQUESTS", wide=True, long=True),
+        Column("USER", wide=True, long=True),
+        Column("MESSAGE", wide=True, long=True),
+    ]
+    return Answer(
+        namespaced(
+            columns,
+            [
+                (
+                    view.namespace,
+                    Row(
+                        f"workload/{view.namespace}/{view.name}",
+                        (
+                            view.name,
+                            str(view.state),
+                            view.queue_name,
+                            view.tenant or "",
+                            view.class_name or "",
+                            str(view.pods),
+                            view.reason or "",
+                            age(view.created_at, now),
+                            human(view.waited_seconds(now)),
+                            str(view.attempt),
+                            amounts(view.requests),
+                            view.user,
+                            view.message or "",
+                        ),
+                        workload_document(view, now),
+                    ),
+                )
+                for view in page.items
+            ],
+            query,
+        ),
+        page.next is not None,
+    )
+
+
+def runs(connection: Connection, query: Query, now: datetime) -> Answer:
+    """Runs that match."""
+    wanted = views.RunFilter(
+        namespace=query.namespace,
+        name=query.name,
+        tenant=query.tenant,
+        outcome=word(query.state, RunOutcome),
+        closed=query.everything or query.name is not None,
+    )
+    page = pages(lambda after, limit: views.list_runs(connection, wanted, after=after, limit=limit), query.limit)
+    columns = [Column("NAME"), Column("ATTEMPT"), Column("OUTCOME"), Column("TENANT", long=True), Column("FLAVORS", long=True)]
+    columns += [Column("OPENED"), Column("RAN"), Column("HOLDS", wide=True, long=True), Column("MESSAGE", wide=True, long=True)]
+    rows = []
+    for view in page.items:
+        flavors = sorted({allocation.flavor for allocation in view.allocations})
+        held: dict[str, int] = {}
+        for (_, resource), amount in view.held.items():
+            held[resource] = held.get(resource, 0) + amount
+        cells = (
+            view.name,
+            str(view.attempt),
+            str(view.outcome),
+            view.tenant,
+            ",".join(flavors),
+            age(view.opened_at, now),
+            human(((view.closed_at or now) - view.opened_at).total_seconds()),
+            amounts(held),
+            view.message or view.evict_message or "",
+        )
+        rows.append((view.namespace, Row(f"run/{view.namespace}/{view.name}/{view.attempt}", cells, run_document(view))))
+    return Answer(namespaced(columns, rows, query, single=False), page.next is not None)
