@@ -2,10 +2,12 @@
 
 import json
 import os
+import secrets
 import signal
 import ssl
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,15 @@ from aiqueue.cli.harness import guard, marks, processes, state
 from aiqueue.cli.harness.api import Api
 from aiqueue.cli.harness.certificates import Authority
 from aiqueue.cli.harness.cluster import DevCluster
-from aiqueue.cli.harness.errors import HarnessError, NotMarked
+from aiqueue.cli.harness.errors import HarnessError, NotMarked, ProgramFailed
 from aiqueue.cli.harness.waiting import until
 
 pytestmark = pytest.mark.e2e
 
-JOBS = "/apis/batch/v1/namespaces/default/jobs"
+#: A place of this run's own: the cluster may be one that other runs have used.
+MARK = f"harness-{secrets.token_hex(3)}"
+JOBS = f"/apis/batch/v1/namespaces/{MARK}/jobs"
+PODS = f"/api/v1/namespaces/{MARK}/pods"
 MERGE = "application/merge-patch+json"
 
 
@@ -43,7 +48,7 @@ def test_a_bare_cluster_stores_jobs_and_needs_its_mark(tmp_path: Path) -> None:
         assert [each.name for each in bare.running()] == ["etcd", "kube-apiserver"]
         first = [each.identity for each in bare.running()]
         assert [each.identity for each in bare.start().running()] == first, "a second start disturbs nothing"
-        bare.api.call("POST", JOBS, job("stored", {}))
+        bare.api.call("POST", "/apis/batch/v1/namespaces/default/jobs", job("stored", {}, namespace="default"))
         guard.require_marked_cluster(bare.kubeconfig)
         bare.api.call("DELETE", marks.CONFIG_MAP_PATH)
         with pytest.raises(NotMarked, match="404 Not Found"):
@@ -54,7 +59,7 @@ def test_a_bare_cluster_stores_jobs_and_needs_its_mark(tmp_path: Path) -> None:
         guard.require_marked_cluster(bare.kubeconfig)
     with DevCluster.create(tmp_path / "bare", bare=True) as again:
         assert again.server == address
-        assert again.api.call("GET", f"{JOBS}/stored")["metadata"]["name"] == "stored"
+        assert again.api.call("GET", "/apis/batch/v1/namespaces/default/jobs/stored")["metadata"]["name"] == "stored"
 
 
 STARTER = """
@@ -84,6 +89,18 @@ def test_the_cluster_of_a_killed_run_is_ended(tmp_path: Path) -> None:
     with DevCluster.create(folder, bare=True) as heir:
         assert not any(processes.is_alive(each.identity) for each in left)
         assert heir.is_running()
+
+
+@pytest.mark.usefixtures("own_state_folder")
+def test_a_program_that_fails_shows_its_log_and_leaves_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    (folder / "etcd").write_text("a file where etcd wants a folder")
+    cluster = DevCluster.create(folder, bare=True)
+    with pytest.raises(ProgramFailed, match=r"etcd ended; the end of .*etcd\.log:\n(.*\n)*.*not a directory"):
+        cluster.start()
+    assert cluster.running() == []
+    assert state.instances() == []
 
 
 def test_another_authority_is_neither_trusted_nor_believed(cluster: DevCluster, tmp_path: Path) -> None:
@@ -120,22 +137,27 @@ def config_map(name: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "default"}}
 
 
-def job(name: str, notes: dict[str, str], **spec: object) -> dict[str, Any]:
-    pod = {"restartPolicy": "Never", "nodeSelector": {"test": "harness"}, "containers": [{"name": "main", "image": "none"}]}
+def job(name: str, notes: dict[str, str], namespace: str = MARK, **spec: object) -> dict[str, Any]:
+    pod = {"restartPolicy": "Never", "nodeSelector": {"test": MARK}, "containers": [{"name": "main", "image": "none"}]}
     annotations = {f"aiqueue.dev/dev-{key}": value for key, value in notes.items()}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {"name": name, "namespace": "default"},
+        "metadata": {"name": name, "namespace": namespace},
         "spec": {"backoffLimit": 0, **spec, "template": {"metadata": {"annotations": annotations}, "spec": pod}},
     }
 
 
 @pytest.fixture(scope="module")
-def node(cluster: DevCluster) -> str:
-    """A node for the pods of this module only."""
-    cluster.add_node("harness-node", 64_000, 2**36, gpus=8, labels={"test": "harness"})
-    return "harness-node"
+def node(cluster: DevCluster) -> Iterator[str]:
+    """A namespace and a node for the pods of this module only."""
+    cluster.api.call("POST", "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": MARK}})
+    account = f"/api/v1/namespaces/{MARK}/serviceaccounts/default"
+    until(lambda: cluster.api.is_ok(account), seconds=30, what="the service account of a new namespace")
+    cluster.add_node(MARK, 64_000, 2**36, gpus=8, labels={"test": MARK})
+    yield MARK
+    cluster.api.call("DELETE", f"/api/v1/namespaces/{MARK}")
+    cluster.api.call("DELETE", f"/api/v1/nodes/{MARK}")
 
 
 def run(cluster: DevCluster, content: dict[str, Any]) -> str:
@@ -152,12 +174,12 @@ def conditions(cluster: DevCluster, name: str) -> set[str]:
 
 
 def pods(cluster: DevCluster, name: str) -> list[dict[str, Any]]:
-    return list(cluster.api.call("GET", f"/api/v1/namespaces/default/pods?labelSelector=job-name%3D{name}")["items"])
+    return list(cluster.api.call("GET", f"{PODS}?labelSelector=job-name%3D{name}")["items"])
 
 
 def annotate(cluster: DevCluster, name: str, key: str, value: str | None) -> None:
     for pod in pods(cluster, name):
-        path = f"/api/v1/namespaces/default/pods/{pod['metadata']['name']}"
+        path = f"{PODS}/{pod['metadata']['name']}"
         cluster.api.call("PATCH", path, {"metadata": {"annotations": {f"aiqueue.dev/dev-{key}": value}}}, content_type=MERGE)
 
 
@@ -247,6 +269,7 @@ def test_a_suspended_pod_takes_its_time(cluster: DevCluster) -> None:
     until(lambda: not status(cluster, stubborn).get("terminating"), seconds=30, what="the Job's notice of it")
 
 
+@pytest.mark.usefixtures("node")
 def test_the_audit_log_says_who_did_what(cluster: DevCluster) -> None:
     name = run(cluster, job("audited", {}, suspend=True))
     cluster.api.call("PATCH", f"{JOBS}/{name}", {"spec": {"parallelism": 2}}, content_type=MERGE)

@@ -192,7 +192,7 @@ def _build_into(folder: Path, pins: Pins, log: Path, progress: Progress) -> None
         f"building Kubernetes {pins.version}, etcd and kwok with {go.program}: once, 5 to 10 minutes on two cores, "
         f"a minute where Go's own cache is warm; log in {log}"
     )
-    with log.open("w") as output, progress:
+    with log.open("w", buffering=1) as output, progress:
         _compile(
             [str(go.program), "install", "-v", "-trimpath", "-ldflags", pins.link_flags, "tool"],
             module,

@@ -63,6 +63,7 @@ class DevCluster:
         self._owned = owned
         self._audit = audit
         self._supervisor = Supervisor(folder, owned=owned)
+        self._found: Programs | None = None
 
     @classmethod
     def create(
@@ -147,9 +148,10 @@ class DevCluster:
             ToolMissing: the programs must be built first and cannot be.
             HarnessError: another living process owns the folder.
         """
-        programs = build.provide()
+        programs = self._find_programs()
+        processes.sweep()
         self.folder.mkdir(parents=True, exist_ok=True)
-        with folders.locked(self.folder / ".lock"):
+        with folders.locked(self.folder / folders.LOCK):
             if (not self._owned or self._supervisor.owns()) and self.is_running():
                 return self
             self._supervisor.begin()
@@ -164,10 +166,15 @@ class DevCluster:
         """End its programs; data, certificates and logs stay. Does nothing if none runs."""
         if not self.folder.exists():
             return
-        with folders.locked(self.folder / ".lock"):
+        with folders.locked(self.folder / folders.LOCK):
             for name in STOP_ORDER:
                 self._supervisor.stop(name)
             self._supervisor.finish()
+
+    def _find_programs(self) -> Programs:
+        if self._found is None:
+            self._found = build.provide()
+        return self._found
 
     def _bring_up(self, programs: Programs) -> None:
         authority = Authority.open(self.folder / "pki")

@@ -76,7 +76,7 @@ class DevEnvironment:
             HarnessError: something could not be started; what runs is left running.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with folders.locked(self.folder / ".lock"):
+        with folders.locked(self.folder / folders.LOCK):
             already = self.is_running()
             self.postgres.start()
             if not self.postgres.has_database(DATABASE):
@@ -89,7 +89,7 @@ class DevEnvironment:
     def down(self, *, purge: bool = False) -> None:
         """Stop everything; `purge` also removes all data, certificates and logs."""
         if self.folder.exists():
-            with folders.locked(self.folder / ".lock"):
+            with folders.locked(self.folder / folders.LOCK):
                 self._services.end_all()
                 self.cluster.stop()
         self.postgres.stop()

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+#: The lock of a folder of the harness.
+LOCK = ".lock"
+
 
 def _xdg(variable: str, default: str) -> Path:
     value = os.environ.get(variable, "")

@@ -141,8 +141,9 @@ class DevPostgres:
             HarnessError: another living process owns the folder.
         """
         installation = postgres_programs.find()
+        processes.sweep()
         self.folder.mkdir(parents=True, exist_ok=True)
-        with folders.locked(self.folder / ".lock"):
+        with folders.locked(self.folder / folders.LOCK):
             if (not self._owned or self._supervisor.owns()) and self.is_running():
                 return self
             self._supervisor.begin()
@@ -157,7 +158,7 @@ class DevPostgres:
         """End the server; data that is not durable goes with it. Does nothing if none runs."""
         if not self.folder.exists():
             return
-        with folders.locked(self.folder / ".lock"):
+        with folders.locked(self.folder / folders.LOCK):
             self._end()
 
     def purge(self) -> None:

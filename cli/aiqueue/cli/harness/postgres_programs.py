@@ -84,7 +84,7 @@ def _shared_copy(tree: Path) -> Path:
     home = ROOT_CACHE / f"postgres-{MAJOR_VERSION}-{importlib.metadata.version(WHEEL)}"
     if home.is_dir():
         return home
-    with folders.locked(ROOT_CACHE / ".lock"):
+    with folders.locked(ROOT_CACHE / folders.LOCK):
         if home.is_dir():
             return home
         ROOT_CACHE.chmod(0o755)

@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from aiqueue.cli.harness import state
+from aiqueue.cli.harness import folders, state
 from aiqueue.cli.harness.errors import HarnessError, ProgramFailed
-from aiqueue.cli.harness.state import Identity, Record, State
+from aiqueue.cli.harness.state import Identity, Instance, Record, State
 from aiqueue.cli.harness.waiting import until
 
 TERM_SECONDS = 15.0
@@ -150,7 +150,6 @@ class Supervisor:
         Raises:
             HarnessError: another living process owns the folder.
         """
-        sweep()
         self.logs.mkdir(parents=True, exist_ok=True)
         found = state.load(self.folder)
         owner = myself() if self._owned else None
@@ -265,21 +264,39 @@ def end_programs(folder: Path) -> None:
 
 
 def sweep() -> list[Path]:
-    """End what dead owners left behind, anywhere; return the folders concerned."""
+    """End what dead owners left behind, anywhere; return the folders concerned.
+
+    To be called with no folder's lock held: it takes them, one at a time.
+    """
     swept = []
     for instance in state.instances():
-        owner = instance.state.owner
-        if owner is None or is_alive(owner):
+        if not _is_left_behind(instance):
             continue
-        for record in reversed(instance.state.programs):
-            end(record)
-        if (instance.folder / state.STATE_FILE).exists():
-            state.save(instance.folder, State(ports=instance.state.ports))
-        if instance.scratch is not None:
-            remove_tree(instance.scratch)
-        state.forget(instance.folder)
-        swept.append(instance.folder)
+        if not instance.folder.is_dir():
+            _end_instance(instance)
+            swept.append(instance.folder)
+            continue
+        with folders.locked(instance.folder / folders.LOCK):
+            # Somebody may have swept it, and even begun to use it, before we had the lock.
+            now = state.find_instance(instance.folder)
+            if now is not None and _is_left_behind(now):
+                _end_instance(now)
+                state.save(now.folder, State(ports=now.state.ports))
+                swept.append(now.folder)
     return swept
+
+
+def _is_left_behind(instance: Instance) -> bool:
+    owner = instance.state.owner
+    return owner is not None and not is_alive(owner)
+
+
+def _end_instance(instance: Instance) -> None:
+    for record in reversed(instance.state.programs):
+        end(record)
+    if instance.scratch is not None:
+        remove_tree(instance.scratch)
+    state.forget(instance.folder)
 
 
 def remove_tree(folder: Path) -> None:

@@ -109,7 +109,7 @@ def load(folder: Path) -> State:
 def save(folder: Path, state: State) -> None:
     """Write the state of a folder in one step, there and in the list of instances if it is on it."""
     folders.write_private(folder / STATE_FILE, encode(state))
-    entry = _find_entry(folder)
+    entry = find_instance(folder)
     if entry is not None:
         _write_entry(replace(entry, state=state))
 
@@ -153,7 +153,8 @@ def _read_entry(path: Path) -> Instance | None:
         raise HarnessError(f"{path} is damaged ({error}): remove it") from error
 
 
-def _find_entry(folder: Path) -> Instance | None:
+def find_instance(folder: Path) -> Instance | None:
+    """The entry of a folder, if it is on the list."""
     return _read_entry(_entry_path(folder))
 
 
