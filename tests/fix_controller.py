@@ -99,10 +99,11 @@ class Stage:
         assert not started.ended(), started.said()
         return started
 
-    def apply(self, yaml: str) -> None:
+    def apply(self, yaml: str, *, allow_drain: bool = False) -> None:
         """Apply administrators' documents."""
         with transaction(self.ledger) as connection:
-            configuration.apply(connection, documents.read_documents(yaml, "test"), claimed_by="test")
+            given = documents.read_documents(yaml, "test")
+            configuration.apply(connection, given, claimed_by="test", allow_drain=allow_drain)
 
     def tenants(self, gpus: int = 32) -> None:
         """Tenant research with so many GPUs behind queue `train`, tenant ops with cpu behind queue `ops`."""

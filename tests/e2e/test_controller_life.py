@@ -18,7 +18,9 @@ def test_a_gang_is_held_whole_and_admitted_whole(stage: Stage) -> None:
     stage.until_state("small", "Admitted")
     stage.create_job("big", pods=4)
     decision = stage.until(
-        lambda: stage.rows("SELECT d.* FROM shape_decision d JOIN workload w ON w.shape = d.shape WHERE w.name = 'big'"),
+        lambda: (
+            stage.rows("SELECT d.* FROM shape_decision d JOIN workload w ON w.shape = d.shape WHERE w.name = 'big'") or None
+        ),
         "a decision on the big gang",
     )[0]
     assert decision["reason"] == "WaitingForQuota"
@@ -149,7 +151,7 @@ def test_drain_evicts_with_grace_and_requeues(stage: Stage) -> None:
     stage.until(lambda: stage.job("drained")["status"].get("ready") == 1, "the Job to run")
     drain = f"""{{apiVersion: aiqueue.dev/v1, kind: Queue, metadata: {{name: train, namespace: {stage.namespace}}},
                  spec: {{tenant: research, state: Drain}}}}"""
-    stage.apply(drain)
+    stage.apply(drain, allow_drain=True)
     stage.until(lambda: stage.runs("drained")[0]["outcome"] == "Drained", "the run to be drained")
     stage.until_state("drained", "Pending")
     assert stage.pods("drained") == []
@@ -166,7 +168,7 @@ def test_every_request_is_the_service_accounts_and_none_is_forbidden(stage: Stag
     stage.until_state("quick", "Finished")
     leader.kill()
     uid = stage.job("quick")["metadata"]["uid"]
-    stage.until(lambda: stage.unsuspends(uid), "the audit log to have the unsuspend")
+    stage.until(lambda: stage.unsuspends(uid) or None, "the audit log to have the unsuspend")
     ours = [entry for entry in stage.audit() if entry.get("userAgent", "").startswith("aiqueue-controller/")]
     assert {entry["verb"] for entry in ours} >= {"list", "patch", "get"}
     assert {entry["user"]["username"] for entry in ours} == {"system:serviceaccount:aiqueue-system:aiqueue-controller"}

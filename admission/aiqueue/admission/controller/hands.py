@@ -64,9 +64,9 @@ class JobHands:
 
     def _patch(self, action: Action, body: dict[str, object]) -> bool:
         """Send a PATCH while the term is trusted. False on a conflict."""
-        faults.reach("act.before-patch")
         if not self._term.trusted():
             raise Unavailable("the term is not trusted any more", doing=f"patch of Job {action.namespace}/{action.name}")
+        faults.reach("act.before-patch")
         try:
             self._client.patch_job(action.namespace, action.name, body)
         except Conflict:

@@ -242,7 +242,8 @@ class Leader:
                 break
             self._seq += 1
             rows = commit.rows_of(plan, self._seq, self._configuration, observing.mirror.resource_version, self._template)
-            faults.reach("commit.before")
+            if not plan.empty:
+                faults.reach("commit.before")
             try:
                 with self.term.transaction() as connection:
                     committed = plans.commit(
@@ -255,7 +256,8 @@ class Leader:
             except ConfigurationMoved:
                 self._reload(observing)
                 continue
-            faults.reach("commit.after")
+            if not plan.empty:
+                faults.reach("commit.after")
             self._replace_decisions = False
             self.term.clock.sample(committed.now)
             self._engine.confirm(plan, committed.run_ids)

@@ -19,11 +19,7 @@ from aiqueue.cli.harness import databases, manifests
 from aiqueue.cli.harness.cluster import DevCluster
 from aiqueue.queue.database import open_database, transaction
 
-COMMAND = (
-    sys.executable,
-    "-c",
-    "from aiqueue.cli.controller import run; from aiqueue.queue.settings import Settings; run(Settings())",
-)
+COMMAND = (sys.executable, "-m", "aiqueue.cli.main", "controller")
 
 
 @dataclass(frozen=True, slots=True)
