@@ -45,6 +45,8 @@ def _parse(text: str, scale: int, round_up: bool) -> int:
     number = Fraction(int((match["whole"] or "") + (match["part"] or "")), 10 ** len(match["part"] or ""))
     multiplier = Fraction(10) ** int(match["exponent"][1:]) if match["exponent"] else _MULTIPLIER[match["suffix"] or ""]
     exact = number * multiplier * scale * (-1 if match["sign"] == "-" else 1)
+    if exact < 0:
+        return -1  # not rounded up to a zero that nobody wrote
     return -(-exact.numerator // exact.denominator) if round_up else exact.numerator // exact.denominator
 
 
