@@ -16,6 +16,7 @@ from aiqueue.cli.harness.certificates import Authority, Pair
 from aiqueue.cli.harness.control_plane import Layout, Ports
 from aiqueue.cli.harness.errors import HarnessError, ToolMissing
 from aiqueue.cli.harness.waiting import until
+from aiqueue.queue.errors import NotFound
 
 
 def test_chosen_ports_differ_and_are_free() -> None:
@@ -138,6 +139,18 @@ def test_stages_are_found_and_named_once() -> None:
 
 def test_manifests_are_found_from_a_checkout() -> None:
     assert (resources.manifests_path() / "devcluster" / "go.mod").is_file()
+
+
+def test_manifests_are_found_in_an_installation_or_missed_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "_PACKAGE", tmp_path / "site-packages" / "aiqueue" / "cli")
+    monkeypatch.setattr(resources, "_REPOSITORY", tmp_path)
+    # site-packages may hold somebody else's folder of this name.
+    (tmp_path / "examples").mkdir()
+    with pytest.raises(NotFound, match="install aiqueue again"):
+        resources.examples_path()
+    installed = tmp_path / "site-packages" / "aiqueue" / "cli" / "examples"
+    installed.mkdir(parents=True)
+    assert resources.examples_path() == installed
 
 
 @pytest.mark.parametrize(

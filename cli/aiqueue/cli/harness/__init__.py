@@ -3,6 +3,9 @@
 Purpose. Nothing that tests, demos and benchmarks touch is a stand-in for an API server or a database. `cluster`
 runs etcd, kube-apiserver, kube-controller-manager, kube-scheduler and kwok (fake nodes that live through pods'
 lifecycles); `postgres` runs a server from the programs in a wheel. `build` provides the former, once per machine.
+`environment` is one of each with further programs beside them: what `aiqueue dev` starts and stops. How long a pod on a
+fake node runs, whether it fails, is ready, or takes its time to stop, is said by annotations, listed in
+`manifests/devcluster/stages/pods.yaml`.
 
 States of an instance (a cluster or a server in its folder):
 
@@ -26,6 +29,6 @@ Failure modes. A program that ends or is not ready in time: everything started i
 tail of its log. The starter killed: a leftover, see above. A build interrupted: only a folder beside the cache is left,
 removed by the next build. A damaged state file: an error, since nothing may be guessed about pids.
 
-Known limits. etcd listens on loopback without TLS, so other users of the machine could reach a cluster's data: do not run
+Known limits. What a killed test run left behind goes on running until the next start of anything. etcd listens on loopback without TLS, so other users of the machine could reach a cluster's data: do not run
 this on a shared host with anything worth hiding.
 """
