@@ -252,10 +252,17 @@ class PodList(Object, frozen=True):
         return self.items or ()
 
 
+class StatusCause(Object, frozen=True):
+    """One thing that is wrong with a request: `field` says where."""
+
+    field: str = ""
+
+
 class StatusDetails(Object, frozen=True):
     """Details of a Status."""
 
     retry_after_seconds: int | None = None
+    causes: tuple[StatusCause, ...] | None = None
 
 
 class Status(Object, frozen=True):

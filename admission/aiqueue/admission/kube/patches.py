@@ -1,7 +1,7 @@
 """JSON merge patches that start, stop and restore a Job.
 
-Each carries `metadata.uid` and `metadata.resourceVersion`: the API server answers 409 if the object is another one or has
-moved on, and nothing is written.
+Each carries `metadata.uid` and `metadata.resourceVersion`: if the object is another one or has moved on, nothing is written
+and the client raises `Conflict`.
 
 `suspend` writes the run annotation as well. So the object changes, and with it its resourceVersion, even where the Job is
 suspended already: an unsuspend of the same run that is still on its way can then only meet a 409.

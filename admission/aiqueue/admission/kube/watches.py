@@ -70,14 +70,18 @@ def decode_event(line: bytes) -> WatchEvent:
 
 def error_of(status: objects.Status, *, doing: str) -> errors.KubeError:
     """The error for a Status object."""
-    retry_after = status.details.retry_after_seconds if status.details is not None else None
-    return errors.of_status(
+    details = status.details or objects.StatusDetails()
+    error = errors.of_status(
         status.code,
         message=status.message or "no message",
         reason=status.reason,
         doing=doing,
-        retry_after_seconds=retry_after,
+        retry_after_seconds=details.retry_after_seconds,
     )
+    if isinstance(error, errors.Invalid) and any(cause.field == "metadata.uid" for cause in details.causes or ()):
+        # A uid that is not the object's is a 409 only where the resourceVersion differs too; else "field is immutable".
+        return errors.Conflict(error.message, status=error.status, reason=error.reason, doing=doing)
+    return error
 
 
 class JobWatch:
