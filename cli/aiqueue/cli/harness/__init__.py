@@ -29,6 +29,7 @@ Failure modes. A program that ends or is not ready in time: everything started i
 tail of its log. The starter killed: a leftover, see above. A build interrupted: only a folder beside the cache is left,
 removed by the next build. A damaged state file: an error, since nothing may be guessed about pids.
 
-Known limits. What a killed test run left behind goes on running until the next start of anything. etcd listens on loopback without TLS, so other users of the machine could reach a cluster's data: do not run
-this on a shared host with anything worth hiding.
+Known limits. What a killed test run left behind goes on running until the next start of anything. etcd listens on
+loopback without TLS, so other users of the machine could reach a cluster's data: do not run this on a shared host with
+anything worth hiding.
 """
