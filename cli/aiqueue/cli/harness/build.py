@@ -164,7 +164,9 @@ def _says(program: Path, arguments: list[str], version: str) -> bool:
 
 def _build(pins: Pins, progress: Progress) -> Programs:
     home = cache_path(pins)
-    with folders.locked(home.with_name(f"{home.name}.lock")):
+    log = home.with_name(f"{home.name}.log")
+    waiting = f"another process is building the cluster's programs: waiting for it; its log is {log}"
+    with folders.locked(home.with_name(f"{home.name}.lock"), on_wait=lambda: progress.say(waiting)):
         # Somebody else may have built while we waited for the lock.
         programs = _from_cache(pins)
         if programs is not None:
@@ -172,7 +174,6 @@ def _build(pins: Pins, progress: Progress) -> Programs:
         for interrupted in home.parent.glob(f"{home.name}.building-*"):
             processes.remove_tree(interrupted)
         temporary = Path(tempfile.mkdtemp(prefix=f"{home.name}.building-", dir=home.parent))
-        log = home.with_name(f"{home.name}.log")
         _build_into(temporary, pins, log, progress)
         temporary.rename(home)
     progress.say(f"built: {home / 'bin'}")
