@@ -112,7 +112,7 @@ class Backlog:
         self.awake[bucket.line.name] = bucket.line
 
     def _forget_if_empty(self, bucket: Bucket) -> None:
-        if len(bucket):
+        if len(bucket) or bucket.serial not in self._by_serial:  # several of one Plan may have been the last of it
             return
         self.stand(bucket, Standing.IDLE)
         line = bucket.line

@@ -171,11 +171,13 @@ class Line:
 
     def candidate(self) -> Bucket | None:
         """The next to look at, None where there is none or a Strict head blocks it."""
-        if not len(self.ready):
+        item = self.ready.peek()
+        if item is None:
             return None
-        item = self.ready.first
-        if self.strict and len(self.waiting) and self.waiting.first < item:
-            return None
+        if self.strict:
+            head = self.waiting.peek()
+            if head is not None and head < item:
+                return None
         return self.buckets[item[-1]]
 
     def head(self) -> Bucket | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from heapq import heappop, heappush, nsmallest
+from heapq import heapify, heappop, heappush, nsmallest
 
 from aiqueue.admission.engine.backlog import Backlog
 from aiqueue.admission.engine.buckets import Bucket, Entry, Line, Standing, micros, moment
@@ -36,7 +36,17 @@ class _Tentative:
     plan: Plan
     journal: Journal
     rendered: Rendered
+    contest: _Contest
+
+
+@dataclass(slots=True)
+class _Contest:
+    """What came of contending: admissions with their places, lines with nothing left to look at, whether it was cut short."""
+
+    admissions: list[Admission]
     placements: list[Placement]
+    exhausted: list[Line]
+    cut: bool = False
 
 
 class Engine:
@@ -98,25 +108,25 @@ class Engine:
         for bucket in self._backlog.flipped:
             journal.do(_open_since, _not_open, bucket, micros(now))
         evictions = self._evictions(now)  # 2
-        admissions, placements, cut = self._contend(journal)  # 3
+        contest = self._contend(journal)  # 3
         self._mark_verdicts()  # 4
         rendered = self._verdicts.render(self._max_decisions)
         plan = Plan(
             now,
             self._configuration.revision,
-            tuple(admissions),
+            tuple(contest.admissions),
             tuple(evictions),
             rendered.decisions,
             rendered.withdrawn_shapes,
             rendered.withdrawn_workloads,
-            self._wake_at(now, cut or rendered.more or len(evictions) < len(self._to_evict)),  # 5
+            self._wake_at(now, contest.cut or rendered.more or len(evictions) < len(self._to_evict)),  # 5
         )
-        if not admissions and not self._backlog.flipped:
+        if not contest.admissions and not self._backlog.flipped:
             # Whoever was parked is parked on facts, and a Plan without content may never be confirmed: keep what was learned.
             journal = Journal()
             self._verdicts.unchanged(rendered)
-            self._fall_asleep()
-        self._tentative = _Tentative(plan, journal, rendered, placements)
+            self._fall_asleep(contest)
+        self._tentative = _Tentative(plan, journal, rendered, contest)
         return plan
 
     def confirm(self, plan: Plan, run_ids: Sequence[int]) -> None:
@@ -136,9 +146,9 @@ class Engine:
                 raise ValueError(f"run {run_id} is open already")
         self._tentative = None
         tentative.journal.redo()
-        for admission, run_id, placement in zip(plan.admissions, run_ids, tentative.placements, strict=True):
+        for admission, run_id, placement in zip(plan.admissions, run_ids, tentative.contest.placements, strict=True):
             workload = admission.workload
-            run = OpenRun(Run(run_id, workload, admission.attempt, admission.tenant, plan.now, admission.allocations))
+            run = OpenRun(run_id, admission)
             self._runs.keep(run, placement.takes)
             self._backlog.admitted(workload.id)
         for eviction in plan.evictions:
@@ -146,7 +156,7 @@ class Engine:
             del self._to_evict[eviction.run_id]
         self._verdicts.confirm(tentative.rendered)
         self._backlog.flipped.clear()
-        self._fall_asleep()
+        self._fall_asleep(tentative.contest)
 
     def verdict(self, workload_id: int) -> Decision | None:
         """Why a workload waits, as of what is confirmed; None where it does not wait."""
@@ -176,7 +186,7 @@ class Engine:
         self._close(run.id)
         if run.closed_at is not None:
             return
-        entered = OpenRun(run)
+        entered = OpenRun(run.id, run, run.evict_at)
         self._runs.enter(entered, self._nodes)
         self._consider_draining(entered)
 
@@ -244,35 +254,50 @@ class Engine:
             found.append(Eviction(run_id, run.workload.id, run.attempt, RunOutcome.DRAINED, deadline, why))
         return found
 
-    def _contend(self, journal: Journal) -> tuple[list[Admission], list[Placement], bool]:
-        """Admit until nothing that may go fits, or the Plan is full; answers also whether it was cut short."""
-        admissions: list[Admission] = []
-        placements: list[Placement] = []
+    def _contend(self, journal: Journal) -> _Contest:
+        """Admit until nothing that may go fits, or the Plan is full."""
+        contest = _Contest([], [], [])
         contenders: list[Contender] = []
         for line in self._backlog.awake.values():
-            _enter(contenders, line)
+            bucket = line.candidate()
+            if bucket is None:
+                contest.exhausted.append(line)
+            else:
+                contenders.append(_contender(line, bucket))
+        heapify(contenders)
         trials = 0
         while contenders:
-            if len(admissions) == self._max_admissions or trials == self._max_trials:
-                return admissions, placements, True
+            if len(contest.admissions) == self._max_admissions or trials == self._max_trials:
+                contest.cut = True
+                break
             trials += 1
             borrows, line, bucket = _tournament(contenders)
-            needs = bucket.needs
-            if not isinstance(needs, Needs):
-                raise TypeError(f"bucket {bucket.door} contends though it can never fit")
-            reserved = line.reserved_from(bucket, needs) if len(line.starving) else NOTHING
-            short: dict[Cell, int] = {}
-            placement = search(needs, reserved=reserved, short=short)
-            if placement is None:
-                self._park(journal, bucket, needs, reserved, short)
-            elif not borrows and placement.borrows():
-                _enter(contenders, line, borrows=True)
-                continue
+            if self._try(journal, contest, line, bucket, may_borrow=borrows):
+                following = line.candidate()
+                if following is None:
+                    contest.exhausted.append(line)
+                else:
+                    heappush(contenders, _contender(line, following))
             else:
-                admissions.append(self._admit(journal, line, bucket, needs, placement))
-                placements.append(placement)
-            _enter(contenders, line)
-        return admissions, placements, False
+                heappush(contenders, _contender(line, bucket, borrows=True))
+        return contest
+
+    def _try(self, journal: Journal, contest: _Contest, line: Line, bucket: Bucket, *, may_borrow: bool) -> bool:
+        """Admit the head of a bucket, or park the bucket; False where it fits only by borrowing and may not yet."""
+        needs = bucket.needs
+        if not isinstance(needs, Needs):
+            raise TypeError(f"bucket {bucket.door} contends though it can never fit")
+        reserved = line.reserved_from(bucket, needs) if len(line.starving) else NOTHING
+        short: dict[Cell, int] = {}
+        placement = search(needs, reserved=reserved, short=short)
+        if placement is None:
+            self._park(journal, bucket, needs, reserved, short)
+        elif not may_borrow and placement.borrows():
+            return False
+        else:
+            contest.admissions.append(self._admit(journal, line, bucket, needs, placement))
+            contest.placements.append(placement)
+        return True
 
     def _admit(self, journal: Journal, line: Line, bucket: Bucket, needs: Needs, placement: Placement) -> Admission:
         pending = self._backlog.pending[bucket.entries.first[3]]
@@ -311,16 +336,15 @@ class Engine:
         alarm = self._backlog.next_alarm()
         return moment(alarm) if alarm is not None else None
 
-    def _fall_asleep(self) -> None:
-        """Leave awake only lines that have something to look at."""
-        self._backlog.awake = {name: line for name, line in self._backlog.awake.items() if line.candidate() is not None}
+    def _fall_asleep(self, contest: _Contest) -> None:
+        for line in contest.exhausted:
+            self._backlog.awake.pop(line.name, None)
+        if not self._backlog.awake:
+            self._backlog.awake.clear()  # else every later look would step over what was taken out
 
 
-def _enter(contenders: list[Contender], line: Line, *, borrows: bool = False) -> None:
-    """Let the next of a line contend, if it has one."""
-    bucket = line.candidate()
-    if bucket is not None:
-        heappush(contenders, (borrows, -bucket.route.priority, bucket.entries.first, line))
+def _contender(line: Line, bucket: Bucket, *, borrows: bool = False) -> Contender:
+    return (borrows, -bucket.route.priority, bucket.entries.first, line)
 
 
 def _tournament(contenders: list[Contender]) -> tuple[bool, Line, Bucket]:

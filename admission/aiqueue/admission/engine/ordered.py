@@ -31,6 +31,10 @@ class Ordered(Generic[T]):
         for chunk in self._chunks:
             yield from chunk
 
+    def peek(self) -> T | None:
+        """The least item, None where there is none."""
+        return self._chunks[0][0] if self._size else None
+
     @property
     def first(self) -> T:
         """The least item. The collection must not be empty."""

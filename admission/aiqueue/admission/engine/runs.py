@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 
+from aiqueue.admission.engine.plan import Admission
 from aiqueue.admission.engine.tree import Cell, Pair, TenantNode
 from aiqueue.queue.records import Allocation, Run, Workload
 
@@ -15,13 +17,13 @@ class OpenRun:
 
     __slots__ = ("allocations", "attempt", "evict_at", "run_id", "takes", "tenant", "workload")
 
-    def __init__(self, run: Run) -> None:
-        self.run_id = run.id
-        self.workload = run.workload
-        self.attempt = run.attempt
-        self.tenant = run.tenant
-        self.allocations = run.allocations
-        self.evict_at = run.evict_at
+    def __init__(self, run_id: int, known: Run | Admission, evict_at: datetime | None = None) -> None:
+        self.run_id = run_id
+        self.workload = known.workload
+        self.attempt = known.attempt
+        self.tenant = known.tenant
+        self.allocations = known.allocations
+        self.evict_at = evict_at
         self.takes: Takes = ()
 
 
@@ -43,8 +45,10 @@ class Runs:
         for cell, amount in takes:
             self.moved[cell.add(amount).tenant] = None
             holder = (-amount, workload.namespace, workload.name, workload.id)
-            for each in cell.path():
-                each.holders.add(holder)
+            above: Cell | None = cell
+            while above is not None:
+                above.holders.add(holder)
+                above = above.parent
 
     def discharge(self, takes: Takes, workload: Workload) -> list[Cell]:
         """Count it no longer; answers the cells whose usage fell."""

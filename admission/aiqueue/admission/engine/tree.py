@@ -65,7 +65,7 @@ class Cell:
 
     def local_available(self) -> int:
         """What is left of what is guaranteed, and so never lent."""
-        return max(0, self.guaranteed - self.usage)
+        return self.guaranteed - self.usage if self.guaranteed > self.usage else 0
 
     def room(self) -> int:
         """What this cell alone lets through to its parent; at the root, what is left of everything."""
@@ -105,12 +105,14 @@ class Cell:
     def add(self, amount: int) -> Cell:
         """Use `amount` more; answers the highest cell whose usage changed."""
         cell = self
-        while True:
+        while cell.parent is not None:
             beyond = amount - cell.local_available()
             cell.usage += amount
-            if cell.parent is None or beyond <= 0:
+            if beyond <= 0:
                 return cell
             cell, amount = cell.parent, beyond
+        cell.usage += amount
+        return cell
 
     def remove(self, amount: int) -> list[Cell]:
         """Use `amount` less, the exact inverse of `add`; answers the cells whose usage changed, lowest first."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 
 from aiqueue.admission.engine import reasons
 from aiqueue.admission.engine.backlog import Backlog
@@ -17,6 +18,7 @@ from aiqueue.admission.engine.flavors import Needs, search, shortage
 from aiqueue.queue.records import Decision, Holder
 from aiqueue.queue.words import Reason
 
+K = TypeVar("K")
 ShapeKey = tuple[str, str]  # line, shape
 
 
@@ -107,10 +109,15 @@ class Verdicts:
         )
 
     def _seen(self, shapes: Iterable[ShapeKey], workloads: Iterable[int]) -> None:
-        for key in shapes:
-            self._backlog.stale_shapes.pop(key, None)
-        for workload_id in workloads:
-            self._backlog.stale_workloads.pop(workload_id, None)
+        _unmark(self._backlog.stale_shapes, shapes)
+        _unmark(self._backlog.stale_workloads, workloads)
+
+
+def _unmark(marks: dict[K, None], seen: Iterable[K]) -> None:
+    for each in seen:
+        marks.pop(each, None)
+    if not marks:
+        marks.clear()  # else every later look would step over what was taken out
 
 
 def _own(pending: Pending) -> Decision | None:
