@@ -26,6 +26,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DevEnvironme
 
 
 def test_a_service_runs_until_down(environment: DevEnvironment) -> None:
+    environment.stop_service("helper")
     record = environment.start_service("helper", SAYS_ITS_ENVIRONMENT, {"LEDGER": "here"})
     assert environment.start_service("helper", SAYS_ITS_ENVIRONMENT, {}) == record, "one of a name is enough"
     log = environment.log("helper")

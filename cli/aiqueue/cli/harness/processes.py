@@ -229,11 +229,11 @@ class Supervisor:
         return [each for each in state.load(self.folder).programs if is_alive(each.identity)]
 
     def stop(self, name: str) -> None:
-        """End one program, if it runs, and strike it out."""
+        """End one program, if it runs, and strike it out; in a folder never used there is nothing to do."""
         for record in state.load(self.folder).programs:
             if record.name == name:
                 end(record)
-        state.save(self.folder, state.load(self.folder).without_program(name))
+                state.save(self.folder, state.load(self.folder).without_program(name))
 
     def end_all(self) -> None:
         """End the programs, the last started first."""
