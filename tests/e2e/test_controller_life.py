@@ -188,3 +188,19 @@ def test_resources_other_than_gpus_are_counted_as_kubernetes_does(stage: Stage) 
     stage.until_state("sum", "Admitted")
     assert stage.used("cpu") == 4000
     assert stage.used(GPU) == 0
+
+
+def test_a_job_may_leave_while_it_is_suspended_and_its_quota_comes_back(stage: Stage) -> None:
+    stage.tenants(gpus=8)
+    stage.lead()
+    stage.create_job("leaving", pod_annotations={"aiqueue.dev/dev-termination": "2s"})
+    stage.until(lambda: stage.job("leaving")["status"].get("ready") == 1, "the Job to run")
+    stage.cluster.kubectl("patch", "job", "leaving", f"-n={stage.namespace}", "--type=merge", '-p={"spec":{"suspend":true}}')
+    stage.cluster.kubectl("label", "job", "leaving", f"-n={stage.namespace}", "aiqueue.dev/queue-")
+    stage.until_state("leaving", "Cancelled")
+    stage.until(lambda: stage.used() == 0, "the quota to come back")
+    assert stage.pods("leaving") == []
+    stage.cluster.kubectl("label", "job", "leaving", f"-n={stage.namespace}", "aiqueue.dev/queue=train")
+    stage.until_state("leaving", "Admitted")
+    stage.until(lambda: stage.job("leaving")["status"].get("ready") == 1, "the Job to run again")
+    assert [run["outcome"] for run in stage.runs("leaving")] == ["Cancelled", "Running"]

@@ -14,7 +14,7 @@ started. Every other end becomes a `PodCheck`: pods are listed by the Job's uid 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from aiqueue.admission.controller.unknown import UnknownJobs
@@ -124,8 +124,8 @@ def pods_gone(batch: Batch, known: Known, run_id: int) -> None:
     state = known.state
     if state not in TERMINAL_STATES:
         state = WorkloadState.HELD if known.owner_suspended or known.hold_requested else WorkloadState.PENDING
-        if known.stamp is not None:
-            batch.changes.actions.append(NewAction(known.uid, run.id, run.attempt, ActionKind.RESTORE))
+    if known.stamp is not None:  # also if it left us: it leaves with the template it came with
+        batch.changes.actions.append(NewAction(known.uid, run.id, run.attempt, ActionKind.RESTORE))
     outcome = run.evict_outcome or RunOutcome.CANCELLED
     batch.changes.closed.append(ClosedRun(run.id, known.id, outcome, run.evict_message, state))
 
@@ -153,7 +153,7 @@ def _over(batch: Batch, seen: Observation, known: Known, context: Context) -> No
     """A Job can come back under its uid: its label was removed, then added again."""
     if seen.finished or seen.deleting or seen.queue_name is None or known.state is not WorkloadState.CANCELLED:
         return
-    _waiting(batch, seen, known, context)
+    _waiting(batch, seen, replace(known, owner_suspended=False), context)
 
 
 def _waiting(batch: Batch, seen: Observation, known: Known, context: Context) -> None:
@@ -192,10 +192,13 @@ def _running(batch: Batch, seen: Observation, known: Known, run: OpenRun, contex
         if not run.started and ours:
             batch.touched.add(seen.uid)
             batch.changes.started.append(StartedRun(run.id))
-        if run.stopped and known.status[0]:  # it was seen suspended, and somebody resumed it
+        if run.stopped and known.status[0] and seen.queue_name is not None:  # it was seen suspended, and somebody resumed it
             batch.touched.add(seen.uid)
             batch.changes.actions.append(NewAction(seen.uid, run.id, run.attempt, ActionKind.SUSPEND))
     elif ours or run.adopted:
+        if seen.queue_name is None:  # stopped, then taken out of our hands: nothing more will be heard of it
+            gone(batch, known, context)
+            return
         _suspended(batch, seen, known, run)
         state = WorkloadState.RELEASING
     elif not run.started and not unchanged(seen, known.queue_name, known.shape):

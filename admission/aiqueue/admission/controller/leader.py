@@ -18,7 +18,6 @@ import threading
 import time
 
 import structlog
-from aiqueue.admission.engine.engine import Engine
 
 from aiqueue.admission.controller import commit, faults
 from aiqueue.admission.controller.actor import Actor
@@ -31,6 +30,7 @@ from aiqueue.admission.controller.observing import Observing
 from aiqueue.admission.controller.registration import Registration
 from aiqueue.admission.controller.term import Term
 from aiqueue.admission.controller.unknown import UnknownJobs
+from aiqueue.admission.engine.engine import Engine
 from aiqueue.admission.engine.events import ConfigurationChanged, RunOpened, WorkloadPending
 from aiqueue.admission.engine.flavors import assign_for_adoption
 from aiqueue.admission.engine.plan import Plan

@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import structlog
-from aiqueue.admission.engine.engine import Engine
-from aiqueue.admission.kube.store import JobStore
 
 from aiqueue.admission.controller import faults, follow
 from aiqueue.admission.controller.actor import Actor
@@ -16,9 +14,11 @@ from aiqueue.admission.controller.facts import ActionEnded, Fact, JobFound, JobG
 from aiqueue.admission.controller.follow import Batch, Context
 from aiqueue.admission.controller.mirror import Mirror
 from aiqueue.admission.controller.term import Term
+from aiqueue.admission.engine.engine import Engine
 from aiqueue.admission.engine.events import Event, RunClosed, RunOpened, WorkloadGone, WorkloadPending
 from aiqueue.admission.kube.client import KubeClient
 from aiqueue.admission.kube.jobs import observe
+from aiqueue.admission.kube.store import JobStore
 from aiqueue.queue.observations import Observation
 from aiqueue.queue.store import actions, known, observing, work
 from aiqueue.queue.store.changes import ClosedRun, SeenAgain, StartedRun, StoppedRun
@@ -83,6 +83,9 @@ class Observing:
             faults.reach("acknowledge.before")
         self._write(batch)
         self.actor.acknowledged(ended)
+        # A Job may have moved on while its last run was still open, and no further event needs to come.
+        closed = (self.jobs.get(row.uid) for row in self._rows_of(batch))
+        found += [observe(job, cluster=self.context.cluster.name) for job in closed if job is not None]
         if found:
             self.look(found)
 
@@ -101,11 +104,18 @@ class Observing:
             self.foreign.pop(uid, None)
             self.context.unknown.settled(uid)
 
-    def _is_gone(self, row: Known) -> Fact:
+    def _rows_of(self, batch: Batch) -> list[Known]:
+        ids = {closed.workload_id for closed in batch.changes.closed}
+        return [row for uid in batch.touched if (row := self.mirror.known.get(uid)) is not None and row.id in ids]
+
+    def _is_gone(self, row: Known) -> Fact | None:
+        """Gone, found without its label, or (None) to be asked again: it runs on unlabelled, so no watch will tell of its end."""
         job = self.client.get_job(row.namespace, row.name)
         if job is None or job.metadata.uid != row.uid:
             return JobGone(row.uid)
-        return JobFound(observe(job, cluster=self.context.cluster.name))
+        seen = observe(job, cluster=self.context.cluster.name)
+        at_large = seen.queue_name is None and row.run is not None
+        return None if at_large and (seen.running or (seen.finished and seen.active + seen.terminating)) else JobFound(seen)
 
     def _are_pods_gone(self, check: follow.PodCheck) -> Fact | None:
         alive = any(pod.alive for pod in self.client.pods_of(check.uid, check.namespace))
