@@ -1,4 +1,4 @@
-"""`aiqueue dev`: a real cluster and a real database on this machine, in the background.
+"""`aiqueue dev`: a real cluster, a real database and aiqueue on them, on this machine, in the background.
 
 Data goes to stdout and messages to stderr. Exit status: 0 done; 1 an error, said in a sentence; 3 from `status`, if
 something does not run.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -57,17 +58,29 @@ def _fail(sentence: str) -> NoReturn:
 
 
 def _exports(environment: DevEnvironment) -> list[str]:
+    from aiqueue.cli.harness import installed
+
+    folders = [environment.binaries]
+    if shutil.which("aiqueue") is None:
+        # Not resolved: a Python of a virtual environment is a link, and its neighbours are what is wanted.
+        folders.append(Path(sys.executable).parent)
+    path = ":".join(shlex.quote(str(each)) for each in folders)
     return [
         f"export KUBECONFIG={shlex.quote(str(environment.kubeconfig))}",
-        f"export AIQUEUE_DATABASE_URL={shlex.quote(environment.database_url)}",
-        f'export PATH={shlex.quote(str(environment.binaries))}:"$PATH"',
+        f"export AIQUEUE_DATABASE_URL={shlex.quote(installed.admin_url(environment))}",
+        f'export PATH={path}:"$PATH"',
     ]
 
 
 @app.command()
 def up(folder: Folder = None) -> None:
-    """Start what does not run yet. It goes on running when this command ends."""
+    """Start what does not run yet, aiqueue on it among them. It goes on running when this command ends."""
     with _environment(folder) as environment:
+        from aiqueue.cli.harness import installed
+        from aiqueue.cli.harness.environment import after_up
+
+        if installed.bring_up not in after_up:
+            after_up.append(installed.bring_up)
         already = environment.up()
         print("already running" if already else f"running: {environment.cluster.server}", file=sys.stderr)
         option = f" --folder {shlex.quote(str(folder))}" if folder else ""

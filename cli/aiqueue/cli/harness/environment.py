@@ -1,5 +1,7 @@
 """What `aiqueue dev` runs: a cluster, a Postgres server and further programs, all outliving the command.
 
+A throwaway one, for a demo or a test, ends with the process that started it, and keeps nothing.
+
 Whoever wants more at the end of `aiqueue dev up` (the ledger migrated, manifests applied, the controller started)
 adds a function to `after_up`. Each is called at every `up`, so it must be content to find its work done.
 """
@@ -35,25 +37,35 @@ class ProgramStatus:
 class DevEnvironment:
     """The environment of one folder.
 
+    Args:
+        folder: everything of it; D a folder of the user's state.
+        throwaway: it ends with this process, even if that is killed, and does not wait for the disk.
+
     Attributes:
         folder: of the environment.
         cluster: its Kubernetes.
         postgres: its server; `DATABASE` on it is the ledger's.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, *, throwaway: bool = False) -> None:
         default = folders.state_folder() / "dev"
         self.folder = (folder or default).resolve()
-        self.cluster = DevCluster.create(self.folder / "cluster", name="dev", fast=False, owned=False)
+        self.cluster = DevCluster.create(self.folder / "cluster", name="dev", fast=throwaway, owned=throwaway)
         # The data of the environment that everybody gets belongs with the user's data, not with passing state.
         home = self.folder if self.folder != default.resolve() else folders.data_folder()
-        self.postgres = DevPostgres.create(home / "postgres", durable=True, owned=False)
-        self._services = Supervisor(self.folder / "services", owned=False)
+        self.postgres = DevPostgres.create(home / "postgres", durable=not throwaway, owned=throwaway)
+        self._throwaway = throwaway
+        self._services = Supervisor(self.services_folder, owned=throwaway)
 
     @property
     def kubeconfig(self) -> Path:
         """The administrator's kubeconfig."""
         return self.cluster.kubeconfig
+
+    @property
+    def services_folder(self) -> Path:
+        """What further programs keep: their state, logs and settings; removed by a purge."""
+        return self.folder / "services"
 
     @property
     def database_url(self) -> str:
@@ -82,6 +94,8 @@ class DevEnvironment:
             if not self.postgres.has_database(DATABASE):
                 self.postgres.create_database(DATABASE)
             self.cluster.start()
+            if self._throwaway and not self._services.owns():
+                self._services.begin()
             for each in after_up:
                 each(self)
         return already
@@ -90,7 +104,7 @@ class DevEnvironment:
         """Stop everything; `purge` also removes all data, certificates and logs."""
         if self.folder.exists():
             with folders.locked(self.folder / folders.LOCK):
-                self._services.end_all()
+                self._services.finish()
                 self.cluster.stop()
         self.postgres.stop()
         if purge:
@@ -119,6 +133,10 @@ class DevEnvironment:
             return found
         base = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(Path.home())}
         return self._services.start(name, argv, environment={**base, **environment})
+
+    def find_service(self, name: str) -> Record | None:
+        """The further program of this name, if it runs."""
+        return self._services.find(name)
 
     def stop_service(self, name: str) -> None:
         """End a further program, if it runs."""

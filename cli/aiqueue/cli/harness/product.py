@@ -64,7 +64,8 @@ def migrate(owner_url: str) -> None:
 def login(owner_url: str, role: str) -> str:
     """Make a login of this database in `aiqueue_<role>`, with a fresh password, and return its URL."""
     url = make_url(owner_url)
-    name, password = f"{url.database}_{role}", secrets.token_urlsafe(24)
+    # Not the name of the role itself, whatever the database is called.
+    name, password = f"{url.database}_{role}_login", secrets.token_urlsafe(24)
     databases.create_login(owner_url, name, password, [f"aiqueue_{role}"])
     return url.set(username=name, password=password).render_as_string(hide_password=False)
 
