@@ -166,6 +166,23 @@ def test_a_ledger_that_lost_its_runs_adopts_its_own_jobs(stage: Stage) -> None:
     assert len(stage.unsuspends(made["metadata"]["uid"])) == 1
 
 
+def test_an_adopted_job_keeps_its_own_template_when_its_owner_stops_it(stage: Stage) -> None:
+    stage.tenants(gpus=8)
+    made = stage.create_job("mine", template={"tolerations": [{"key": "mine", "operator": "Exists"}]})
+    slip_by(stage, "mine")
+    stage.until(lambda: stage.job("mine")["status"].get("ready") == 1, "it to run")
+    stage.lead(**QUICK)
+    stage.until_state("mine", "Admitted")
+    stage.cluster.kubectl("patch", "job", "mine", f"-n={stage.namespace}", "--type=merge", '-p={"spec":{"suspend":true}}')
+    stage.until_state("mine", "Held")
+    stage.until(lambda: not stage.rows("SELECT 1 FROM action"), "nothing to be left to do")
+    assert stage.job("mine")["spec"]["template"] == made["spec"]["template"]
+    assert stage.used() == 0
+    stage.cluster.kubectl("annotate", "job", "mine", f"-n={stage.namespace}", "aiqueue.dev/hold=false")
+    stage.until(lambda: stage.job("mine")["status"].get("ready") == 1, "it to run again, admitted this time")
+    assert [run["adopted"] for run in stage.runs("mine")] == [True, False]
+
+
 def test_a_job_that_slipped_by_is_stopped_but_not_too_many(stage: Stage) -> None:
     stage.tenants(gpus=0)
     leader = stage.lead(unknown_jobs_per_minute="1", **QUICK)

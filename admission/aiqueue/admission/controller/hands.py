@@ -125,17 +125,23 @@ class JobHands:
             seen = self._look(action)
             if seen is None:
                 return Result.MOOT, "the Job is gone"
-            if seen.finished or not seen.suspended or seen.stamp != action.stamp:
+            ours = seen.stamp is not None and action.stamp is not None and seen.stamp.ledger == action.stamp.ledger
+            if seen.finished or not seen.suspended or not ours:
                 return Result.MOOT, "the template is not ours to restore"
-            original = action.original.get(POD_SET, {})
-            injected = action.injected.get(POD_SET, {})
-            body = patches.restore(
-                uid=action.uid,
-                resource_version=seen.resource_version,
-                node_selector=original.get("nodeSelector", {}),
-                injected_keys=list(injected.get("nodeSelector", {})),
-                tolerations=[toleration_from_wire(wire) for wire in original.get("tolerations", ())],
-            )
-            if self._patch(action, body):
+            if self._patch(action, _restoration(action, seen.resource_version)):
                 return Result.DONE, ""
         return Again(f"the Job changed {_LOOKS} times while its template was to be restored")
+
+
+def _restoration(action: Action, resource_version: str) -> patches.Patch:
+    """What gives the template back. An adopted run wrote nothing to it, and nobody kept what it was."""
+    original = action.original.get(POD_SET)
+    if original is None:
+        return patches.let_go(action.uid, resource_version)
+    return patches.restore(
+        uid=action.uid,
+        resource_version=resource_version,
+        node_selector=original["nodeSelector"],
+        injected_keys=list(action.injected.get(POD_SET, {}).get("nodeSelector", {})),
+        tolerations=[toleration_from_wire(wire) for wire in original["tolerations"]],
+    )

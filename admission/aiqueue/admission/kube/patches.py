@@ -127,6 +127,11 @@ def restore(
     return patch
 
 
+def let_go(uid: str, resource_version: str) -> Patch:
+    """Take our annotations off a stopped Job whose template we never wrote to, or no longer know as it was."""
+    return _patch(uid, resource_version, {names.RUN_ANNOTATION: None, names.EVICT_AT_ANNOTATION: None})
+
+
 def _patch(uid: str, resource_version: str, annotations: Mapping[str, str | None]) -> Patch:
     metadata: Patch = {"uid": uid, "resourceVersion": resource_version}
     if annotations:
