@@ -172,7 +172,8 @@ def _build(pins: Pins, progress: Progress) -> Programs:
         if programs is not None:
             return programs
         for interrupted in home.parent.glob(f"{home.name}.building-*"):
-            processes.remove_tree(interrupted)
+            # One that an orphaned compiler still writes to is left for the next time.
+            shutil.rmtree(interrupted, ignore_errors=True)
         temporary = Path(tempfile.mkdtemp(prefix=f"{home.name}.building-", dir=home.parent))
         _build_into(temporary, pins, log, progress)
         temporary.rename(home)
