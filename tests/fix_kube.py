@@ -136,19 +136,28 @@ class Forwarder:
                 return
             with self._lock:
                 self.accepted += 1
-                state = self.state
-                if state == "open":
-                    wire = Wire(near, socket.create_connection(self._target))
-                elif state == "dead":
-                    wire = Wire(near, None)
-                else:
-                    near.close()
-                    continue
-                self._wires.append(wire)
-            for end in (wire.near, wire.far):
-                if end is not None:
-                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._spawn(self._carry, wire)
+                wire = self._wire(near)
+                if wire is not None:
+                    self._wires.append(wire)
+            if wire is None:
+                near.close()
+            else:
+                self._spawn(self._carry, wire)
+
+    def _wire(self, near: socket.socket) -> Wire | None:
+        """What becomes of a new connection; None hangs up."""
+        if self.state == "flapping":
+            return None
+        far = None
+        if self.state == "open":
+            try:
+                far = socket.create_connection(self._target, WAIT_SECONDS)
+            except OSError:
+                return None  # the server is down: so are we
+            far.settimeout(None)
+            far.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        near.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return Wire(near, far)
 
     def _carry(self, wire: Wire) -> None:
         """Carry bytes both ways until one side ends."""
