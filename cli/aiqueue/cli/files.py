@@ -27,12 +27,17 @@ def read_objects(paths: Iterable[str]) -> list[Document]:
     errors: list[InvalidInput] = []
     for path in paths:
         try:
-            for source, text in _texts(path):
-                documents.extend(read_documents(text, source))
-        except InvalidDocuments as error:
-            errors.extend(error.errors)
+            texts = _texts(path)
         except InvalidInput as error:
             errors.append(error)
+            continue
+        for source, data in texts:
+            try:
+                documents.extend(read_documents(_decoded(data, source), source))
+            except InvalidDocuments as error:
+                errors.extend(error.errors)
+            except InvalidInput as error:
+                errors.append(error)
     seen: dict[ObjectName, str] = {}
     for document in documents:
         if document.record is None:
@@ -51,21 +56,21 @@ def read_objects(paths: Iterable[str]) -> list[Document]:
     return ours
 
 
-def _texts(path: str) -> Iterable[tuple[str, str]]:
-    """(name, text) of each file that `path` stands for."""
+def _texts(path: str) -> list[tuple[str, bytes]]:
+    """(name, content) of each file that `path` stands for."""
     if path == "-":
-        return [("stdin", _decoded(sys.stdin.buffer.read(MAX_BYTES + 1), "stdin"))]
+        return [("stdin", sys.stdin.buffer.read(MAX_BYTES + 1))]
     place = Path(path)
     try:
-        if place.is_dir():
-            files = sorted(each for each in place.iterdir() if each.suffix in _SUFFIXES and each.is_file())
-            if not files:
-                raise InvalidInput("-f", path, "name a folder that holds *.yaml or *.yml files")
-        else:
-            files = [place]
-        return [(str(each), _decoded(_bytes(each), str(each))) for each in files]
+        if not place.is_dir():
+            return [(path, _bytes(place))]
+        files = sorted(each for each in place.iterdir() if each.suffix in _SUFFIXES and each.is_file())
+        contents = [(str(each), _bytes(each)) for each in files]
     except OSError as error:
         raise InvalidInput("-f", path, f"it cannot be read ({error.strerror or error}): name a file, a folder or -") from None
+    if not contents:
+        raise InvalidInput("-f", path, "name a folder that holds *.yaml or *.yml files")
+    return contents
 
 
 def _bytes(path: Path) -> bytes:
