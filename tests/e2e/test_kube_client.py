@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from kubernetes.config import incluster_config
 
 from aiqueue.admission.kube import errors, names
 from aiqueue.admission.kube.client import KubeClient, user_agent
@@ -107,6 +110,29 @@ def test_unusable_kubeconfigs_are_named(tmp_path: Path) -> None:
 def test_outside_a_cluster_there_is_no_service_account() -> None:
     with pytest.raises(errors.UnusableCredentials, match="name a kubeconfig file"):
         KubeClient.in_cluster()
+
+
+def test_a_service_account_whose_token_rotates(
+    cluster: DevCluster, kube_namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a pod: the token stands in a file, and kubelet writes another one there before it expires."""
+    content = yaml.safe_load(cluster.service_account_kubeconfig(kube_namespace, "default").read_text())
+    token_file = tmp_path / "token"
+    token_file.write_text("not-a-token")
+    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(token_file))
+    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(cluster.ca_file))
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server_port(cluster)))
+    client = KubeClient.in_cluster()
+    with pytest.raises(errors.Unauthorized):
+        client.get_job(kube_namespace, "a")
+    token_file.write_text(content["users"][0]["user"]["token"])
+    # The file is read once a minute at most; that minute has passed.
+    hook: Any = client._api.configuration.refresh_api_key_hook
+    hook.__closure__[0].cell_contents.token_expires_at = datetime.min  # noqa: DTZ901 - the library's clock is naive
+    with pytest.raises(errors.Forbidden, match=f"system:serviceaccount:{kube_namespace}:default"):
+        client.get_job(kube_namespace, "a")
+    client.close()
 
 
 def test_no_answer_is_unavailable(cluster: DevCluster, tmp_path: Path) -> None:

@@ -18,11 +18,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+import msgspec
+
 from aiqueue.admission.kube import names, objects, templates
 from aiqueue.admission.kube.requests import pod_requests
 from aiqueue.queue.errors import InvalidInput
 from aiqueue.queue.observations import Observation, RunStamp
-from aiqueue.queue.records import PodSet, Toleration, shape_of
+from aiqueue.queue.records import PodSet, shape_of
 from aiqueue.queue.units import MAX_AMOUNT, parse_duration
 from aiqueue.queue.words import WorkloadState
 
@@ -63,10 +65,7 @@ def template_of(job: objects.Job) -> dict[str, Any]:
     spec = job.spec.template.spec
     return {
         "nodeSelector": dict(spec.node_selector or {}),
-        "tolerations": [
-            templates.toleration_to_wire(Toleration(t.key, t.operator, t.value, t.effect, t.toleration_seconds))
-            for t in spec.tolerations or ()
-        ],
+        "tolerations": [msgspec.to_builtins(toleration) for toleration in spec.tolerations or ()],
     }
 
 

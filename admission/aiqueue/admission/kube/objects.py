@@ -83,8 +83,8 @@ class Container(Object, frozen=True):
     restart_policy: str | None = None
 
 
-class Toleration(Object, frozen=True):
-    """A toleration as written: an operator left out stays ""."""
+class Toleration(Object, frozen=True, omit_defaults=True):
+    """A toleration as written: an operator left out stays "", and is left out again when it goes back."""
 
     key: str = ""
     operator: str = ""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
+
+import msgspec
 
 from aiqueue.admission.kube import objects
 from aiqueue.queue.records import NodeRequirement, Toleration
@@ -61,30 +64,13 @@ def _requirement(requirement: objects.NodeSelectorRequirement) -> NodeRequiremen
 
 def toleration_to_wire(toleration: Toleration) -> dict[str, Any]:
     """A toleration in core/v1's form; empty fields are left out, as the API server stores them."""
-    wire: dict[str, Any] = {
-        name: value
-        for name, value in (
-            ("key", toleration.key),
-            ("operator", toleration.operator),
-            ("value", toleration.value),
-            ("effect", toleration.effect),
-        )
-        if value
-    }
-    if toleration.toleration_seconds is not None:
-        wire["tolerationSeconds"] = toleration.toleration_seconds
+    wire: dict[str, Any] = msgspec.to_builtins(objects.Toleration(**asdict(toleration)))
     return wire
 
 
 def toleration_from_wire(wire: Mapping[str, Any]) -> Toleration:
     """Inverse of `toleration_to_wire`: an operator left out stays "" so that it goes back as it came."""
-    return Toleration(
-        key=wire.get("key", ""),
-        operator=wire.get("operator", ""),
-        value=wire.get("value", ""),
-        effect=wire.get("effect", ""),
-        toleration_seconds=wire.get("tolerationSeconds"),
-    )
+    return Toleration(**msgspec.structs.asdict(msgspec.convert(wire, objects.Toleration)))
 
 
 def union(original: Iterable[Toleration], added: Iterable[Toleration]) -> tuple[Toleration, ...]:
