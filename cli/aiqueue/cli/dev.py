@@ -77,10 +77,8 @@ def up(folder: Folder = None) -> None:
     """Start what does not run yet, aiqueue on it among them. It goes on running when this command ends."""
     with _environment(folder) as environment:
         from aiqueue.cli.harness import installed
-        from aiqueue.cli.harness.environment import after_up
 
-        if installed.bring_up not in after_up:
-            after_up.append(installed.bring_up)
+        installed.enlist()
         already = environment.up()
         print("already running" if already else f"running: {environment.cluster.server}", file=sys.stderr)
         option = f" --folder {shlex.quote(str(folder))}" if folder else ""

@@ -17,7 +17,7 @@ from sqlalchemy import make_url
 
 from aiqueue.cli import resources
 from aiqueue.cli.harness import databases, folders, manifests, ports, product
-from aiqueue.cli.harness.environment import DevEnvironment
+from aiqueue.cli.harness.environment import DevEnvironment, after_up
 from aiqueue.cli.harness.errors import HarnessError, ProgramFailed
 from aiqueue.cli.harness.product import Product
 from aiqueue.cli.harness.state import Record
@@ -49,8 +49,14 @@ class Installed:
     health_port: int = 0
 
 
+def enlist() -> None:
+    """Have `bring_up` called at the end of every `up` of this process."""
+    if bring_up not in after_up:
+        after_up.append(bring_up)
+
+
 def bring_up(environment: DevEnvironment) -> None:
-    """Install aiqueue, add the fake nodes, and return when the controller is ready. For `environment.after_up`.
+    """Install aiqueue, add the fake nodes, and return when the controller is ready.
 
     Raises:
         HarnessError: the cluster refused something, or the controller is not ready in time; says what it lacks.

@@ -1,0 +1,215 @@
+"""The acts of the demo, in order. Each does something, waits for what follows, checks it and shows it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiqueue.cli import resources
+from aiqueue.cli.demonstration import facts, jobs
+from aiqueue.cli.demonstration.jobs import GPU, NAMESPACE
+from aiqueue.cli.demonstration.stage import NotAsTold, Stage
+from aiqueue.cli.harness import databases
+from aiqueue.cli.harness.errors import HarnessError
+
+NODES, GPUS_A_NODE = 4, 8
+FINETUNE, PRETRAIN, REINDEX, BACKUP = (
+    each["metadata"]["name"] for each in (jobs.FINETUNE, jobs.PRETRAIN, jobs.REINDEX, jobs.BACKUP)
+)
+_DENIED = " denied request: "
+
+
+@dataclass(slots=True)
+class Timings:
+    """What the summary tells, in seconds."""
+
+    finetune: float = 0.0
+    reindex: float = 0.0
+    #: From the moment that quota came back to the admission of who waited for it, by the ledger's clock.
+    handed_over: float = 0.0
+    waited: float = 0.0
+
+
+def tell(stage: Stage, up_seconds: float) -> Timings:
+    """Tell all of it; `up_seconds` is how long the environment took to start.
+
+    Raises:
+        NotAsTold: something is not as told.
+        HarnessError: a command failed.
+    """
+    timings = Timings()
+    _cluster(stage, up_seconds)
+    _tenants(stage)
+    _gang_starts(stage, timings)
+    _gang_is_held(stage)
+    _others_go_on(stage, timings)
+    _unlabelled_is_left_alone(stage)
+    _nobody_gets_round(stage)
+    _gang_starts_whole(stage, timings)
+    return timings
+
+
+def _cluster(stage: Stage, up_seconds: float) -> None:
+    stage.voice.act("A cluster and a database of its own")
+    version = stage.cluster.api.call("GET", "/version")["gitVersion"]
+    with databases.connection(stage.environment.database_url) as session:
+        postgres = session.info.parameter_status("server_version")
+    stage.voice.say(f"Kubernetes {version}, Postgres {postgres} and aiqueue on them, ready in {up_seconds:.0f} s:")
+    use = _show_nodes(stage)
+    stage.require([each.gpus for each in use], [GPUS_A_NODE] * NODES, "GPUs of each node")
+
+
+def _tenants(stage: Stage) -> None:
+    stage.voice.act("Two tenants share it")
+    stage.aiqueue("apply", "-f", resources.examples_path() / "tenants.yaml")
+    printed = stage.aiqueue("get", "tenants")
+    for share in (f"h100:{GPU}=0/{NODES * GPUS_A_NODE}", "cpu-only:cpu=0/64"):
+        stage.require(share in printed, True, f"the share {share} in the list of tenants")
+
+
+def _gang_starts(stage: Stage, timings: Timings) -> None:
+    stage.voice.act(f"A gang of 2 x 8 GPUs of tenant research: Job {FINETUNE}")
+    _create(stage, jobs.FINETUNE)
+    _await_running(stage, FINETUNE, 2)
+    use = _show_nodes(stage)
+    stage.require(sum(each.used for each in use), 16, "the number of GPUs in use")
+    timings.finetune = facts.seconds_to_start(stage, FINETUNE)
+    stage.voice.say(
+        f"The API server stored it suspended, for its label {jobs.QUEUE_LABEL}; aiqueue admitted both pods and started it "
+        f"{timings.finetune:.2f} s after it was asked for."
+    )
+
+
+def _gang_is_held(stage: Stage) -> None:
+    stage.voice.act(f"A gang of 4 x 8 GPUs is held whole: Job {PRETRAIN}")
+    _create(stage, jobs.PRETRAIN)
+
+    decision = stage.await_(lambda: _verdict(stage, PRETRAIN), f"a verdict on {PRETRAIN}")
+    stage.require(decision["reason"], "WaitingForQuota", f"the reason why {PRETRAIN} waits")
+    short = [int(each["requested"]) - int(each["available"]) for each in decision["shortfalls"] if each["resource"] == GPU]
+    stage.require(short, [16], f"what {PRETRAIN} is short of")
+    stage.require([each["name"] for each in decision["holders"]], [FINETUNE], f"who holds what {PRETRAIN} waits for")
+    _require_held(stage)
+    use = _show_nodes(stage)
+    free = facts.free_nodes(use)
+    stage.require(len(free), 2, "the number of nodes without a pod")
+    stage.voice.say(
+        f"No GPU of {free[0]} and {free[1]} is in use, and still no part of {PRETRAIN} is started: two of its pods could only wait "
+        "for the other two. Why it waits, and for whom:"
+    )
+    stage.aiqueue("explain", "workload", f"{NAMESPACE}/{PRETRAIN}")
+
+
+def _others_go_on(stage: Stage, timings: Timings) -> None:
+    stage.voice.act(f"Others are not in its way: Job {REINDEX} of tenant ops, 4 x 8 cpu")
+    _create(stage, jobs.REINDEX)
+    _await_complete(stage, REINDEX)
+    timings.reindex = facts.seconds_to_start(stage, REINDEX)
+    stage.kubectl("get", "job", REINDEX, PRETRAIN)
+    _require_held(stage)
+    stage.voice.say(f"Started {timings.reindex:.2f} s after it was asked for, and done; {PRETRAIN} waits on.")
+
+
+def _unlabelled_is_left_alone(stage: Stage) -> None:
+    stage.voice.act(f"What asks for no queue is left alone: Job {BACKUP}, without the label")
+    _create(stage, jobs.BACKUP)
+    _await_complete(stage, BACKUP)
+    job = stage.job(BACKUP)
+    by_us = [each for each in facts.writes(stage, BACKUP) if each.by_controller]
+    stage.require(
+        facts.condition(job, "Suspended") or bool(job["spec"].get("suspend")), False, f"{BACKUP} being suspended ever"
+    )
+    stage.require(facts.ours(job), [], f"annotations of aiqueue's on {BACKUP}")
+    stage.require(by_us, [], f"requests of aiqueue's that changed {BACKUP}")
+    known = [each["metadata"]["name"] for each in stage.ledger("get", "workloads", "--all")["items"]]
+    stage.require(BACKUP in known, False, f"{BACKUP} being in the ledger")
+    stage.kubectl("get", "job", BACKUP)
+    stage.voice.say("Never suspended, no annotation, not in the ledger: aiqueue does not know of it.")
+
+
+def _nobody_gets_round(stage: Stage) -> None:
+    stage.voice.act("Nobody gets round it: alice may edit Jobs, and tries to start hers herself")
+    cluster = stage.cluster
+    cluster.kubectl("create", "rolebinding", "alice", "--clusterrole=edit", "--user=alice", f"--namespace={NAMESPACE}")
+    alice = cluster.user_kubeconfig("alice")
+    stage.await_(lambda: _may_patch(stage, alice), "alice's right to edit Jobs")
+    patch = ("patch", "job", PRETRAIN, "--type=merge", "-p", '{"spec":{"suspend":false}}')
+    try:
+        stage.kubectl(*patch, kubeconfig=alice, aside="as alice")
+    except HarnessError as error:
+        before, denied, sentence = str(error).partition(_DENIED)
+        if not denied:
+            raise NotAsTold(f"not as told: no policy refused alice, but: {before}") from error
+        stage.voice.say(f"Refused: {' '.join(sentence.split())}.")
+    else:
+        raise NotAsTold(f"not as told: alice could start {PRETRAIN} herself")
+    _require_held(stage)
+
+
+def _gang_starts_whole(stage: Stage, timings: Timings) -> None:
+    stage.voice.act(f"{FINETUNE} comes to its end, and {PRETRAIN} starts whole")
+    selector = f"batch.kubernetes.io/job-name={FINETUNE}"
+    stage.cluster.kubectl("annotate", "pods", f"--namespace={NAMESPACE}", f"--selector={selector}", jobs.ENDS_NOW)
+    _await_complete(stage, FINETUNE)
+    _await_running(stage, PRETRAIN, 4)
+    use = _show_nodes(stage)
+    stage.require([(each.used, each.jobs) for each in use], [(GPUS_A_NODE, (PRETRAIN,))] * NODES, "what each node runs")
+    started = [each for each in facts.writes(stage, PRETRAIN) if each.by_controller and each.starts]
+    stage.require(len(started), 1, f"the number of requests that started {PRETRAIN}")
+    before, after = facts.run_of(stage, FINETUNE), facts.run_of(stage, PRETRAIN)
+    stage.require((before.outcome, before.gpus), ("Finished", 16), f"the run of {FINETUNE}, and its GPUs,")
+    stage.require((after.outcome, after.gpus), ("Running", 32), f"the run of {PRETRAIN}, and its GPUs,")
+    if before.closed_at is None or before.closed_at > after.opened_at:
+        raise NotAsTold(f"not as told: {PRETRAIN} was admitted before {FINETUNE} had given its GPUs back")
+    timings.handed_over = (after.opened_at - before.closed_at).total_seconds()
+    timings.waited = facts.seconds_to_start(stage, PRETRAIN)
+    stage.aiqueue("get", "workloads", "--all")
+
+
+def _create(stage: Stage, document: dict[str, Any]) -> None:
+    stage.kubectl("create", "-f", stage.write(document))
+
+
+def _show_nodes(stage: Stage) -> list[facts.NodeUse]:
+    use = facts.nodes(stage)
+    rows: list[Sequence[str]] = [("NODE", "GPUS", "IN USE", "BY")]
+    rows += [(each.name, str(each.gpus), str(each.used), ", ".join(each.jobs) or "-") for each in use]
+    stage.voice.table(rows)
+    return use
+
+
+def _verdict(stage: Stage, name: str) -> dict[str, Any] | None:
+    """What was decided on a workload that waits; None while nobody did."""
+    listed = stage.ledger("get", "workloads", "-n", NAMESPACE, "--state", "Pending")["items"]
+    if all(each["metadata"]["name"] != name or each["status"]["reason"] == "PendingEvaluation" for each in listed):
+        return None
+    decision: dict[str, Any] | None = stage.ledger("explain", "workload", f"{NAMESPACE}/{name}")["explanation"]["stored"]
+    return decision
+
+
+def _await_running(stage: Stage, name: str, pods: int) -> None:
+    stage.await_(lambda: facts.running(stage, name) == pods, f"{pods} running pods of {name}")
+
+
+def _await_complete(stage: Stage, name: str) -> None:
+    stage.await_(lambda: facts.condition(stage.job(name), "Complete"), f"the end of {name}")
+
+
+def _require_held(stage: Stage) -> None:
+    """The gang that waits is suspended and has no pod at all."""
+    stage.require(bool(stage.job(PRETRAIN)["spec"].get("suspend")), True, f"{PRETRAIN} being suspended")
+    stage.require(len(stage.pods(PRETRAIN)), 0, f"the number of pods of {PRETRAIN}")
+
+
+def _may_patch(stage: Stage, kubeconfig: Path) -> bool:
+    """Whether RBAC lets this user change Jobs; it takes a moment to hear of a new binding."""
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": {"namespace": NAMESPACE, "verb": "patch", "group": "batch", "resource": "jobs"}},
+    }
+    asked = ("create", "--filename=-", "--validate=false", "--output=jsonpath={.status.allowed}")
+    return stage.cluster.kubectl(*asked, stdin=json.dumps(review), kubeconfig_file=kubeconfig) == "true"
