@@ -131,15 +131,18 @@ def pods_gone(batch: Batch, known: Known, run_id: int) -> None:
 
 
 def unchanged(seen: Observation, queue_name: str, shape: str) -> bool:
-    """Whether a Job that is about to start still asks for what was decided on. The one test for observing and acting."""
-    return seen.queue_name == queue_name and seen.shape == shape and not (seen.held_by_owner or seen.deleting or seen.invalid)
+    """Whether a Job that is about to start still asks for what was decided on. The one test for observing and acting.
+
+    While the stamp of an earlier run is there, the template may hold what that run wrote: its shape says nothing then.
+    """
+    same = seen.queue_name == queue_name and (seen.stamp is not None or seen.shape == shape)
+    return same and not (seen.held_by_owner or seen.deleting or seen.invalid)
 
 
 def _first_seen(batch: Batch, seen: Observation, context: Context) -> None:
     if seen.finished or seen.deleting or seen.queue_name is None:
         return
-    foreign = (seen.stamp is not None and seen.stamp.ledger != context.ledger_uid) or seen.foreign_stamp is not None
-    if seen.running and foreign:
+    if seen.running and _is_foreign(seen, context):
         batch.foreign[seen.uid] = f"{seen.namespace}/{seen.name}"
         return
     batch.touched.add(seen.uid)
@@ -160,7 +163,7 @@ def _waiting(batch: Batch, seen: Observation, known: Known, context: Context) ->
     owner_suspended = known.owner_suspended and not (seen.released_by_owner and not known.release_requested)
     if seen.finished is not None:
         state = seen.finished
-    elif seen.queue_name is None or seen.deleting:
+    elif seen.queue_name is None or seen.deleting or (seen.running and _is_foreign(seen, context)):
         state = WorkloadState.CANCELLED
     elif seen.held_by_owner or owner_suspended:
         state = WorkloadState.HELD
@@ -239,7 +242,7 @@ def _changed_before_start(batch: Batch, seen: Observation, known: Known, run: Op
 
 def _runs_without_a_run(batch: Batch, seen: Observation, attempt: int, context: Context) -> None:
     """Adopt, don't kill: only a Job that provably slipped by is stopped, and only so many."""
-    if (seen.stamp is not None and seen.stamp.ledger != context.ledger_uid) or seen.foreign_stamp is not None:
+    if _is_foreign(seen, context):
         batch.foreign[seen.uid] = f"{seen.namespace}/{seen.name}"
         return
     queue_name = seen.queue_name or ""
@@ -255,6 +258,11 @@ def _runs_without_a_run(batch: Batch, seen: Observation, attempt: int, context: 
     if context.unknown.may_stop(seen.uid, f"{seen.namespace}/{seen.name}", context.now):
         batch.touched.add(seen.uid)
         batch.changes.actions.append(NewAction(seen.uid, None, attempt, ActionKind.SUSPEND, seen.resource_version))
+
+
+def _is_foreign(seen: Observation, context: Context) -> bool:
+    """Whether the Job was last started by another ledger, or by something that writes what no ledger does."""
+    return (seen.stamp is not None and seen.stamp.ledger != context.ledger_uid) or seen.foreign_stamp is not None
 
 
 def _status_moved(seen: Observation, known: Known) -> bool:

@@ -96,7 +96,7 @@ class JobHands:
                 return Result.MOOT, "the Job is gone"
             if seen.stamp == action.stamp or seen.finished or not seen.suspended:
                 return Result.DONE, "the Job was unsuspended already"
-            if seen.stamp is None and not unchanged(seen, action.queue_name, action.shape):
+            if not unchanged(seen, action.queue_name, action.shape):
                 return Result.MOOT, "the Job was changed since it was decided on"
             with self._term.transaction() as connection:
                 if not actions.may_still_start(connection, self._term.number, action.id):
