@@ -128,8 +128,11 @@ class Leader:
         return observe(job, cluster=self.registration.cluster.name) if job is not None else None
 
     def _template(self, uid: str) -> commit.Template | None:
+        """The owner's template as it stands; None where it is not at hand or may still hold what an earlier run wrote."""
         job = self.jobs.get(uid)
-        return template_of(job) if job is not None else None
+        if job is None or (job.metadata.annotations is not None and job.metadata.annotations.run is not None):
+            return None
+        return template_of(job)
 
     # 0
 
