@@ -107,7 +107,7 @@ def _watch(kind: Kind, query: Query, *, wide: bool) -> None:
 
         table = TerminalPrinter(wide=wide).table
         with Live(auto_refresh=False, screen=False) as live:
-            _repeat(kind, query, lambda listing: live.update(table(listing), refresh=True))
+            _repeat(kind, query, lambda listing: live.update(table(listing, live.console.width), refresh=True))
     else:
         _repeat(kind, query, _Changes(wide=wide).show)
 

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 _GAP = "   "
+_LEAST = 4  # a column narrower than this says nothing
 _GREEN = frozenset({"Admitted", "Finished", "Running", "created", "configured", "Active"})
 _YELLOW = frozenset({"Pending", "Reserved", "Evicting", "Releasing", "Preempted", "Drained", "NotReady", "Hold", "Drain"})
 _RED = frozenset({"Failed", "Expired", "Held"})
@@ -137,24 +138,41 @@ class TerminalPrinter:
         """Print a heading and the rows."""
         from rich.console import Console
 
-        Console().print(self.table(listing))
+        console = Console()
+        console.print(self.table(listing, console.width))
 
-    def table(self, listing: Listing) -> Any:
-        """The table as rich renders it."""
+    def table(self, listing: Listing, width: int) -> Any:
+        """The table as rich renders it in `width` cells."""
+        from rich.cells import cell_len
         from rich.table import Table
         from rich.text import Text
 
         shown = _shown(listing, self.wide)
+        columns = [listing.columns[index] for index in shown]
+        lines = [[printable(row.cells[index]) for index in shown] for row in listing.rows]
+        natural = [
+            max(cell_len(text) for text in (column.title, *(line[number] for line in lines)))
+            for number, column in enumerate(columns)
+        ]
+        room = width - len(_GAP) * (len(columns) - 1)
         table = Table(box=None, padding=(0, len(_GAP), 0, 0), pad_edge=False, header_style="bold")
-        for index in shown:
-            column = listing.columns[index]
-            # A short column keeps the width of its longest cell, so that long ones give way first.
-            least = max((len(row.cells[index]) for row in listing.rows), default=0)
-            width = 8 if column.long else min(max(least, len(column.title)), 40)
-            table.add_column(column.title, no_wrap=True, overflow="ellipsis", min_width=width)
-        for row in listing.rows:
-            table.add_row(*(Text(printable(row.cells[index]), style=_style(row.cells[index])) for index in shown))
+        for column, fitted in zip(columns, fit(natural, [column.long for column in columns], room), strict=True):
+            table.add_column(column.title, no_wrap=True, overflow="ellipsis", width=fitted)
+        for line in lines:
+            table.add_row(*(Text(text, style=_style(text)) for text in line))
         return table
+
+
+def fit(natural: Sequence[int], long: Sequence[bool], room: int) -> list[int]:
+    """Widths that together take at most `room`: the widest long column gives way first, then the widest of all."""
+    widths = list(natural)
+    for may_shrink in (long, [True] * len(widths)):
+        for _ in range(sum(widths)):
+            candidates = [index for index, shrinks in enumerate(may_shrink) if shrinks and widths[index] > _LEAST]
+            if sum(widths) <= room or not candidates:
+                break
+            widths[max(candidates, key=lambda index: widths[index])] -= 1
+    return widths
 
 
 def _shown(listing: Listing, wide: bool) -> list[int]:
