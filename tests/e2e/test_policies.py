@@ -254,6 +254,28 @@ class TestClassLabel:
         assert alice.patch(plain, label("x", CLASS))["metadata"]["labels"][CLASS] == "x"
 
 
+class TestParallelism:
+    @pytest.mark.parametrize("change", [{}, SUSPEND["spec"]], ids=["alone", "and-suspend"])
+    def test_running_job_gets_no_more_pods_than_it_was_admitted_with(
+        self, team: str, person: Actor, running: dict[str, Any], change: dict[str, Any]
+    ) -> None:
+        assert person.refused(running, {"spec": {"parallelism": 2, **change}}) == (
+            f"Job {team}/train is running in queue gpus with quota for 1 pods at a time: spec.parallelism may be raised only "
+            "while spec.suspend is true; suspend it first, then raise it in a second request"
+        )
+
+    def test_fewer_are_fine_and_while_suspended_so_are_more(
+        self, alice: Actor, controller: Actor, running: dict[str, Any], waiting: dict[str, Any]
+    ) -> None:
+        assert alice.patch(running, {"spec": {"parallelism": 0}})["spec"]["parallelism"] == 0
+        assert controller.patch(running, {"spec": {"parallelism": 1}})["spec"]["parallelism"] == 1
+        alice.patch(running, SUSPEND)
+        assert alice.patch(waiting, {"spec": {"parallelism": 3}})["spec"]["parallelism"] == 3
+
+    def test_unmanaged_job_is_free_to(self, alice: Actor, plain: dict[str, Any]) -> None:
+        assert alice.patch(plain, {"spec": {"parallelism": 2}})["spec"]["parallelism"] == 2
+
+
 class TestAnnotations:
     @pytest.mark.parametrize("change", [note(RUN, "x"), note(RUN, None), note(EVICT_AT, "x"), note(EVICT_AT, "")])
     def test_ours_are_ours_alone(self, team: str, person: Actor, running: dict[str, Any], change: dict[str, Any]) -> None:
