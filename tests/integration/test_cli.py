@@ -1,109 +1,22 @@
 """The `aiqueue` command against a real ledger: what it prints, where, and with which exit code."""
 
-import json
-import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
-from sqlalchemy import Engine, text
-from typer.testing import CliRunner
 
-from aiqueue.cli.main import app
 from aiqueue.queue.documents import read_documents
-from aiqueue.queue.words import Reason, RunOutcome, WorkloadState
-from fix_rows import Rows, at
+from aiqueue.queue.words import Reason, WorkloadState
+from fix_command import OBJECTS, Command
+from fix_rows import Rows
 
 pytestmark = pytest.mark.integration
 
 GPU = "nvidia.com/gpu"
-OBJECTS = """
-apiVersion: aiqueue.dev/v1
-kind: Queue
-metadata: {name: train, namespace: team-a}
-spec: {tenant: research, defaultClass: normal}
----
-apiVersion: aiqueue.dev/v1
-kind: Tenant
-metadata: {name: research}
-spec:
-  quotas:
-  - flavor: h100
-    resources: [{name: nvidia.com/gpu, nominal: 8}]
----
-apiVersion: aiqueue.dev/v1
-kind: Class
-metadata: {name: normal}
-spec: {priority: 100}
----
-apiVersion: aiqueue.dev/v1
-kind: Flavor
-metadata: {name: h100}
-"""
 DRAIN = "apiVersion: aiqueue.dev/v1\nkind: Tenant\nmetadata: {name: research}\nspec: {state: Drain}\n"
-
-
-@dataclass(frozen=True)
-class Result:
-    code: int
-    out: str
-    err: str
-
-    def json(self) -> dict[str, object]:
-        parsed: dict[str, object] = json.loads(self.out)
-        return parsed
-
-
-@dataclass(frozen=True)
-class Command:
-    """Runs `aiqueue` with an environment of its own: in this process, or as people do in one of its own."""
-
-    database_url: str
-
-    def __call__(self, *arguments: str, given: str = "", expect: int = 0) -> Result:
-        environment: dict[str, str | None] = dict.fromkeys(name for name in os.environ if name.startswith("AIQUEUE_"))
-        environment |= {"AIQUEUE_DATABASE_URL": self.database_url, "LOGNAME": "ana"}
-        finished = CliRunner().invoke(app, arguments, input=given, env=environment, catch_exceptions=False)
-        result = Result(finished.exit_code, finished.stdout, finished.stderr)
-        assert result.code == expect, result
-        return result
-
-    def process(self, *arguments: str, expect: int) -> Result:
-        """The same in a process of its own."""
-        line = self.line(arguments)
-        finished = subprocess.run(line, capture_output=True, text=True, env=self.environment(), timeout=60, check=False)
-        result = Result(finished.returncode, finished.stdout, finished.stderr)
-        assert result.code == expect, result
-        assert "Traceback" not in result.err
-        return result
-
-    @staticmethod
-    def line(arguments: Sequence[str]) -> list[str]:
-        """The command line of such a process."""
-        return [sys.executable, "-W", "error", "-m", "aiqueue.cli.main", *arguments]
-
-    def environment(self) -> dict[str, str]:
-        """Its environment."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("AIQUEUE_")}
-        return {**kept, "AIQUEUE_DATABASE_URL": self.database_url}
-
-
-@pytest.fixture
-def aiqueue(ledger_url: str) -> Command:
-    """The command, with the test's ledger."""
-    return Command(ledger_url)
-
-
-@pytest.fixture
-def applied(aiqueue: Command) -> Command:
-    """The command, with a ledger that holds `OBJECTS`."""
-    aiqueue("apply", "-f", "-", given=OBJECTS)
-    return aiqueue
 
 
 def test_apply_says_what_became_of_each_object(aiqueue: Command) -> None:
@@ -323,72 +236,6 @@ def test_delete_goes_from_the_leaves_up(aiqueue: Command) -> None:
     )
     aiqueue("apply", "-f", "-", given=tenants)
     assert aiqueue("delete", "-f", "-", "-o", "name", given=tenants).out.split() == ["tenant/c", "tenant/b", "tenant/a"]
-
-
-def test_explain_a_waiting_workload(applied: Command, rows: Rows) -> None:
-    holder = rows.workload("holder", requests={GPU: 6}, state=WorkloadState.ADMITTED)
-    rows.run(holder, tenant="research", allocations=[("h100", GPU, 6)])
-    rows.workload("first", requests={GPU: 4}, created=1)
-    waiting = rows.workload("second", requests={GPU: 4}, created=2, attempt=1, user_name="ana")
-    rows.run(waiting, tenant="research", closed=5, outcome=RunOutcome.NOT_READY, message="0 of 1 pods were ready")
-    result = applied("explain", "workload", "team-a/second")
-    assert result.err == ""
-    for line in (
-        "Workload team-a/second on cluster default",
-        "It waits: WaitingForQuota",
-        "  place 2 of 2 that wait in its tenant",
-        "No controller leads the ledger now: nothing is admitted until one does.",
-    ):
-        assert line in result.out.splitlines()
-    assert "team-a/holder" in result.out
-    assert "0 of 1 pods were ready" in result.out
-    explained = applied("explain", "workload", "second", "-n", "team-a", "-o", "json").json()["explanation"]
-    assert isinstance(explained, dict)
-    assert (explained["position"], explained["waitingInTenant"], explained["admittedNext"]) == (2, 2, False)
-    assert explained["decision"]["reason"] == "WaitingForQuota"
-    assert explained["decision"]["shortfalls"][0]["available"] == "2"
-    assert explained["stored"] is None
-    assert [run["status"]["outcome"] for run in explained["runs"]] == ["NotReady"]
-
-
-def test_explain_a_workload_that_fits(applied: Command, rows: Rows) -> None:
-    rows.workload("fits", requests={GPU: 4})
-    assert "It fits: the next Plan admits it." in applied("explain", "workload", "fits").out
-
-
-def test_explain_a_running_workload(applied: Command, rows: Rows) -> None:
-    workload = rows.workload("runs", requests={GPU: 4}, state=WorkloadState.EVICTING)
-    injected = {"main": {"nodeSelector": {"gpu": "h100"}}}
-    rows.run(
-        workload,
-        tenant="research",
-        allocations=[("h100", GPU, 4)],
-        started_at=at(9),
-        evict_at=at(99),
-        evict_outcome="Drained",
-        evict_message="its tenant is drained",
-        injected=injected,
-    )
-    out = applied("explain", "workload", "runs").out
-    assert "must end   by 2026-01-01T12:01:39.000000Z (Drained): its tenant is drained" in out
-    assert "nodes      gpu=h100 for main" in out
-    assert "main      h100     nvidia.com/gpu   4" in out
-    assert "It waits" not in out
-
-
-def test_explain_asks_which_of_several(applied: Command, rows: Rows) -> None:
-    rows.workload("w")
-    rows.workload("w", namespace="team-b")
-    result = applied("explain", "workload", "w", expect=4)
-    assert result.err == "error: several namespaces have a workload w: say which with -n, of team-a, team-b\n"
-
-
-def test_explain_is_read_only(applied: Command, rows: Rows, ledger: Engine) -> None:
-    rows.workload("fits", requests={GPU: 4})
-    applied("explain", "workload", "fits")
-    with ledger.connect() as connection:
-        assert connection.execute(text("SELECT count(*) FROM run")).scalar_one() == 0
-        assert connection.execute(text("SELECT count(*) FROM plan")).scalar_one() == 0
 
 
 def test_watch_shows_changes_until_it_is_interrupted(applied: Command, rows: Rows) -> None:
