@@ -59,7 +59,8 @@ def test_a_new_job_waits(held: bool, state: WorkloadState) -> None:
     batch = followed(make_seen(held_by_owner=held))
     assert [new.state for new in batch.changes.new] == [state]
     assert batch.touched == {"uid-1"}
-    assert batch.changes.actions == batch.changes.adopted == []
+    assert not batch.changes.actions
+    assert not batch.changes.adopted
 
 
 # Running without a run
@@ -85,7 +86,8 @@ def test_a_running_job_that_may_be_ours_is_adopted_at_its_size(seen: Observation
 @pytest.mark.parametrize("seen", [make_seen(suspended=False, stamp=OLDER), make_seen(suspended=False, created_at=BEFORE)])
 def test_what_cannot_be_adopted_for_want_of_a_queue_is_not_stopped(seen: Observation) -> None:
     batch = followed(seen, make_known(), queues=())
-    assert batch.changes.adopted == batch.changes.actions == []
+    assert not batch.changes.adopted
+    assert not batch.changes.actions
 
 
 @pytest.mark.parametrize("known", [None, make_known()])
@@ -116,7 +118,9 @@ def test_a_running_job_of_another_ledger_is_named_and_left_alone(
 ) -> None:
     batch = followed(make_seen(suspended=False, created_at=created_at, **foreign), known)
     assert batch.foreign == {"uid-1": "team-a/job-1"}
-    assert batch.changes.actions == batch.changes.adopted == batch.changes.new == []
+    assert not batch.changes.actions
+    assert not batch.changes.adopted
+    assert not batch.changes.new
 
 
 def test_a_waiting_job_that_another_ledger_started_waits_no_more_for_us() -> None:
@@ -191,7 +195,8 @@ def test_the_decided_run_waits_for_its_unsuspend() -> None:
 def test_the_unsuspend_is_seen() -> None:
     batch = followed(make_seen(STEERED, suspended=False, stamp=OURS), make_known(make_open_run()))
     assert batch.changes.started == [StartedRun(RUN)]
-    assert batch.changes.closed == batch.changes.actions == []
+    assert not batch.changes.closed
+    assert not batch.changes.actions
 
 
 @pytest.mark.parametrize(
@@ -242,7 +247,7 @@ def test_a_finished_job_closes_its_run(finished: WorkloadState, outcome: RunOutc
 
 
 @pytest.mark.parametrize("left", [{"active": 1}, {"terminating": 1}])
-def test_not_before_its_last_pod_is_gone(left: dict[str, int]) -> None:
+def test_not_before_its_last_pod_is_gone(left: dict[str, Any]) -> None:
     seen = make_seen(suspended=False, stamp=OURS, finished=WorkloadState.FAILED, **left)
     assert followed(seen, make_running()).changes.closed == []
 
@@ -254,7 +259,8 @@ def test_its_owner_suspends_a_running_job(adopted: bool) -> None:
     assert batch.changes.stopped == [StoppedRun(RUN, 11, RunOutcome.CANCELLED, follow.OWNER_SUSPENDED, owner_suspended=True)]
     assert states(batch) == [WorkloadState.RELEASING]
     assert batch.changes.seen[0].owner_suspended
-    assert batch.changes.closed == batch.pod_checks == []
+    assert batch.changes.closed == []
+    assert batch.pod_checks == []
 
 
 def test_an_eviction_is_not_taken_for_its_owners_will() -> None:
@@ -265,7 +271,7 @@ def test_an_eviction_is_not_taken_for_its_owners_will() -> None:
 
 
 @pytest.mark.parametrize(("left", "checks"), [({"active": 1}, []), ({"terminating": 1}, []), ({}, [CHECK])])
-def test_pods_are_looked_for_when_the_status_tells_of_none(left: dict[str, int], checks: list[PodCheck]) -> None:
+def test_pods_are_looked_for_when_the_status_tells_of_none(left: dict[str, Any], checks: list[PodCheck]) -> None:
     batch = followed(make_seen(stamp=OURS, **left), make_running(run={"stopped": True}, state=WorkloadState.RELEASING))
     assert batch.pod_checks == checks
     assert batch.changes.closed == []
@@ -292,7 +298,8 @@ def test_a_waiting_job_that_is_gone_is_cancelled() -> None:
     batch = Batch()
     follow.gone(batch, make_known(), make_context())
     assert batch.changes.vanished == [Vanished(11)]
-    assert batch.pod_checks == batch.changes.closed == []
+    assert batch.changes.closed == []
+    assert batch.pod_checks == []
 
 
 @pytest.mark.parametrize("stopped", [False, True])

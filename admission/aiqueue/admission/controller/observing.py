@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import structlog
 
@@ -27,6 +28,9 @@ from aiqueue.queue.words import ActionKind, RunOutcome, WorkloadState
 
 _log = structlog.get_logger()
 _WAITS = (WorkloadState.PENDING, WorkloadState.HELD)
+_BATCH = 1000  # a transaction must end well within its timeouts, also when a whole cluster is seen for the first time
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -45,6 +49,10 @@ class Observing:
 
     def look(self, observations: Iterable[Observation]) -> None:
         """Follow what was observed."""
+        for some in _in_batches(observations, lambda seen: (seen.namespace, seen.name)):
+            self._look(some)
+
+    def _look(self, observations: Iterable[Observation]) -> None:
         batch = Batch()
         self.context.now = self.term.clock.now()
         for seen in observations:
@@ -59,7 +67,11 @@ class Observing:
         self._write(batch)
 
     def hear(self, facts: Iterable[Fact]) -> None:
-        """Follow what workers reported."""
+        """Follow what workers reported. Hearing it again changes nothing."""
+        for some in _in_batches(facts, _uid_of):
+            self._hear(some)
+
+    def _hear(self, facts: Iterable[Fact]) -> None:
         batch = Batch()
         self.context.now = self.term.clock.now()
         ended: list[int] = []
@@ -181,6 +193,28 @@ class Observing:
             self.actor.submit(new_actions)
         for check in batch.pod_checks:
             self.confirmer.ask(Question(("pods", check.uid), lambda check=check: self._are_pods_gone(check)))  # type: ignore[misc]
+
+
+def _in_batches(items: Iterable[T], key: Callable[[T], Hashable]) -> Iterator[list[T]]:
+    """Items in their order, so many at once, and of one key one at a time: what the second means depends on the first."""
+    batch: dict[Hashable, T] = {}
+    for item in items:
+        if len(batch) == _BATCH or key(item) in batch:
+            yield list(batch.values())
+            batch = {}
+        batch[key(item)] = item
+    if batch:
+        yield list(batch.values())
+
+
+def _uid_of(fact: Fact) -> str:
+    match fact:
+        case ActionEnded(action):
+            return action.uid
+        case JobFound(seen):
+            return seen.uid
+        case JobGone(uid) | PodsGone(uid):
+            return uid
 
 
 def _events(

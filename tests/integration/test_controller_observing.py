@@ -1,0 +1,117 @@
+"""The observe step on a real ledger: whatever is reported twice, late or at once, the ledger takes it and the step goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+
+from aiqueue.admission.controller.facts import ActionEnded, JobFound, JobGone, PodsGone, Result
+from aiqueue.admission.controller.term import Term
+from aiqueue.queue.database import transaction
+from aiqueue.queue.observations import RunStamp
+from aiqueue.queue.records import Allocation
+from aiqueue.queue.store import actions, plans
+from aiqueue.queue.store.plans import AdmissionRow, PlanRows
+from aiqueue.queue.words import RunOutcome, WorkloadState
+from fix_follow import GPU, make_seen
+from fix_terms import Observer
+
+pytestmark = pytest.mark.integration
+
+Build = Callable[..., Observer]
+
+
+def admit(term: Term, observer: Observer, seq: int = 1) -> RunStamp:
+    """Commit a Plan that admits the one workload there is, and tell the mirror."""
+    (row,) = observer.step.mirror.known.values()
+    template: dict[str, Any] = {"main": {"nodeSelector": {}, "tolerations": []}}
+    admission = AdmissionRow(
+        row.id,
+        row.attempt + 1,
+        "research",
+        row.namespace,
+        row.queue_name,
+        row.resource_version,
+        (Allocation("main", "h100", GPU, 8),),
+        template,
+        template,
+    )
+    with term.transaction() as connection:
+        plan = PlanRows(seq, observer.step.context.configuration.revision, datetime.now(UTC), [admission])
+        committed = plans.commit(connection, term.number, 1, plan)
+    observer.step.mirror.admitted(row.uid, committed.run_ids[0], row.attempt + 1)
+    return RunStamp(observer.step.context.ledger_uid, committed.run_ids[0], row.attempt + 1)
+
+
+def open_runs(owner: Engine) -> int:
+    with transaction(owner) as connection:
+        return int(connection.execute(text("SELECT count(*) FROM run WHERE closed_at IS NULL")).scalar_one())
+
+
+def stopped_run(term: Term, observer: Observer) -> RunStamp:
+    """A workload that was admitted, ran and is suspended: only its pods are to be looked for."""
+    observer.step.look([make_seen()])
+    stamp = admit(term, observer)
+    observer.step.look([make_seen(stamp=stamp, suspended=False, active=2, resource_version="101")])
+    observer.step.look([make_seen(stamp=stamp, resource_version="102")])
+    return stamp
+
+
+def test_no_pods_reported_twice_closes_the_run_once(ledger: Engine, term: Term, observer: Build) -> None:
+    watched = observer()
+    stamp = stopped_run(term, watched)
+    watched.step.hear([PodsGone("uid-1", stamp.run_id), PodsGone("uid-1", stamp.run_id)])
+    assert open_runs(ledger) == 0
+    row = watched.step.mirror.known["uid-1"]
+    assert (row.state, row.run) == (WorkloadState.HELD, None)
+
+
+def test_a_job_seen_twice_at_once_is_taken_in_once(observer: Build) -> None:
+    watched = observer()
+    watched.step.look([make_seen(), make_seen(resource_version="101", queue_name="other")])
+    assert watched.step.mirror.known["uid-1"].queue_name == "other"
+    assert watched.step.mirror.resource_version("uid-1") == "101"
+
+
+def test_a_running_job_seen_twice_at_once_is_adopted_once(ledger: Engine, observer: Build) -> None:
+    watched = observer()
+    running = make_seen(suspended=False, created_at=datetime(2000, 1, 1, tzinfo=UTC))
+    watched.step.hear([JobFound(running), JobFound(running)])
+    assert open_runs(ledger) == 1
+
+
+def test_a_job_that_ended_seen_twice_at_once_gives_its_quota_back_once(ledger: Engine, term: Term, observer: Build) -> None:
+    watched = observer()
+    watched.step.look([make_seen()])
+    stamp = admit(term, watched)
+    over = make_seen(stamp=stamp, suspended=False, finished=WorkloadState.FINISHED)
+    watched.step.look([over, over])
+    assert open_runs(ledger) == 0
+    assert watched.step.engine.usage() == {}
+
+
+def test_several_facts_on_one_job_are_followed_one_after_the_other(ledger: Engine, term: Term, observer: Build) -> None:
+    watched = observer()
+    watched.step.look([make_seen()])
+    stamp = admit(term, watched)
+    with term.transaction() as connection:
+        (unsuspend,) = actions.load_open(connection, 1)
+    watched.step.hear(
+        [ActionEnded(unsuspend, Result.DONE), JobGone("uid-1"), JobGone("uid-1"), PodsGone("uid-1", stamp.run_id)]
+    )
+    with transaction(ledger) as connection:
+        run = connection.execute(text("SELECT started_at IS NOT NULL, outcome, message FROM run")).one()
+    assert run == (True, RunOutcome.CANCELLED, "the Job was deleted")
+    assert watched.step.mirror.known["uid-1"].state is WorkloadState.CANCELLED
+
+
+def test_a_whole_cluster_at_once_is_written_in_transactions_of_bounded_size(ledger: Engine, observer: Build) -> None:
+    watched = observer()
+    watched.step.look(make_seen(uid=f"uid-{number}", name=f"job-{number}") for number in range(2500))
+    with transaction(ledger) as connection:
+        written = connection.execute(text("SELECT count(*) FROM workload GROUP BY observed_at ORDER BY observed_at")).scalars()
+        assert list(written) == [1000, 1000, 500]
