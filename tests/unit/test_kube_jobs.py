@@ -76,6 +76,7 @@ def test_a_suspended_job_of_four_pods() -> None:
         ({"parallelism": 3}, 3),
         ({"parallelism": 3, "completions": 2}, 2),
         ({"parallelism": 2, "completions": 9}, 2),
+        ({"parallelism": 9, "completions": 1}, 1),
         ({"completions": 9}, 1),
         ({"parallelism": 5, "completions": 0}, 0),
         ({"parallelism": 0, "completions": 0}, 0),
@@ -174,8 +175,10 @@ def test_the_run_annotation() -> None:
     ours = seen(annotations={"aiqueue.dev/run": STAMP})
     assert ours.stamp == RunStamp("0f8fad5b-d9cb-469f-a165-70867728950e", 12, 3)
     assert ours.foreign_stamp is None
-    foreign = seen(annotations={"aiqueue.dev/run": "me\x00"})
-    assert (foreign.stamp, foreign.foreign_stamp) == (None, "me?")
+    foreign = seen(annotations={"aiqueue.dev/run": "me\x00", "aiqueue.dev/user": "\x00" + "x" * 5000})
+    assert (foreign.stamp, foreign.foreign_stamp) == (None, "me?"), "Postgres takes no NUL"
+    assert foreign.user.startswith("?x")
+    assert len(foreign.user) == 1024
 
 
 def test_a_job_without_the_label_is_not_managed() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
+import pytest
 
 from aiqueue.admission.kube.objects import Job
 from aiqueue.admission.kube.store import Changes, JobStore
@@ -40,6 +41,11 @@ def test_changes_come_once_at_their_latest_in_the_order_of_first_change() -> Non
     for told in (job("b", 2), job("a", 3), job("b", 4), job("c", 5)):
         store.apply(EventType.MODIFIED, told)
     assert names(store.drain(0.0)) == ["b4", "a3", "c5"]
+    store.apply(EventType.ADDED, job("x", 5))
+    store.apply(EventType.ADDED, job("y", 5))
+    store.apply(EventType.DELETED, job("x", 6))
+    store.apply(EventType.ADDED, job("x", 7))
+    assert names(store.drain(0.0)) == ["y5", "x7"], "what went and came back changed first when it came back"
     store.apply(EventType.MODIFIED, job("a", 6))
     assert names(store.drain(0.0)) == ["a6"]
 
@@ -105,6 +111,42 @@ def test_a_consumer_that_begins_gets_everything() -> None:
     changes = store.drain(0.0)
     assert (names(changes), changes.replaced) == (["a1", "b2"], True)
     assert not store.drain(0.0)
+
+
+def test_nothing_is_kept_for_a_consumer_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A standby reflects for weeks and drains only when it leads."""
+    monkeypatch.setattr("aiqueue.admission.kube.store.MAX_ABSENT", 3)
+    store = JobStore()
+    store.replace([job("a", 1), job("kept", 1)], "1")
+    store.apply(EventType.DELETED, job("a", 2))
+    store.replace([job("kept", 1)], "3")
+    first = store.drain(0.0)
+    assert (names(first), first.absent, first.replaced) == (["kept1"], (), True)
+    # It has gone away again: up to the bound it is waited for.
+    for number in range(3):
+        store.apply(EventType.ADDED, job(f"b{number}", 10 + number))
+        store.apply(EventType.DELETED, job(f"b{number}", 20 + number))
+    assert len(store._absent) == 3
+    store.apply(EventType.DELETED, job("c", 30))
+    assert not store._absent
+    store.apply(EventType.ADDED, job("d", 31))
+    assert not store._dirty
+    again = store.drain(LONG_SECONDS)
+    assert (names(again), again.absent, again.replaced) == (["kept1", "d31"], (), True)
+    store.apply(EventType.DELETED, job("d", 32))
+    assert [each.metadata.name for each in store.drain(0.0).absent] == ["d"]
+
+
+def test_what_goes_after_a_consumer_begins_is_told() -> None:
+    """It compares what it knows with the store between `reset_drain` and its first drain."""
+    store = JobStore()
+    store.replace([job("a", 1), job("b", 1)], "1")
+    store.reset_drain()
+    assert store.get("a") is not None
+    store.apply(EventType.DELETED, job("a", 2))
+    changes = store.drain(0.0)
+    assert (names(changes), changes.replaced) == (["b1"], True)
+    assert [each.metadata.name for each in changes.absent] == ["a"]
 
 
 def test_the_consumer_is_woken_by_a_change_and_by_a_poke() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from aiqueue.admission.kube import errors
-from aiqueue.admission.kube.watches import EventType, decode_event
+from aiqueue.admission.kube import errors, objects
+from aiqueue.admission.kube.watches import EventType, decode_event, error_of
 from aiqueue.queue.errors import AiqueueError, NotFound
 
 JOB = (
@@ -76,6 +76,13 @@ def test_errors_by_status(status: int, kind: type[errors.KubeError]) -> None:
     assert isinstance(error, AiqueueError)
     assert str(error) == f"get of Job a/b failed: no ({status} Because)"
     assert (error.status, error.reason, error.message, error.retry_after_seconds) == (status, "Because", "no", 2.0)
+
+
+@pytest.mark.parametrize(("cause", "kind"), [("metadata.uid", errors.Conflict), ("spec.parallelism", errors.Invalid)])
+def test_the_uid_of_another_object_is_a_conflict(cause: str, kind: type[errors.KubeError]) -> None:
+    details = objects.StatusDetails(causes=(objects.StatusCause("spec.selector"), objects.StatusCause(cause)))
+    status = objects.Status(code=422, reason="Invalid", message="no", details=details)
+    assert type(error_of(status, doing="patch")) is kind
 
 
 def test_not_found_is_that_of_the_ledger_too() -> None:

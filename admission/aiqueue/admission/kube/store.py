@@ -1,8 +1,10 @@
 """Jobs in memory, as the cluster last told, and what changed since the consumer last looked.
 
 One thread writes (the reflector, by `replace` and `apply`), one consumer drains, anybody reads. Changes are coalesced by uid:
-however long the consumer is away, it finds each Job once, at its latest, in the order in which they first changed; so the
-changes can never outgrow the store and the absences.
+however long the consumer is away, it finds each Job once, at its latest, in the order in which they first changed.
+
+Nothing is kept for a consumer that is not there: not before the first `drain` or `reset_drain`, and not beyond
+`MAX_ABSENT` Jobs that went (it has gone away then). The next drain yields everything instead, `replaced` set.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from threading import Condition
 
 from aiqueue.admission.kube.objects import Job
 from aiqueue.admission.kube.watches import EventType
+
+MAX_ABSENT = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,7 @@ class JobStore:
         self._dirty: dict[str, None] = {}  # uids to report, in the order of first change
         self._absent: dict[str, Job] = {}
         self._replaced = False
+        self._attached = False
         self._poked = False
         self._synced = False
         self._listed_at = ""
@@ -94,8 +99,10 @@ class JobStore:
             self._poked = False
             if not self._synced:
                 return Changes()
+            if not self._attached:
+                self._attach()
             changes = Changes(
-                upserts=tuple(self._jobs[uid] for uid in self._dirty if uid in self._jobs),
+                upserts=tuple(self._jobs[uid] for uid in self._dirty),
                 absent=tuple(self._absent.values()),
                 replaced=self._replaced,
             )
@@ -107,8 +114,7 @@ class JobStore:
     def reset_drain(self) -> None:
         """Make the next drain yield every Job as an upsert, `replaced` set: for a consumer that begins, or begins again."""
         with self._changed:
-            self._replaced = True
-            self._dirty = dict.fromkeys(self._jobs)
+            self._attach()
             self._changed.notify_all()
 
     def poke(self) -> None:
@@ -118,7 +124,21 @@ class JobStore:
             self._changed.notify_all()
 
     def _anything(self) -> bool:
-        return self._poked or (self._synced and bool(self._dirty or self._absent or self._replaced))
+        return self._poked or (self._synced and bool(self._dirty or self._absent or self._replaced or not self._attached))
+
+    def _attach(self) -> None:
+        self._attached = True
+        self._replaced = True
+        self._dirty = dict.fromkeys(self._jobs)
+
+    def _went(self, job: Job) -> None:
+        if not self._attached:
+            return
+        self._absent[job.metadata.uid] = job
+        if len(self._absent) > MAX_ABSENT:
+            self._attached = False
+            self._absent.clear()
+            self._dirty.clear()
 
     # Writing
 
@@ -132,14 +152,15 @@ class JobStore:
             listed = {job.metadata.uid: job for job in jobs}
             for uid, job in self._jobs.items():
                 if uid not in listed:
-                    self._absent[uid] = job
+                    self._went(job)
             for uid in listed:
                 self._absent.pop(uid, None)
             self._jobs = listed
             self._listed_at = resource_version
             self._by_name = {(job.metadata.namespace, job.metadata.name): uid for uid, job in listed.items()}
-            self._dirty = {uid: None for uid in self._dirty if uid in listed} | dict.fromkeys(listed)
-            self._replaced = True
+            if self._attached:
+                self._dirty = {uid: None for uid in self._dirty if uid in listed} | dict.fromkeys(listed)
+                self._replaced = True
             self._synced = True
             self._changed.notify_all()
 
@@ -156,12 +177,13 @@ class JobStore:
                 if self._by_name.get(key) == uid:
                     del self._by_name[key]
                 self._dirty.pop(uid, None)
-                self._absent[uid] = job
+                self._went(job)
             else:
                 self._jobs[uid] = job
                 self._by_name[key] = uid
                 self._absent.pop(uid, None)
-                self._dirty.setdefault(uid)
+                if self._attached:
+                    self._dirty.setdefault(uid)
             self._changed.notify_all()
 
 
