@@ -1,0 +1,95 @@
+"""`aiqueue demo` as a person runs it: what it tells, and that nothing is left when it ends, however it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from aiqueue.cli.harness import processes, state
+from aiqueue.cli.harness.waiting import until
+
+ARGV = [sys.executable, "-W", "error", "-m", "aiqueue.cli.main", "demo"]
+DEMO_SECONDS = 240
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """Variables under which the demo keeps everything in the test's folder, and would fail if it looked at ours."""
+    for name in ("state", "tmp"):
+        (tmp_path / name).mkdir()
+    return {
+        **os.environ,
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+        "TMPDIR": str(tmp_path / "tmp"),
+        "KUBECONFIG": "/nonexistent/of/somebody",
+        "AIQUEUE_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing",
+    }
+
+
+def left_over(environment: dict[str, str]) -> list[str]:
+    """Folders of the demo that are still there, or still on the list of instances."""
+    folders = [path.name for path in Path(environment["TMPDIR"]).glob("aiqueue-demo-*")]
+    listed = (Path(environment["XDG_STATE_HOME"]) / "aiqueue" / "instances").glob("*.json")
+    return folders + [json.loads(path.read_text())["folder"] for path in listed]
+
+
+def test_the_story_is_told_and_nothing_is_left(environment: dict[str, str]) -> None:
+    done = subprocess.run(ARGV, env=environment, capture_output=True, text=True, check=False, timeout=DEMO_SECONDS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = " ".join(done.stdout.split())
+    for fact in (
+        "gpu-1 8 0 - gpu-2 8 0 - gpu-3 8 0 - gpu-4 8 0 -",
+        "$ aiqueue apply -f tenants.yaml flavor/h100 created",
+        "$ aiqueue explain workload default/pretrain",
+        "It waits: WaitingForQuota needs 32 nvidia.com/gpu of flavor h100, tenant research has 16 of 32 free: short by 16",
+        "default/finetune h100 nvidia.com/gpu 16",
+        "reindex Complete 4/4",
+        "Never suspended, no annotation, not in the ledger",
+        "only aiqueue may set spec.suspend to false",
+        "gpu-1 8 8 pretrain gpu-2 8 8 pretrain gpu-3 8 8 pretrain gpu-4 8 8 pretrain",
+        "was as told",
+    ):
+        assert fact in told
+    # The gang that is held: two nodes in use by the other one, two free.
+    held = re.search(r"4\. A gang of 4 x 8 GPUs is held whole.*?NODE GPUS IN USE BY (.*?) No GPU of", told)
+    assert held is not None
+    assert sorted(re.findall(r"gpu-\d 8 (\d) (\S+)", held.group(1))) == [
+        ("0", "-"),
+        ("0", "-"),
+        ("8", "finetune"),
+        ("8", "finetune"),
+    ]
+    assert left_over(environment) == []
+
+
+@pytest.fixture
+def under_way(environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """A demo that has begun to tell."""
+    with subprocess.Popen(ARGV, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as demo:
+        assert demo.stdout is not None
+        try:
+            assert any(line.startswith("1. ") for line in demo.stdout), "it ended before it began"
+            yield demo
+        finally:
+            demo.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_leaves_nothing(
+    environment: dict[str, str], under_way: subprocess.Popen[str], number: signal.Signals
+) -> None:
+    listed = (Path(environment["XDG_STATE_HOME"]) / "aiqueue" / "instances").glob("*.json")
+    programs = [each for path in listed for each in state.decode(json.loads(path.read_text())["state"]).programs]
+    assert {"postgres", "kube-apiserver", "controller"} <= {each.name for each in programs}
+    under_way.send_signal(number)
+    assert under_way.wait(timeout=90) not in (0, -number)
+    until(lambda: not any(processes.is_alive(each.identity) for each in programs), seconds=10, what="the end of its programs")
+    assert left_over(environment) == []
