@@ -180,7 +180,6 @@ class Leader:
         )
         self._actor.submit(undone)
         self.jobs.reset_drain()
-        self._observing.miss(row for row in mirror.needed() if self.jobs.get(row.uid) is None)
         _log.info(
             "engine built",
             term=self.term.number,
@@ -202,6 +201,8 @@ class Leader:
         cluster = self.registration.cluster.name
         observing.look(observe(job, cluster=cluster) for job in changes.upserts)
         observing.absent([job.metadata.uid for job in changes.absent])
+        if changes.replaced:  # all there is was told: whatever else is needed may be gone
+            observing.miss(row for row in observing.mirror.needed() if self.jobs.get(row.uid) is None)
         self._actor.pause(self._unknown.too_many)
         # 3
         self._configure(observing)
