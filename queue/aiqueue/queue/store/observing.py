@@ -57,7 +57,7 @@ def write(connection: Connection, term: int, cluster_id: int, changes: Changes) 
     uids = [*(w.observation.uid for w in changes.new), *(a.uid for a in changes.adopted), *(a.uid for a in changes.actions)]
     found = _find(connection, cluster_id, uids)
     ids = {uid: row["id"] for uid, row in found.items()}
-    adopted = _adopt(connection, cluster_id, term, changes.adopted, ids, now)
+    adopted = _adopt(connection, cluster_id, term, changes.adopted, ids=ids, now=now)
     actions = _add_actions(connection, cluster_id, term, changes.actions, ids)
     if changes.done_actions:
         connection.execute(text("DELETE FROM action WHERE id = ANY(:ids)"), {"ids": changes.done_actions})
@@ -260,7 +260,13 @@ def _find(connection: Connection, cluster_id: int, uids: list[str]) -> dict[str,
 
 
 def _adopt(
-    connection: Connection, cluster_id: int, term: int, adopted: list[AdoptedRun], ids: Mapping[str, int], now: datetime
+    connection: Connection,
+    cluster_id: int,
+    term: int,
+    adopted: list[AdoptedRun],
+    *,
+    ids: Mapping[str, int],
+    now: datetime,
 ) -> dict[str, tuple[int, int]]:
     """Open a run for each Job that runs without one, over quota if need be."""
     runs = _rows(
