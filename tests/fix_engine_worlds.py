@@ -6,6 +6,7 @@ The player keeps a model of what the ledger would hold, so that tests can build 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from typing import TypeVar
 
 from hypothesis import strategies as st
 
@@ -37,6 +38,7 @@ from aiqueue.queue.records import (
 from aiqueue.queue.words import ObjectState, OrderKey, Queueing
 from fix_builders import at
 
+T = TypeVar("T")
 GPU = "example.com/gpu"
 EPOCHS = 50  # workloads are created in this many seconds before the first decide
 FLAVORS = {
@@ -44,101 +46,140 @@ FLAVORS = {
     "b": Flavor("b", {"kind": "b"}, (Taint("spot"),)),
 }
 CLASSES = {"low": Class("low", -1), "high": Class("high", 5)}
-STATES = st.sampled_from([ObjectState.ACTIVE] * 8 + [ObjectState.HOLD, ObjectState.DRAIN])
-LIMITS = st.one_of(st.none(), st.integers(0, 5))
+LIMITS = (None, None, None, 0, 1, 2, 5)
+CONFIGURATION_BYTES, WORKLOAD_BYTES, SHAPE_BYTES = 120, 12, 12
 
 
-@st.composite
-def quotas(draw: st.DrawFn, flavors: Sequence[str]) -> tuple[Quota, ...]:
-    """Up to the given flavors in some order, with GPUs and perhaps cpu and pods."""
-    chosen = draw(st.lists(st.sampled_from(list(flavors)), min_size=1, max_size=len(flavors), unique=True))
+class Dice:
+    """Choices read from bytes that hypothesis draws at once, which is much faster than to draw each; zeros choose what is usual."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = iter(data)
+
+    def below(self, bound: int) -> int:
+        return next(self._data, 0) % bound
+
+    def pick(self, choices: Sequence[T]) -> T:
+        return choices[self.below(len(choices))]
+
+    def mostly(self, usual: T, *others: T, of: int = 20) -> T:
+        """The usual value, and each of the others once in `of`."""
+        return self.pick([usual] * (of - len(others)) + list(others))
+
+    def state(self) -> ObjectState:
+        return self.mostly(ObjectState.ACTIVE, ObjectState.HOLD, ObjectState.DRAIN, of=30)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What configurations to draw: with these starvation bounds and flavors, in trees or not (None: either)."""
+
+    bounds: tuple[int, ...] = (0, 40, 10**6)
+    trees: bool | None = None
+    flavors: tuple[str, ...] = ("a", "b")
+
+
+def quotas(dice: Dice, flavors: Sequence[str]) -> tuple[Quota, ...]:
+    """Some of the flavors in some order, with GPUs and perhaps cpu or pods."""
+    chosen = list(flavors)[dice.below(len(flavors)) :]
+    if dice.below(2):
+        chosen.reverse()
     found = []
     for flavor in chosen:
-        found.append(Quota(flavor, GPU, draw(st.integers(0, 8)), draw(LIMITS), draw(LIMITS)))
-        if draw(st.integers(0, 3)) == 0:
-            found.append(
-                Quota(flavor, draw(st.sampled_from(["cpu", "pods"])), draw(st.integers(0, 8)), draw(LIMITS), draw(LIMITS))
-            )
+        found.append(Quota(flavor, GPU, dice.pick([4, 6, 8, 3, 2, 0]), dice.pick(LIMITS), dice.pick(LIMITS)))
+        if dice.mostly(False, True, of=4):
+            found.append(Quota(flavor, dice.pick(["cpu", "pods"]), dice.below(9), dice.pick(LIMITS), dice.pick(LIMITS)))
     return tuple(found)
 
 
-@st.composite
-def tenants(draw: st.DrawFn, *, bounds: Sequence[int], trees: bool, flavors: Sequence[str]) -> dict[str, Tenant]:
+def tenants(dice: Dice, kind: Kind) -> dict[str, Tenant]:
     """Three leaves t0, t1, t2: alone, or in a tree of up to three levels."""
     parents = dict.fromkeys(("t0", "t1", "t2"))
     found: dict[str, Tenant] = {}
-    if trees and draw(st.booleans()):
-        parents = {"t0": "lab", "t1": "lab", "t2": draw(st.sampled_from(["lab", "wing"]))}
-        found["lab"] = Tenant("lab", quotas=draw(st.one_of(st.just(()), quotas(flavors))), state=draw(STATES))
-        found["wing"] = Tenant("wing", "lab", quotas=draw(st.one_of(st.just(()), quotas(flavors))))
+    if kind.trees or (kind.trees is None and dice.below(2)):
+        parents = {"t0": "lab", "t1": "lab", "t2": dice.pick(["lab", "wing"])}
+        found["lab"] = Tenant("lab", quotas=quotas(dice, kind.flavors) if dice.below(2) else (), state=dice.state())
+        found["wing"] = Tenant("wing", "lab", quotas=quotas(dice, kind.flavors) if dice.below(2) else ())
     for name, parent in parents.items():
         found[name] = Tenant(
             name,
             parent,
-            quotas=draw(quotas(flavors)),
-            queueing=draw(st.sampled_from([Queueing.STRICT, Queueing.BEST_EFFORT, Queueing.BEST_EFFORT])),
-            order=draw(st.sampled_from([Tenant("x").order, (OrderKey.SUBMITTED,)])),
-            state=draw(STATES),
-            starvation_bound_seconds=draw(st.sampled_from(list(bounds))),
+            quotas=quotas(dice, kind.flavors),
+            queueing=dice.mostly(Queueing.BEST_EFFORT, Queueing.STRICT, of=3),
+            order=dice.pick([Tenant("x").order, (OrderKey.SUBMITTED,)]),
+            state=dice.state(),
+            starvation_bound_seconds=dice.pick(kind.bounds),
         )
     return found
 
 
-@st.composite
-def configurations(
-    draw: st.DrawFn, *, bounds: Sequence[int] = (0, 40, 10**6), trees: bool = True, flavors: Sequence[str] = ("a", "b")
-) -> Configuration:
+def configuration(data: bytes, kind: Kind) -> Configuration:
     """Tenants, and queues q0 to q3 that lead to them."""
+    dice = Dice(data)
+    revision = 1 + dice.below(200)
+    known = tenants(dice, kind)
     found = {}
     for name, tenant in (("q0", "t0"), ("q1", "t1"), ("q2", "t2"), ("q3", "t0")):
         found["ns", name] = Queue(
             "ns",
             name,
             tenant,
-            draw(st.sampled_from([Fraction(1), Fraction(1), Fraction(0)])),
-            draw(st.sampled_from([None, None, "low", "high"])),
-            draw(st.sampled_from([None, None, None, ("low",)])),
-            draw(STATES),
+            dice.mostly(Fraction(1), Fraction(0), of=4),
+            dice.mostly(None, "low", "high", of=6),
+            dice.mostly(None, ("low",)),
+            dice.state(),
         )
-    known = draw(tenants(bounds=bounds, trees=trees, flavors=flavors))
-    return Configuration(draw(st.integers(1, 10**6)), FLAVORS, known, found, CLASSES)
+    return Configuration(revision, FLAVORS, known, found, CLASSES)
 
 
-@st.composite
-def pod_sets(draw: st.DrawFn) -> tuple[PodSet, ...]:
+def pod_sets(data: bytes) -> tuple[PodSet, ...]:
     """One pod set, seldom two."""
+    dice = Dice(data)
     found = []
-    for name in ("main", "more")[: draw(st.sampled_from([1, 1, 1, 2]))]:
-        requests = {GPU: draw(st.integers(0, 4))}
-        if draw(st.integers(0, 3)) == 0:
-            requests[draw(st.sampled_from(["cpu", "example.com/other"]))] = draw(st.integers(0, 3))
-        selector = draw(st.sampled_from([{}, {}, {"kind": "b"}, {"zone": "z"}]))
-        tolerations = draw(st.sampled_from([(), (Toleration("spot", "Exists"),)]))
-        found.append(PodSet(name, draw(st.integers(1, 2)), requests, None, selector, tolerations))
+    for name in ("main", "more")[: dice.mostly(1, 2, of=4)]:
+        requests = {GPU: dice.pick([2, 1, 3, 4, 0])}
+        if dice.mostly(False, True, of=4):
+            requests[dice.mostly("cpu", "example.com/other", of=4)] = dice.below(4)
+        selector: dict[str, str] = dice.mostly({}, {"kind": "b"}, {"zone": "z"}, of=8)
+        tolerations = dice.mostly((Toleration("spot", "Exists"),), (), of=3)
+        found.append(PodSet(name, 1 + dice.below(2), requests, None, selector, tolerations))
     return tuple(found)
 
 
-@st.composite
-def workloads(draw: st.DrawFn, number: int, shapes: Sequence[tuple[PodSet, ...]]) -> Workload:
+def workload(number: int, data: bytes, shapes: Sequence[tuple[PodSet, ...]]) -> Workload:
     """Workload `number` of one of the shapes; mostly nothing keeps it back."""
-    sets = draw(st.sampled_from(list(shapes)))
-    class_name = draw(st.sampled_from([None, None, "low", "high", "ghost"]))
-    created = at(draw(st.integers(0, EPOCHS)))
+    dice = Dice(data)
+    sets = dice.pick(shapes)
+    class_name = dice.mostly(None, "low", "high", "high", "ghost", of=15)
+    created = at(dice.below(EPOCHS + 1))
     return Workload(
         id=number,
         uid=f"uid-{number}",
         namespace="ns",
         name=f"job-{number}",
-        queue_name=draw(st.sampled_from(["q0", "q0", "q1", "q2", "q3", "nowhere"])),
+        queue_name=dice.mostly("q0", "q1", "q1", "q2", "q2", "q3", "q3", "nowhere", of=16),
         class_name=class_name,
         pod_sets=sets,
         shape=shape_of(sets, class_name),
         created_at=created,
         observed_at=created,
-        held_by_owner=draw(st.integers(0, 9)) == 0,
-        invalid=draw(st.sampled_from([None] * 9 + ["parallelism is 0: write 1 or more"])),
-        not_before=draw(st.sampled_from([None] * 5 + [at(EPOCHS + 5), at(EPOCHS + 30)])),
+        held_by_owner=dice.mostly(False, True),
+        invalid=dice.mostly(None, "parallelism is 0: write 1 or more", of=30),
+        not_before=dice.mostly(None, at(EPOCHS + 5), at(EPOCHS + 30)),
     )
+
+
+def configurations(kind: Kind) -> st.SearchStrategy[Configuration]:
+    """One configuration."""
+    return st.binary(min_size=CONFIGURATION_BYTES, max_size=CONFIGURATION_BYTES).map(lambda data: configuration(data, kind))
+
+
+@st.composite
+def backlogs(draw: st.DrawFn) -> list[Workload]:
+    """Workloads of a few shapes."""
+    shapes = [pod_sets(draw(st.binary(min_size=SHAPE_BYTES, max_size=SHAPE_BYTES))) for _ in range(3)]
+    drawn = draw(st.lists(st.binary(min_size=WORKLOAD_BYTES, max_size=WORKLOAD_BYTES), min_size=4, max_size=12))
+    return [workload(number, data, shapes) for number, data in enumerate(drawn, 1)]
 
 
 @dataclass(frozen=True)
@@ -150,20 +191,24 @@ class Op:
 
 
 @st.composite
-def histories(draw: st.DrawFn, *, reconfigure: bool = True, max_size: int = 30) -> tuple[Configuration, list[Op]]:
+def histories(draw: st.DrawFn, *, reconfigure: bool = True, trees: bool | None = None) -> tuple[Configuration, list[Op]]:
     """A first configuration and what follows. Where the configuration changes, starvation bounds tell no history."""
-    bounds = (0, 10**6) if reconfigure else (0, 40, 10**6)
-    first = draw(configurations(bounds=bounds))
-    shapes = draw(st.lists(pod_sets(), min_size=1, max_size=4))
-    kinds = ["pend"] * 6 + ["gone", "close", "back", "adopt"] + ["decide"] * 4 + ["drop"] * 2 + ["configure"] * reconfigure
+    kind = Kind((0, 10**6) if reconfigure else (0, 40, 10**6), trees)
+    first = draw(configurations(kind))
+    shapes = [pod_sets(draw(st.binary(min_size=SHAPE_BYTES, max_size=SHAPE_BYTES))) for _ in range(3)]
+    kinds = (
+        ["pend"] * 6 + ["gone", "close", "close", "back", "adopt"] + ["decide"] * 4 + ["drop"] * 2 + ["configure"] * reconfigure
+    )
+    size = 2 + WORKLOAD_BYTES
     ops = []
-    for what in draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=max_size)):
+    for index, data in enumerate(draw(st.lists(st.binary(min_size=size, max_size=size), min_size=8, max_size=30))):
+        what = "pend" if index < 5 else kinds[data[0] % len(kinds)]
         if what == "pend":
-            about: object = draw(workloads(draw(st.integers(1, 12)), shapes))
+            about: object = workload(1 + data[1] % 15, data[2:], shapes)
         elif what == "configure":
-            about = draw(configurations(bounds=bounds))
+            about = draw(configurations(kind))
         else:
-            about = draw(st.integers(0, 20))
+            about = data[1] % 21
         ops.append(Op(what, about))
     return first, ops
 

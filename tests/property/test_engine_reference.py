@@ -1,12 +1,12 @@
 """The engine against the slow reference: same admissions, same reasons, at every decide of a history."""
 
-from hypothesis import assume, event, given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from aiqueue.queue.records import Configuration
+from aiqueue.queue.records import Configuration, Workload
 from fix_builders import at
 from fix_engine_reference import Quotas, Reference
-from fix_engine_worlds import EPOCHS, Op, Player, configurations, histories, pod_sets, workloads
+from fix_engine_worlds import EPOCHS, Kind, Op, Player, backlogs, configurations, histories
 
 History = tuple[Configuration, list[Op]]
 
@@ -30,34 +30,29 @@ def agree(player: Player) -> int:
     return len(plan.admissions)
 
 
-@settings(max_examples=400)
-@given(configurations(trees=False), st.data())
-def test_one_decide_of_tenants_that_stand_alone(configuration: Configuration, data: st.DataObject) -> None:
-    shapes = data.draw(st.lists(pod_sets(), min_size=1, max_size=4))
-    player = Player(configuration)
-    for number in range(1, data.draw(st.integers(1, 12)) + 1):
-        player.play(Op("pend", data.draw(workloads(number, shapes))))
-    player.now = EPOCHS + data.draw(st.integers(0, 60))
+@settings(max_examples=300)
+@given(configurations(Kind(trees=False)), backlogs(), st.integers(0, 60))
+def test_one_decide_of_tenants_that_stand_alone(configuration: Configuration, backlog: list[Workload], later: int) -> None:
+    player = Player(configuration, now=EPOCHS + later)
+    for workload in backlog:
+        player.play(Op("pend", workload))
     event(f"admitted {min(5, agree(player))}")
 
 
 @settings(max_examples=300)
-@given(configurations(flavors=("a",)), st.data())
-def test_one_decide_in_a_tree(configuration: Configuration, data: st.DataObject) -> None:
-    assume("lab" in configuration.tenants)
-    shapes = data.draw(st.lists(pod_sets(), min_size=1, max_size=4))
+@given(configurations(Kind(trees=True, flavors=("a",))), backlogs())
+def test_one_decide_in_a_tree(configuration: Configuration, backlog: list[Workload]) -> None:
     player = Player(configuration)
-    for number in range(1, data.draw(st.integers(1, 12)) + 1):
-        player.play(Op("pend", data.draw(workloads(number, shapes))))
+    for workload in backlog:
+        player.play(Op("pend", workload))
     event(f"admitted {min(5, agree(player))}")
 
 
 @settings(max_examples=300)
-@given(histories(reconfigure=False))
+@given(histories(reconfigure=False, trees=False))
 def test_no_wake_up_is_lost_in_a_history(history: History) -> None:
     """Whatever was parked, and however often: every decide does what looking at everything afresh would do."""
     configuration, ops = history
-    assume("lab" not in configuration.tenants)
     player = Player(configuration)
     for op in ops:
         if op.what == "decide" and isinstance(op.about, int):

@@ -121,9 +121,10 @@ class Engine:
             rendered.withdrawn_workloads,
             self._wake_at(now, contest.cut or rendered.more or len(evictions) < len(self._to_evict)),  # 5
         )
-        if not contest.admissions and not self._backlog.flipped:
-            # Whoever was parked is parked on facts, and a Plan without content may never be confirmed: keep what was learned.
+        if plan.empty or not (contest.admissions or self._backlog.flipped):
+            # Whoever was parked is parked on facts, and an empty Plan may never be confirmed: keep what was learned.
             journal = Journal()
+            self._backlog.flipped.clear()
             self._verdicts.unchanged(rendered)
             self._fall_asleep(contest)
         self._tentative = _Tentative(plan, journal, rendered, contest)
@@ -270,9 +271,9 @@ class Engine:
             if len(contest.admissions) == self._max_admissions or trials == self._max_trials:
                 contest.cut = True
                 break
-            trials += 1
             borrows, line, bucket = _tournament(contenders)
             if self._try(journal, contest, line, bucket, may_borrow=borrows):
+                trials += 1
                 following = line.candidate()
                 if following is None:
                     contest.exhausted.append(line)
