@@ -21,10 +21,12 @@ from typing import Any
 import psycopg
 import structlog
 from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from aiqueue.admission.controller.clock import LedgerClock
 from aiqueue.queue.database import open_database, transaction
-from aiqueue.queue.errors import LedgerError, TermLost
+from aiqueue.queue.errors import LedgerConflict, LedgerError, TermLost
 from aiqueue.queue.store import leadership
 
 _log = structlog.get_logger()
@@ -32,8 +34,35 @@ _POOL_SIZE = 6
 _STATEMENT_TIMEOUT_SECONDS = 10
 
 
+@contextmanager
+def _transaction(database: Engine) -> Iterator[Connection]:
+    """A transaction whose every failure is one of the ledger: a loop that goes on after those must not end by another.
+
+    Raises:
+        LedgerConflict: rows contradict one another.
+        LedgerError: Postgres cannot be reached, ended the session, or refused.
+    """
+    try:
+        with transaction(database) as connection:
+            yield connection
+    except IntegrityError as error:
+        raise LedgerConflict(f"rows of the ledger are not as believed: {_first_line(error)}") from error
+    except DBAPIError as error:
+        raise LedgerError(f"the ledger refused or ended the session: {_first_line(error)}") from error
+    except PoolTimeout as error:
+        raise LedgerError("every session of this term is busy: see whether Postgres is overloaded") from error
+
+
+def _first_line(error: DBAPIError) -> str:
+    return str(error.orig).strip().partition("\n")[0]
+
+
 class Term:
-    """A term that this process holds. Every session it opens is registered, so that a successor can end it."""
+    """A term that this process holds. Every session that writes for it is registered, so that a successor can end it.
+
+    Renewals have a session of their own: they must not wait until others are done with theirs. It is not registered, since a
+    renewal that comes late finds the lease in other hands and changes nothing.
+    """
 
     def __init__(
         self, number: int, url: str, *, holder: str, lease_seconds: float, clock: LedgerClock, attempt_started: float
@@ -44,24 +73,23 @@ class Term:
         self._lease_seconds = lease_seconds
         self._margin_seconds = lease_seconds / 4
         self._trusted_until = attempt_started + lease_seconds - self._margin_seconds
-        self._database = self._open(url, holder)
+        self._lease = self._open(url, holder, 1)
+        self._database = self._open(url, holder, _POOL_SIZE)
+        event.listen(self._database, "connect", self._register)
         self._renewals: threading.Thread | None = None
 
-    def _open(self, url: str, holder: str) -> Engine:
-        database = open_database(
+    def _open(self, url: str, holder: str, pool_size: int) -> Engine:
+        return open_database(
             url,
             application_name=f"aiqueue-controller {holder} term {self.number}",
-            pool_size=_POOL_SIZE,
+            pool_size=pool_size,
             statement_timeout_seconds=_STATEMENT_TIMEOUT_SECONDS,
             idle_in_transaction_timeout_seconds=_STATEMENT_TIMEOUT_SECONDS,
         )
 
-        @event.listens_for(database, "connect")
-        def register(dbapi_connection: psycopg.Connection[Any], _record: object) -> None:
-            with dbapi_connection.transaction():
-                dbapi_connection.execute(leadership.REGISTER_SESSION, (self.number,))
-
-        return database
+    def _register(self, dbapi_connection: psycopg.Connection[Any], _record: object) -> None:
+        with dbapi_connection.transaction():
+            dbapi_connection.execute(leadership.REGISTER_SESSION, (self.number,))
 
     def trusted(self) -> bool:
         """Whether a request may still be sent to the cluster in the name of this term."""
@@ -73,10 +101,11 @@ class Term:
 
         Raises:
             TermLost: found while writing; the term is marked lost.
-            LedgerError: Postgres cannot be reached or ended the session.
+            LedgerConflict: rows contradict one another.
+            LedgerError: Postgres cannot be reached, ended the session, or refused.
         """
         try:
-            with transaction(self._database) as connection:
+            with _transaction(self._database) as connection:
                 yield connection
         except TermLost:
             self.lost.set()
@@ -88,11 +117,17 @@ class Term:
         self._renewals.start()
 
     def _renew(self) -> None:
+        try:
+            self._keep_renewing()
+        finally:
+            self.lost.set()  # whatever ended it: nobody leads without renewing
+
+    def _keep_renewing(self) -> None:
         pause = self._lease_seconds / 4
         while not self.lost.wait(pause * random.uniform(0.8, 1.0)):  # noqa: S311 -- jitter
             started = time.monotonic()
             try:
-                with self.transaction() as connection:
+                with _transaction(self._lease) as connection:
                     now = leadership.renew(connection, self.number, self._lease_seconds)
             except TermLost:
                 return
@@ -125,10 +160,11 @@ class Term:
             self._renewals.join(timeout=self._lease_seconds)
         if was_ours:
             try:
-                with transaction(self._database) as connection:
+                with _transaction(self._lease) as connection:
                     leadership.resign(connection, self.number)
             except LedgerError as error:
                 _log.warning("lease not given up, a standby waits for it to run out", error=str(error))
+        self._lease.dispose()
         self._database.dispose()
 
 
@@ -151,7 +187,7 @@ class Elector:
         while not stop.is_set():
             started = time.monotonic()
             try:
-                with transaction(self._database) as connection:
+                with _transaction(self._database) as connection:
                     number = leadership.take_over(connection, self._holder, self._lease_seconds)
                     now = leadership.current(connection).now
                 self.last_error, failures = None, 0
@@ -169,7 +205,7 @@ class Elector:
                 failures += 1
                 self.last_error = str(error)
                 _log.warning("leadership cannot be asked for", error=str(error))
-            stop.wait(min(pause * 2**failures, 10.0) * random.uniform(0.5, 1.0))  # noqa: S311 -- jitter
+            stop.wait(min(pause * 2 ** min(failures, 10), 10.0) * random.uniform(0.5, 1.0))  # noqa: S311 -- jitter
         return None
 
     def close(self) -> None:
