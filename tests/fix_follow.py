@@ -11,9 +11,10 @@ from aiqueue.admission.controller.follow import Context
 from aiqueue.admission.controller.unknown import UnknownJobs
 from aiqueue.queue.observations import Observation, RunStamp
 from aiqueue.queue.records import Allocation, Configuration, Flavor, PodSet, Queue, Quota, Tenant, shape_of
+from aiqueue.queue.store.actions import Action
 from aiqueue.queue.store.clusters import Cluster
 from aiqueue.queue.store.known import Known, OpenRun
-from aiqueue.queue.words import WorkloadState
+from aiqueue.queue.words import ActionKind, WorkloadState
 
 GPU = "nvidia.com/gpu"
 OUR_LEDGER = "00000000-0000-4000-8000-000000000001"
@@ -104,3 +105,24 @@ def assign(_configuration: Configuration, _tenant: str, pod_sets: Sequence[PodSe
         for each in pod_sets
         for resource, amount in each.requests.items()
     )
+
+
+def make_action(number: int, *, workload: int = 1, kind: ActionKind = ActionKind.UNSUSPEND, **changes: Any) -> Action:
+    """Action `number`, of run `number` of a workload."""
+    values: dict[str, Any] = {
+        "id": number,
+        "workload_id": workload,
+        "uid": f"uid-{workload}",
+        "namespace": "team-a",
+        "name": f"job-{workload}",
+        "queue_name": "train",
+        "run_id": number,
+        "attempt": number,
+        "kind": kind,
+        "resource_version": "1",
+        "shape": "",
+        "stamp": RunStamp(OUR_LEDGER, number, number),
+        "original": {},
+        "injected": {},
+    } | changes
+    return Action(**values)

@@ -27,6 +27,7 @@ _log = structlog.get_logger()
 _BACKOFF_FIRST_SECONDS = 0.05
 _BACKOFF_MOST_SECONDS = 30.0
 _IDLE_SECONDS = 0.5
+_UNTRUSTED_SECONDS = 0.1  # trust comes back by a renewal, of which nobody tells
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,8 @@ class Actor:
     def withdraw(self, run_ids: Iterable[int]) -> None:
         """Forget actions of runs that were closed: the ledger has deleted them. One that is being done is left to end as moot."""
         gone = set(run_ids)
+        if not gone:
+            return
         with self._condition:
             for workload_id, line in list(self._waiting.items()):
                 kept = deque(a for n, a in enumerate(line) if n == 0 or a.run_id not in gone or a.kind == "Restore")
@@ -126,10 +129,13 @@ class Actor:
         with self._condition:
             while not self._stopping:
                 ready_in = self._due[0][0] - time.monotonic() if self._due else _IDLE_SECONDS
-                if ready_in <= 0 and not self._paused and self._trusted():
+                if ready_in > 0 or self._paused:
+                    self._condition.wait(timeout=min(ready_in, _IDLE_SECONDS) if ready_in > 0 else _IDLE_SECONDS)
+                elif not self._trusted():
+                    self._condition.wait(timeout=_UNTRUSTED_SECONDS)
+                else:
                     _, _, workload_id = heapq.heappop(self._due)
                     return self._waiting[workload_id][0]
-                self._condition.wait(timeout=min(max(ready_in, 0.01), _IDLE_SECONDS))
             return None
 
     def _work(self) -> None:
