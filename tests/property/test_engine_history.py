@@ -10,7 +10,7 @@ from fix_builders import at
 from fix_engine_reference import Quotas, Reference
 from fix_engine_worlds import Op, Player, histories
 
-EXAMPLES = settings(max_examples=300)
+EXAMPLES = settings(max_examples=400)
 History = tuple[Configuration, list[Op]]
 
 
@@ -100,7 +100,8 @@ def test_a_history_decides_as_its_final_state(history: History) -> None:
     incremental, fresh = player.decide(), other.decide()
     assert incremental.admissions == fresh.admissions
     assert incremental.evictions == fresh.evictions
-    assert incremental.wake_at == fresh.wake_at
+    if not any(op.what == "configure" for op in history[1]):  # an engine built later cannot know when a change let work in
+        assert incremental.wake_at == fresh.wake_at
     assert player.verdicts() == other.verdicts()
     assert player.engine.usage() == other.engine.usage()
     places = {number: player.engine.position(number) for number in player.pending}

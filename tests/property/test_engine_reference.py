@@ -30,7 +30,7 @@ def agree(player: Player) -> int:
     return len(plan.admissions)
 
 
-@settings(max_examples=300)
+@settings(max_examples=400)
 @given(configurations(Kind(trees=False)), backlogs(), st.integers(0, 60))
 def test_one_decide_of_tenants_that_stand_alone(configuration: Configuration, backlog: list[Workload], later: int) -> None:
     player = Player(configuration, now=EPOCHS + later)
@@ -39,7 +39,7 @@ def test_one_decide_of_tenants_that_stand_alone(configuration: Configuration, ba
     event(f"admitted {min(5, agree(player))}")
 
 
-@settings(max_examples=300)
+@settings(max_examples=400)
 @given(configurations(Kind(trees=True, flavors=("a",))), backlogs())
 def test_one_decide_in_a_tree(configuration: Configuration, backlog: list[Workload]) -> None:
     player = Player(configuration)
@@ -48,7 +48,7 @@ def test_one_decide_in_a_tree(configuration: Configuration, backlog: list[Worklo
     event(f"admitted {min(5, agree(player))}")
 
 
-@settings(max_examples=300)
+@settings(max_examples=400)
 @given(histories(reconfigure=False, trees=False))
 def test_no_wake_up_is_lost_in_a_history(history: History) -> None:
     """Whatever was parked, and however often: every decide does what looking at everything afresh would do."""

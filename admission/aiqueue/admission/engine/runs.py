@@ -31,7 +31,7 @@ class Runs:
     """Open runs by id, and what each tenant's runs hold in all.
 
     Attributes:
-        moved: tenants at or under which figures changed since somebody cleared it.
+        moved: roots of the trees in which figures, or who holds them, changed since somebody cleared it.
     """
 
     def __init__(self) -> None:
@@ -42,24 +42,30 @@ class Runs:
 
     def charge(self, takes: Takes, workload: Workload) -> None:
         """Count what a workload takes; the inverse is `discharge`."""
-        for cell, amount in takes:
-            self.moved[cell.add(amount).tenant] = None
+        for leaf, amount in takes:
+            cell = leaf
+            cell.add(amount)
             holder = (-amount, workload.namespace, workload.name, workload.id)
-            above: Cell | None = cell
-            while above is not None:
-                above.holders.add(holder)
-                above = above.parent
+            while True:
+                cell.holders.add(holder)
+                if cell.parent is None:
+                    break
+                cell = cell.parent
+            self.moved[cell.tenant] = None
 
     def discharge(self, takes: Takes, workload: Workload) -> list[Cell]:
         """Count it no longer; answers the cells whose usage fell."""
         changed: list[Cell] = []
-        for cell, amount in reversed(takes):
-            fell = cell.remove(amount)
-            changed.extend(fell)
-            self.moved[fell[-1].tenant] = None
+        for leaf, amount in reversed(takes):
+            cell = leaf
+            changed.extend(cell.remove(amount))
             holder = (-amount, workload.namespace, workload.name, workload.id)
-            for each in cell.path():
-                each.holders.remove(holder)
+            while True:
+                cell.holders.remove(holder)
+                if cell.parent is None:
+                    break
+                cell = cell.parent
+            self.moved[cell.tenant] = None
         return changed
 
     def keep(self, run: OpenRun, takes: Takes) -> None:

@@ -56,13 +56,6 @@ class Cell:
         self.lot: Ordered[tuple[int, int]] = Ordered()  # (need, bucket): parked until there is room for the need
         self.holders: Ordered[tuple[int, str, str, int]] = Ordered()  # (-amount, namespace, name, workload)
 
-    def path(self) -> Iterator[Cell]:
-        """This cell and those of the tenants above it, up to the root."""
-        cell: Cell | None = self
-        while cell is not None:
-            yield cell
-            cell = cell.parent
-
     def local_available(self) -> int:
         """What is left of what is guaranteed, and so never lent."""
         return self.guaranteed - self.usage if self.guaranteed > self.usage else 0
@@ -102,17 +95,16 @@ class Cell:
                 break
         return level
 
-    def add(self, amount: int) -> Cell:
-        """Use `amount` more; answers the highest cell whose usage changed."""
+    def add(self, amount: int) -> None:
+        """Use `amount` more."""
         cell = self
         while cell.parent is not None:
             beyond = amount - cell.local_available()
             cell.usage += amount
             if beyond <= 0:
-                return cell
+                return
             cell, amount = cell.parent, beyond
         cell.usage += amount
-        return cell
 
     def remove(self, amount: int) -> list[Cell]:
         """Use `amount` less, the exact inverse of `add`; answers the cells whose usage changed, lowest first."""
