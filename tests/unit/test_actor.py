@@ -76,7 +76,7 @@ def stand() -> Iterator[Stand]:
     yield made
     made.gate.set()
     made.actor.stop()
-    assert not any(thread.is_alive() for thread in made.actor._threads)
+    assert not any(thread.is_alive() for thread in made.actor._workers._threads)
 
 
 def test_actions_of_one_workload_are_done_one_after_the_other_in_their_order(stand: Stand) -> None:
@@ -168,9 +168,11 @@ def test_an_action_taken_on_twice_is_done_once(stand: Stand) -> None:
 def test_what_is_withdrawn_is_not_begun_and_a_restoration_is_never_withdrawn(stand: Stand) -> None:
     stand.gate.clear()
     restore = make_action(3, run_id=2, kind=ActionKind.RESTORE)
-    stand.actor.submit([make_action(1), make_action(2), restore, make_action(4), make_action(5, workload=2, run_id=4)])
+    stand.actor.submit(
+        [make_action(1), make_action(2, run_id=2), restore, make_action(4, run_id=2), make_action(5, workload=2, run_id=4)]
+    )
     stand.until(lambda: len(stand.did) == 2, "the first of each to be begun")
-    stand.actor.withdraw([1, 2, 4])
+    stand.actor.withdraw({1: 2, 2: 4, 3: 9})
     stand.gate.set()
     assert sorted(number for number, _ in stand.until_ended(3)) == [1, 3, 5]
     stand.actor.acknowledged([1, 3, 5])
@@ -178,11 +180,24 @@ def test_what_is_withdrawn_is_not_begun_and_a_restoration_is_never_withdrawn(sta
     assert stand.actor._waiting == {}
 
 
-def test_withdrawing_nothing_looks_at_nothing(stand: Stand) -> None:
+def test_what_waited_behind_a_withdrawn_action_need_not_wait_for_its_time(stand: Stand) -> None:
+    later = datetime.now(UTC) + timedelta(hours=1)
+    stand.actor.submit(
+        [make_action(1, run_id=1, not_before=later), make_action(2, run_id=2), make_action(3, workload=2, not_before=later)]
+    )
+    stand.actor.withdraw({1: 1, 2: 3})
+    assert [number for number, _ in stand.until_ended(1)] == [2]
+    stand.actor.acknowledged([2])
+    assert stand.actor.pending == 0
+    assert stand.actor._waiting == {}
+
+
+def test_withdrawing_looks_at_the_workloads_concerned_only(stand: Stand) -> None:
     stand.actor.pause(True)
     stand.actor.submit(make_action(number, workload=number) for number in range(1, 6))
     lines = {number: id(line) for number, line in stand.actor._waiting.items()}
-    stand.actor.withdraw([])
+    stand.actor.withdraw({})
+    stand.actor.withdraw({9: 9})
     assert {number: id(line) for number, line in stand.actor._waiting.items()} == lines
 
 
@@ -192,7 +207,7 @@ def test_stopping_waits_for_what_is_being_done_and_begins_nothing_new(stand: Sta
     stand.until(lambda: stand.at_once == 4, "every thread to be at work")
     stopping = threading.Thread(target=stand.actor.stop)
     stopping.start()
-    stand.until(lambda: stand.actor._stopping, "the stop to be asked for")
+    stand.until(lambda: stand.actor._workers.stopping, "the stop to be asked for")
     stand.gate.set()
     stopping.join(WAIT_SECONDS)
     assert len(stand.did) == 4

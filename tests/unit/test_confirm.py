@@ -58,7 +58,7 @@ def asking() -> Iterator[Asking]:
     yield made
     made.gate.set()
     made.confirmer.stop()
-    assert not any(thread.is_alive() for thread in made.confirmer._threads)
+    assert not any(thread.is_alive() for thread in made.confirmer._workers._threads)
 
 
 @pytest.mark.parametrize("not_yet", [None, LedgerError("away"), RuntimeError("a fault of ours")])

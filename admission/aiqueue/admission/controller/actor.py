@@ -10,18 +10,19 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
 
 from aiqueue.admission.controller.facts import ActionEnded, Inbox, Result
+from aiqueue.admission.controller.workers import Workers
 from aiqueue.queue.errors import AiqueueError
 from aiqueue.queue.store.actions import Action
+from aiqueue.queue.words import ActionKind
 
 _log = structlog.get_logger()
 _BACKOFF_FIRST_SECONDS = 0.05
@@ -52,30 +53,24 @@ class Actor:
         self._inbox = inbox
         self._trusted = trusted
         self._now = now
-        self._condition = threading.Condition()
+        self._workers = Workers("act", threads, self._work)
+        self._condition = self._workers.condition
         self._waiting: dict[int, deque[Action]] = {}  # by workload, oldest first
-        self._due: list[tuple[float, int, int]] = []  # (monotonic time, sequence, workload)
+        self._due: list[tuple[float, int, int]] = []  # (monotonic time, turn, workload); only a workload's latest turn counts
+        self._turns: dict[int, int] = {}
         self._held: set[int] = set()  # action ids: waiting, being done, or done and not yet acknowledged
         self._failures: dict[int, int] = {}
         self._sequence = itertools.count()
         self._paused = False
-        self._stopping = False
-        self._threads = [threading.Thread(target=self._work, name=f"act-{n}", daemon=True) for n in range(threads)]
+        self._busy: set[int] = set()  # workloads whose oldest action is being done
 
     def start(self) -> None:
         """Begin to carry out actions."""
-        for thread in self._threads:
-            thread.start()
+        self._workers.start()
 
     def stop(self, timeout_seconds: float = 5.0) -> None:
         """Begin nothing new and wait for what is being done."""
-        with self._condition:
-            self._stopping = True
-            self._condition.notify_all()
-        deadline = time.monotonic() + timeout_seconds
-        for thread in self._threads:
-            if thread.ident is not None:
-                thread.join(timeout=max(0.0, deadline - time.monotonic()))
+        self._workers.stop(timeout_seconds)
 
     def pause(self, paused: bool) -> None:
         """Begin nothing while paused."""
@@ -93,19 +88,27 @@ class Actor:
                 line = self._waiting.setdefault(action.workload_id, deque())
                 line.append(action)
                 if len(line) == 1:
-                    self._schedule(action, self._delay(action))
+                    self._schedule(action)
             self._condition.notify_all()
 
-    def withdraw(self, run_ids: Iterable[int]) -> None:
-        """Forget actions of runs that were closed: the ledger has deleted them. One that is being done is left to end as moot."""
-        gone = set(run_ids)
-        if not gone:
-            return
+    def withdraw(self, closed: Mapping[int, int]) -> None:
+        """Forget actions of runs that were closed, given by workload: the ledger has deleted them.
+
+        One that is being done is left to end as moot; a restoration is of a closed run by nature and stays.
+        """
         with self._condition:
-            for workload_id, line in list(self._waiting.items()):
-                kept = deque(a for n, a in enumerate(line) if n == 0 or a.run_id not in gone or a.kind == "Restore")
-                self._held.difference_update({a.id for a in line} - {a.id for a in kept})
+            for workload_id in closed.keys() & self._waiting.keys():
+                line = self._waiting[workload_id]
+                first = 1 if workload_id in self._busy else 0
+                kept = deque(
+                    action
+                    for place, action in enumerate(line)
+                    if place < first or action.run_id != closed[workload_id] or action.kind is ActionKind.RESTORE
+                )
+                self._held.difference_update({action.id for action in line} - {action.id for action in kept})
                 self._waiting[workload_id] = kept
+                if not first:
+                    self._next(workload_id)
 
     def acknowledged(self, action_ids: Iterable[int]) -> None:
         """The ledger knows that these are done."""
@@ -118,24 +121,34 @@ class Actor:
         with self._condition:
             return len(self._held)
 
-    def _delay(self, action: Action) -> float:
-        return max(0.0, (action.not_before - self._now()).total_seconds()) if action.not_before else 0.0
+    def _next(self, workload_id: int) -> None:
+        """Give the oldest action of a workload its turn, if there is one."""
+        line = self._waiting[workload_id]
+        if line:
+            self._schedule(line[0])
+        else:
+            del self._waiting[workload_id]
+            self._turns.pop(workload_id, None)
 
-    def _schedule(self, action: Action, delay_seconds: float) -> None:
-        heapq.heappush(self._due, (time.monotonic() + delay_seconds, next(self._sequence), action.workload_id))
+    def _schedule(self, action: Action, after_seconds: float = 0.0) -> None:
+        wait = (action.not_before - self._now()).total_seconds() if action.not_before else 0.0
+        turn = self._turns[action.workload_id] = next(self._sequence)
+        heapq.heappush(self._due, (time.monotonic() + max(0.0, wait, after_seconds), turn, action.workload_id))
 
     def _take(self) -> Action | None:
         """Wait for the next action that is due; None when stopping."""
         with self._condition:
-            while not self._stopping:
+            while not self._workers.stopping:
                 ready_in = self._due[0][0] - time.monotonic() if self._due else _IDLE_SECONDS
                 if ready_in > 0 or self._paused:
                     self._condition.wait(timeout=min(ready_in, _IDLE_SECONDS) if ready_in > 0 else _IDLE_SECONDS)
                 elif not self._trusted():
                     self._condition.wait(timeout=_UNTRUSTED_SECONDS)
                 else:
-                    _, _, workload_id = heapq.heappop(self._due)
-                    return self._waiting[workload_id][0]
+                    _, turn, workload_id = heapq.heappop(self._due)
+                    if self._turns.get(workload_id) == turn:
+                        self._busy.add(workload_id)
+                        return self._waiting[workload_id][0]
             return None
 
     def _work(self) -> None:
@@ -151,6 +164,7 @@ class Actor:
 
     def _finish(self, action: Action, outcome: Ended | Again) -> None:
         with self._condition:
+            self._busy.discard(action.workload_id)
             if isinstance(outcome, Again):
                 failures = self._failures[action.id] = self._failures.get(action.id, 0) + 1
                 delay = random.uniform(0.5, 1.0) * min(_BACKOFF_MOST_SECONDS, _BACKOFF_FIRST_SECONDS * 2 ** min(failures, 20))  # noqa: S311
@@ -160,12 +174,8 @@ class Actor:
                 self._schedule(action, max(delay, outcome.after_seconds))
             else:
                 self._failures.pop(action.id, None)
-                line = self._waiting[action.workload_id]
-                line.popleft()
-                if line:
-                    self._schedule(line[0], self._delay(line[0]))
-                else:
-                    del self._waiting[action.workload_id]
+                self._waiting[action.workload_id].popleft()
+                self._next(action.workload_id)
             self._condition.notify()
         if not isinstance(outcome, Again):
             self._inbox.put(ActionEnded(action, *outcome))

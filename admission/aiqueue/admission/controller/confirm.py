@@ -9,7 +9,6 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 import structlog
 
 from aiqueue.admission.controller.facts import Fact, Inbox
+from aiqueue.admission.controller.workers import Workers
 from aiqueue.queue.errors import AiqueueError
 
 _log = structlog.get_logger()
@@ -38,27 +38,19 @@ class Confirmer:
 
     def __init__(self, inbox: Inbox, *, threads: int = 4) -> None:
         self._inbox = inbox
-        self._condition = threading.Condition()
+        self._workers = Workers("confirm", threads, self._work)
+        self._condition = self._workers.condition
         self._due: list[tuple[float, int, Question, float]] = []
         self._open: set[tuple[str, ...]] = set()
         self._sequence = itertools.count()
-        self._stopping = False
-        self._threads = [threading.Thread(target=self._work, name=f"confirm-{n}", daemon=True) for n in range(threads)]
 
     def start(self) -> None:
         """Begin to ask."""
-        for thread in self._threads:
-            thread.start()
+        self._workers.start()
 
     def stop(self, timeout_seconds: float = 5.0) -> None:
         """Ask nothing more."""
-        with self._condition:
-            self._stopping = True
-            self._condition.notify_all()
-        deadline = time.monotonic() + timeout_seconds
-        for thread in self._threads:
-            if thread.ident is not None:
-                thread.join(timeout=max(0.0, deadline - time.monotonic()))
+        self._workers.stop(timeout_seconds)
 
     def ask(self, question: Question) -> None:
         """Take a question on, unless the same one is open."""
@@ -71,7 +63,7 @@ class Confirmer:
 
     def _take(self) -> tuple[Question, float] | None:
         with self._condition:
-            while not self._stopping:
+            while not self._workers.stopping:
                 ready_in = self._due[0][0] - time.monotonic() if self._due else _IDLE_SECONDS
                 if ready_in <= 0:
                     _, _, question, pause = heapq.heappop(self._due)

@@ -49,7 +49,8 @@ class JobHands:
         except NotFound:
             return Result.MOOT, "the Job is gone"
         except Invalid as error:
-            if action.kind is ActionKind.RESTORE:  # the Job controller has yet to clear startTime
+            # A stop is never given up, and a template cannot change before the Job controller has seen that the Job is suspended.
+            if action.kind is not ActionKind.UNSUSPEND or not self._is_at_rest(action):
                 return Again(str(error))
             return Result.REFUSED, str(error)
         except KubeError as error:
@@ -61,6 +62,10 @@ class JobHands:
         if job is None or job.metadata.uid != action.uid:
             return None
         return observe(job, cluster=self._cluster)
+
+    def _is_at_rest(self, action: Action) -> bool:
+        seen = self._look(action)
+        return seen is None or (seen.suspended and seen.suspended_seen)
 
     def _patch(self, action: Action, body: dict[str, object]) -> bool:
         """Send a PATCH while the term is trusted. False on a conflict."""

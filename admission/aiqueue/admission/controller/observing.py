@@ -189,7 +189,7 @@ class Observing:
             for run in adopted:
                 _log.info("running Job adopted", job=f"{run.workload.namespace}/{run.workload.name}", run=run.id)
                 self.engine.observe(RunOpened(run))
-            self.actor.withdraw(closed.run_id for closed in batch.changes.closed)
+            self.actor.withdraw({closed.workload_id: closed.run_id for closed in batch.changes.closed})
             self.actor.submit(new_actions)
         for check in batch.pod_checks:
             self.confirmer.ask(Question(("pods", check.uid), lambda check=check: self._are_pods_gone(check)))  # type: ignore[misc]
