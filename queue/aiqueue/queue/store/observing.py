@@ -291,9 +291,10 @@ def _adopt(
     if len(runs) != len(adopted):
         raise LedgerConflict(f"{len(adopted)} running Jobs were to be adopted, {len(runs)} could be")
     run_of = {row["workload_id"]: (int(row["id"]), int(row["attempt"])) for row in runs}
-    _rows(
+    taken = [x for a in adopted for x in a.allocations]
+    written = _rows(
         connection,
-        INSERT_ALLOCATIONS,
+        f"{INSERT_ALLOCATIONS} RETURNING run_id",
         (
             {
                 "run_id": run_of[ids[a.uid]][0],
@@ -306,6 +307,8 @@ def _adopt(
             for x in a.allocations
         ),
     )
+    if len(written) != len(taken):
+        raise LedgerConflict(f"{len(taken)} allocations were to be adopted, {len(written)} have their flavor")
     _rows(
         connection,
         "INSERT INTO audit (verb, kind, name, after)"
