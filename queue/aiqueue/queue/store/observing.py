@@ -58,9 +58,9 @@ def write(connection: Connection, term: int, cluster_id: int, changes: Changes) 
     found = _find(connection, cluster_id, uids)
     ids = {uid: row["id"] for uid, row in found.items()}
     adopted = _adopt(connection, cluster_id, term, changes.adopted, ids=ids, now=now)
-    actions = _add_actions(connection, cluster_id, term, changes.actions, ids)
-    if changes.done_actions:
+    if changes.done_actions:  # before new ones are added: what was done may have to be done again
         connection.execute(text("DELETE FROM action WHERE id = ANY(:ids)"), {"ids": changes.done_actions})
+    actions = _add_actions(connection, cluster_id, term, changes.actions, ids)
     return Written(now, ids, {uid: row["observed_at"] for uid, row in found.items()}, adopted, actions)
 
 
