@@ -2,111 +2,30 @@
 
 from __future__ import annotations
 
-import shlex
-import signal
-import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
-from aiqueue.cli.demonstration import story
-from aiqueue.cli.demonstration.stage import Stage
-from aiqueue.cli.demonstration.voice import Voice
-from aiqueue.cli.harness import build, installed, processes
-from aiqueue.cli.harness.environment import DevEnvironment
 from aiqueue.queue.errors import AiqueueError
 
 
+class LibraryMissing(AiqueueError):
+    """The extra `dev` is not installed."""
+
+
 def run(
+    *,
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave the cluster and the database running, and say how to use them.")
     ] = False,
 ) -> None:
-    """Show aiqueue at work on a cluster and a database of its own: about a minute, and all of it real.
+    """Show aiqueue at work on a cluster and a database of its own: under a minute, and all of it real.
 
     Everything told is read back from the API server or from Postgres, and checked. Exit codes: 0 all was as told; 1 something
     was not, said in a sentence. The first time builds the cluster's programs, which takes 5 to 10 minutes.
     """
-    began = time.monotonic()
-    build.provide()
-    folder = Path(tempfile.mkdtemp(prefix="aiqueue-demo-"))
-    voice = Voice()
-    environment = DevEnvironment(folder / "environment", throwaway=not keep)
-    with _ended(environment, folder, keep=keep):
-        print("Starting Kubernetes, Postgres and aiqueue on loopback ...", flush=True)
-        starting = time.monotonic()
-        installed.enlist()
-        environment.up()
-        up_seconds = time.monotonic() - starting
-        timings = story.tell(Stage(environment, voice, folder), up_seconds)
-        _sum_up(voice, timings, time.monotonic() - began)
-    if keep:
-        _say_how_to_use(voice, environment)
-
-
-def _sum_up(voice: Voice, timings: story.Timings, seconds: float) -> None:
-    voice.act("In short")
-    voice.table(
-        [
-            ("JOB", "ASKED FOR", "STARTED"),
-            (story.FINETUNE, "2 x 8 GPUs", f"{timings.finetune:.2f} s after it was asked for"),
-            (story.REINDEX, "4 x 8 cpu", f"{timings.reindex:.2f} s after it was asked for"),
-            (
-                story.PRETRAIN,
-                "4 x 8 GPUs",
-                f"whole, after {timings.waited:.1f} s: admitted {timings.handed_over:.2f} s after the GPUs came back",
-            ),
-            (story.BACKUP, "no queue", "without aiqueue"),
-        ]
-    )
-    voice.say(f"All of it was read back from the API server and Postgres, and was as told: {seconds:.0f} s in all.")
-
-
-def _say_how_to_use(voice: Voice, environment: DevEnvironment) -> None:
-    folder = shlex.quote(str(environment.folder))
-    voice.act("It is left running")
-    voice.printed(
-        f'to use it:  eval "$(aiqueue dev env --folder {folder})"\nto end it:  aiqueue dev down --purge --folder {folder}'
-    )
-
-
-@contextmanager
-def _ended(environment: DevEnvironment, folder: Path, *, keep: bool) -> Iterator[None]:
-    """End the environment whatever happens in the block, unless all went well and it is to be kept.
-
-    After an error the logs are kept and named; after Ctrl-C or SIGTERM nothing is.
-    """
-    before = signal.signal(signal.SIGTERM, _leave)
     try:
-        yield
-    except AiqueueError:
-        _end(environment)
-        print(f"the logs are in {environment.folder}: remove it when you have seen them", file=sys.stderr)
-        raise
-    except BaseException:
-        _end(environment)
-        processes.remove_tree(folder)
-        raise
-    else:
-        if not keep:
-            _end(environment)
-            processes.remove_tree(folder)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _end(environment: DevEnvironment) -> None:
-    """Stop all of it; a second Ctrl-C must not leave half of it running. Each program is given a bounded time."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    print("\nStopping all of it ...", file=sys.stderr, flush=True)
-    environment.down()
-
-
-def _leave(number: int, _frame: object) -> NoReturn:
-    raise SystemExit(128 + number)
+        from aiqueue.cli.demonstration.performance import perform
+    except ModuleNotFoundError as error:
+        raise LibraryMissing(f"`aiqueue demo` needs the Python package {error.name!r}: pip install 'aiqueue[dev]'") from error
+    perform(keep=keep)

@@ -3,6 +3,7 @@
 Purpose: show in under a minute what aiqueue is for: a gang is started whole or not at all, whoever waits is told why, other
 people's work goes on, and nobody gets round it.
 
+- `performance`: from the start of the environment to its end;
 - `stage`: the environment, and how it is asked: the command lines that a person would type, and reads that are not shown;
 - `jobs`: the Jobs of the story;
 - `facts`: what the API server, its audit log and the ledger say, in the few shapes that the story needs;
