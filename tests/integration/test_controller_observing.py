@@ -6,11 +6,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy import Engine, text
 
 from aiqueue.admission.controller.facts import ActionEnded, JobFound, JobGone, PodsGone, Result
 from aiqueue.admission.controller.term import Term
+from aiqueue.admission.kube.objects import Job
+from aiqueue.admission.kube.watches import EventType
 from aiqueue.queue.database import transaction
 from aiqueue.queue.observations import RunStamp
 from aiqueue.queue.records import Allocation
@@ -115,3 +118,32 @@ def test_a_whole_cluster_at_once_is_written_in_transactions_of_bounded_size(ledg
     with transaction(ledger) as connection:
         written = connection.execute(text("SELECT count(*) FROM workload GROUP BY observed_at ORDER BY observed_at")).scalars()
         assert list(written) == [1000, 1000, 500]
+
+
+def stored(uid: str, name: str = "job-1") -> Job:
+    """What the watch tells of a Job."""
+    metadata = {"uid": uid, "name": name, "namespace": "team-a", "resourceVersion": "1"}
+    template = {"spec": {"containers": [{"name": "main"}]}}
+    return msgspec.convert({"metadata": metadata, "spec": {"suspend": True, "template": template}}, Job)
+
+
+def test_a_job_found_too_late_does_not_take_the_name_from_its_successor(observer: Build) -> None:
+    watched = observer()
+    watched.jobs.apply(EventType.ADDED, stored("uid-2"))
+    watched.step.look([make_seen(uid="uid-2")])
+    watched.step.hear([JobFound(make_seen())])
+    assert watched.step.mirror.known.keys() == {"uid-2"}
+    assert watched.step.mirror.known["uid-2"].state is WorkloadState.PENDING
+
+
+def test_a_job_of_a_known_name_takes_the_place_of_the_one_before(ledger: Engine, term: Term, observer: Build) -> None:
+    watched = observer()
+    watched.step.look([make_seen()])
+    admit(term, watched)
+    watched.step.look([make_seen(uid="uid-2", resource_version="200")])
+    assert {uid: row.state for uid, row in watched.step.mirror.known.items()} == {
+        "uid-1": WorkloadState.CANCELLED,
+        "uid-2": WorkloadState.PENDING,
+    }
+    assert open_runs(ledger) == 1
+    assert watched.step.mirror.resource_version("uid-2") == "200"

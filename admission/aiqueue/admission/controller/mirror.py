@@ -44,8 +44,9 @@ class Mirror:
         return self.known[uid] if uid is not None and uid != seen.uid else None
 
     def followed(self, seen: Observation) -> None:
-        """Remember the version that the ledger's idea of this Job agrees with."""
-        self._versions[seen.uid] = seen.resource_version
+        """Remember the version that the ledger's idea of this Job agrees with, if the ledger has one."""
+        if seen.uid in self.known:
+            self._versions[seen.uid] = seen.resource_version
 
     def resource_version(self, uid: str) -> str:
         """The newest version of a Job that was followed; empty if none was in this term, which makes act look first."""

@@ -55,16 +55,18 @@ class Observing:
     def _look(self, observations: Iterable[Observation]) -> None:
         batch = Batch()
         self.context.now = self.term.clock.now()
+        observations = list(observations)
         for seen in observations:
             occupant = self.mirror.occupant(seen)
             if occupant is not None:
                 follow.gone(batch, occupant, self.context)
             follow.follow(batch, seen, self.mirror.known.get(seen.uid), self.context)
-            self.mirror.followed(seen)
             if not seen.running:
                 self.foreign.pop(seen.uid, None)
         self.foreign.update(batch.foreign)
         self._write(batch)
+        for seen in observations:
+            self.mirror.followed(seen)
 
     def hear(self, facts: Iterable[Fact]) -> None:
         """Follow what workers reported. Hearing it again changes nothing."""
@@ -90,7 +92,7 @@ class Observing:
                     if (row := self.mirror.known.get(uid)) is not None:
                         follow.pods_gone(batch, row, run_id)
                 case JobFound(seen):
-                    found.append(seen)
+                    found += self._unless_replaced(seen)
         if ended:
             faults.reach("acknowledge.before")
         self._write(batch)
@@ -100,6 +102,11 @@ class Observing:
         found += [observe(job, cluster=self.context.cluster.name) for job in closed if job is not None]
         if found:
             self.look(found)
+
+    def _unless_replaced(self, seen: Observation) -> list[Observation]:
+        """Nothing if another Job has taken the name since this one was found."""
+        present = self.jobs.by_name(seen.namespace, seen.name)
+        return [seen] if present is None or present.metadata.uid == seen.uid else []
 
     def miss(self, rows: Iterable[Known]) -> None:
         """Jobs of these workloads are not where they were: ask before believing it."""
