@@ -1,0 +1,329 @@
+"""Whatever a cluster does and however late it is seen, following it keeps the promises.
+
+The machine below is a cluster of a few Jobs, the table of workloads in memory, an actor that carries out actions at any time,
+and an administrator who admits and evicts. Observations are of any moment since the last one delivered.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from aiqueue.admission.controller import follow
+from aiqueue.admission.controller.follow import Batch
+from aiqueue.queue.observations import Observation, RunStamp
+from aiqueue.queue.store.changes import AdoptedRun, Changes, ClosedRun, NewAction
+from aiqueue.queue.store.known import Known, OpenRun
+from aiqueue.queue.words import TERMINAL_STATES, ActionKind, RunOutcome, WorkloadState
+from fix_follow import AFTER, BEFORE, FOREIGN, OUR_LEDGER, make_context, make_known, make_seen
+
+PER_MINUTE = 2
+ADMITTED = (WorkloadState.ADMITTED, WorkloadState.EVICTING, WorkloadState.RELEASING)
+
+
+@dataclass
+class World:
+    """One Job and what is true of it."""
+
+    seen: Observation
+    moments: list[Observation] = field(default_factory=list)
+    gone: bool = False
+    by_us: bool = False  # whether it runs because a run of ours started it, or was adopted
+    ever_foreign: bool = False
+
+    def become(self, **changes: object) -> None:
+        """Change the Job: its resourceVersion moves."""
+        version = str(int(self.seen.resource_version) + 1)
+        self.seen = replace(self.seen, resource_version=version, **changes)  # type: ignore[arg-type]  # names of fields
+        self.moments.append(self.seen)
+
+    @property
+    def pods(self) -> int:
+        return self.seen.active + self.seen.terminating
+
+
+class Following(RuleBasedStateMachine):
+    """See the module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.context = make_context(per_minute=PER_MINUTE)
+        self.worlds: list[World] = []
+        self.known: dict[str, Known] = {}
+        self.actions: list[NewAction] = []
+        self.checks: set[tuple[str, int]] = set()
+        self.next_id = 1
+        self.closed: set[int] = set()
+        self.stops: list[datetime] = []
+
+    def _id(self) -> int:
+        self.next_id += 1
+        return self.next_id
+
+    def _apply(self, batch: Batch) -> None:
+        """What `store.observing.write` makes of a batch."""
+        changes: Changes = batch.changes
+        for gone in changes.vanished:
+            self._row(gone.workload_id, state=gone.state)
+        for new in changes.new:
+            seen = new.observation
+            assert seen.uid not in self.known, "known twice"
+            self.known[seen.uid] = make_known(id=self._id(), uid=seen.uid, name=seen.name, state=new.state)
+            self._observed(seen)
+        for again in changes.seen:
+            self._row(again.workload_id, state=again.state, owner_suspended=again.owner_suspended)
+            self._observed(again.observation)
+        for started in changes.started:
+            self._run(started.run_id, started=True)
+        for stopped in changes.stopped:
+            run = self._run(stopped.run_id, stopped=True)
+            if run is not None and run.evict_outcome is None:
+                self._run(stopped.run_id, evict_outcome=stopped.outcome, evict_message=stopped.message)
+            row = next(row for row in self.known.values() if row.id == stopped.workload_id)
+            if row.state in ADMITTED:
+                self._row(row.id, state=WorkloadState.RELEASING, owner_suspended=row.owner_suspended or stopped.owner_suspended)
+        for closed in changes.closed:
+            self._close(closed)
+        for adopted in changes.adopted:
+            self._adopt(adopted)
+        for action in changes.actions:
+            self._wanted(action)
+        self.checks |= {(check.uid, check.run_id) for check in batch.pod_checks}
+
+    def _close(self, closed: ClosedRun) -> None:
+        assert closed.run_id not in self.closed, "closed twice"
+        self.closed.add(closed.run_id)
+        row = next(row for row in self.known.values() if row.id == closed.workload_id)
+        assert row.run is not None, "closed without being open"
+        assert row.run.id == closed.run_id, "another run was closed"
+        self.actions = [each for each in self.actions if each.run_id != closed.run_id]
+        self._row(row.id, run=None, **({} if row.state in TERMINAL_STATES else {"state": closed.state}))
+        world = self._world(row.uid)
+        assert not world.by_us or world.pods == 0, "quota came back while pods were there"
+        world.by_us = False
+
+    def _adopt(self, adopted: AdoptedRun) -> None:
+        row = self.known[adopted.uid]
+        assert row.run is None, "adopted with a run"
+        run = OpenRun(self._id(), row.attempt + 1, started=True, adopted=True)
+        self._row(row.id, run=run, state=WorkloadState.ADMITTED, attempt=row.attempt + 1)
+        self._world(adopted.uid).by_us = True
+
+    def _wanted(self, action: NewAction) -> None:
+        if action in self.actions:
+            return
+        self.actions.append(action)
+        if action.run_id is None:
+            seen = next(each for each in self._world(action.uid).moments if each.resource_version == action.resource_version)
+            assert action.kind is ActionKind.SUSPEND
+            assert seen.stamp is None, "stopped though it carries a stamp"
+            assert seen.created_at >= self.context.cluster.registered_at, "stopped though it was there first"
+            recent = [at for at in self.stops if at > self.context.now - timedelta(minutes=1)]
+            assert len(recent) < PER_MINUTE, "too many unknown Jobs stopped"
+            self.stops.append(self.context.now)
+
+    def _observed(self, seen: Observation) -> None:
+        row = self.known[seen.uid]
+        pristine = {"queue_name": seen.queue_name or row.queue_name, "shape": seen.shape, "invalid": seen.invalid}
+        self._row(
+            row.id,
+            status=(seen.suspended, seen.active, seen.terminating, seen.ready, seen.succeeded, seen.failed),
+            stamp=str(seen.stamp) if seen.stamp else seen.foreign_stamp,
+            hold_requested=seen.held_by_owner,
+            release_requested=seen.released_by_owner,
+            **(pristine if seen.stamp is None else {}),
+        )
+
+    def _row(self, workload_id: int, **changes: object) -> None:
+        row = next(row for row in self.known.values() if row.id == workload_id)
+        self.known[row.uid] = replace(row, **changes)  # type: ignore[arg-type]  # names of fields
+
+    def _run(self, run_id: int, **changes: object) -> OpenRun | None:
+        for row in self.known.values():
+            if row.run is not None and row.run.id == run_id:
+                run = replace(row.run, **changes)  # type: ignore[arg-type]  # names of fields
+                self._row(row.id, run=run)
+                return run
+        return None
+
+    def _world(self, uid: str) -> World:
+        return next(world for world in self.worlds if world.seen.uid == uid)
+
+    def _pick(self, number: int) -> World:
+        return self.worlds[number % len(self.worlds)]
+
+    # The cluster
+
+    @precondition(lambda self: len(self.worlds) < 5)
+    @rule(old=st.booleans(), running=st.booleans(), foreign=st.booleans())
+    def create(self, old: bool, running: bool, foreign: bool) -> None:
+        number = len(self.worlds)
+        seen = make_seen(
+            uid=f"uid-{number}",
+            name=f"job-{number}",
+            created_at=BEFORE if old else AFTER,
+            suspended=not running,
+            stamp=FOREIGN if foreign and running else None,
+        )
+        self.worlds.append(World(seen, [seen], ever_foreign=foreign and running))
+
+    @precondition(lambda self: self.worlds)
+    @rule(number=st.integers(0, 4), finished=st.booleans())
+    def job_controller(self, number: int, finished: bool) -> None:
+        """Pods are made while the Job runs, and go in two steps when it does not."""
+        world = self._pick(number)
+        if world.gone:
+            world.seen = replace(world.seen, active=0, terminating=0)  # orphans die
+        elif world.seen.running and not world.pods:
+            world.become(active=2)
+        elif world.seen.running and finished:
+            world.become(active=0, finished=WorkloadState.FINISHED, succeeded=2)
+        elif world.seen.active and not world.seen.running:
+            world.become(active=0, terminating=world.seen.active)
+        elif world.seen.terminating:
+            world.become(terminating=0)
+
+    @precondition(lambda self: self.worlds)
+    @rule(
+        number=st.integers(0, 4),
+        what=st.sampled_from(["suspend", "resume", "leave", "move", "return", "hold", "release", "delete"]),
+    )
+    def somebody(self, number: int, what: str) -> None:
+        """What its owner or an administrator may do to a Job. A resumed one slips by: the policies forbid it."""
+        world = self._pick(number)
+        seen = world.seen
+        if world.gone or seen.finished:
+            return
+        if what == "suspend":
+            world.become(suspended=True)
+        elif what == "resume" and seen.suspended:
+            world.become(suspended=False)
+        elif what == "leave" and seen.suspended:
+            world.become(queue_name=None)
+        elif what == "move" and seen.suspended:
+            world.become(queue_name="other")
+        elif what == "return" and seen.suspended:
+            world.become(queue_name="train")
+        elif what in ("hold", "release"):
+            world.become(held_by_owner=what == "hold", released_by_owner=what == "release")
+        elif what == "delete":
+            world.gone = True
+
+    # The ledger's other writers
+
+    @precondition(lambda self: self.known)
+    @rule(number=st.integers(0, 4))
+    def admit(self, number: int) -> None:
+        rows = [row for row in self.known.values() if row.state is WorkloadState.PENDING and row.run is None]
+        for row in rows[number : number + 1]:
+            if row.owner_suspended or row.hold_requested or row.queue_name != "train":
+                continue
+            run = OpenRun(self._id(), row.attempt + 1, started=False)
+            self._row(row.id, run=run, state=WorkloadState.ADMITTED, attempt=run.attempt)
+            decided_on = self._world(row.uid).moments[0].resource_version
+            self.actions.append(NewAction(row.uid, run.id, run.attempt, ActionKind.UNSUSPEND, decided_on))
+
+    @precondition(lambda self: self.known)
+    @rule(number=st.integers(0, 4))
+    def evict(self, number: int) -> None:
+        rows = [row for row in self.known.values() if row.run is not None and row.run.evict_outcome is None]
+        for row in rows[number : number + 1]:
+            assert row.run is not None
+            self._run(row.run.id, evict_outcome=RunOutcome.PREEMPTED, evict_message="for another")
+            if row.state is WorkloadState.ADMITTED:
+                self._row(row.id, state=WorkloadState.EVICTING)
+            self.actions.append(NewAction(row.uid, row.run.id, row.run.attempt, ActionKind.SUSPEND))
+
+    @rule(seconds=st.integers(1, 90))
+    def time_passes(self, seconds: int) -> None:
+        self.context.now += timedelta(seconds=seconds)
+
+    # What is done and seen
+
+    @precondition(lambda self: self.actions)
+    @rule(number=st.integers(0, 4))
+    def act(self, number: int) -> None:
+        """Do the first action of some workload, as `hands` does."""
+        if self.context.unknown.too_many:
+            return
+        uid = self.actions[number % len(self.actions)].uid
+        action = next(each for each in self.actions if each.uid == uid)
+        self.actions.remove(action)
+        world, row = self._world(uid), self.known[uid]
+        seen = world.seen
+        if world.gone or seen.finished:
+            return
+        stamp = RunStamp(OUR_LEDGER, action.run_id, action.attempt) if action.run_id is not None else seen.stamp
+        if action.kind is ActionKind.SUSPEND:
+            world.become(suspended=True, stamp=stamp)
+        elif action.kind is ActionKind.RESTORE:
+            if seen.suspended and seen.stamp is not None and seen.stamp.ledger == OUR_LEDGER and not world.pods:
+                world.become(stamp=None)
+        elif seen.suspended and self._may_start(row, action) and follow.unchanged(seen, row.queue_name, row.shape):
+            world.become(suspended=False, stamp=stamp)
+            world.by_us = True
+
+    @staticmethod
+    def _may_start(row: Known, action: NewAction) -> bool:
+        run = row.run
+        return run is not None and run.id == action.run_id and run.evict_outcome is None and not run.stopped
+
+    @precondition(lambda self: any(not world.gone for world in self.worlds))
+    @rule(number=st.integers(0, 4), moment=st.integers(0, 10))
+    def look(self, number: int, moment: int) -> None:
+        """Deliver some moment since the last one delivered; what lies before it is never told."""
+        world = self._pick(number)
+        if world.gone:
+            return
+        moment = min(moment, len(world.moments) - 1)
+        world.moments = world.moments[moment:]
+        batch = Batch()
+        follow.follow(batch, world.moments[0], self.known.get(world.seen.uid), self.context)
+        for uid in batch.foreign:
+            assert not [each for each in batch.changes.actions if each.uid == uid], "touched another ledger's"
+        self._apply(batch)
+
+    @precondition(lambda self: self.worlds)
+    @rule(number=st.integers(0, 4))
+    def confirm(self, number: int) -> None:
+        """A GET and a list of pods tell the truth of the moment in which they are asked."""
+        world = self._pick(number)
+        row = self.known.get(world.seen.uid)
+        if row is None:
+            return
+        batch = Batch()
+        if world.gone:
+            follow.gone(batch, row, self.context)
+            self._apply(batch)
+        for uid, run_id in sorted(self.checks):
+            if uid == row.uid and not world.pods and (world.gone or world.seen.suspended):
+                self.checks.discard((uid, run_id))
+                batch = Batch()
+                follow.pods_gone(batch, self.known[uid], run_id)
+                self._apply(batch)
+
+    @invariant()
+    def what_we_started_holds_its_quota(self) -> None:
+        for world in self.worlds:
+            if world.by_us and world.pods and world.seen.uid in self.known:
+                assert self.known[world.seen.uid].run is not None, "pods of ours run without a run"
+
+    @invariant()
+    def a_run_belongs_to_a_state(self) -> None:
+        for row in self.known.values():
+            if row.state in ADMITTED:
+                assert row.run is not None, f"{row.state} without a run"
+            if row.state is WorkloadState.HELD or row.state is WorkloadState.PENDING:
+                assert row.run is None, f"{row.state} with a run"
+
+    @invariant()
+    def unknown_jobs_are_those_that_run(self) -> None:
+        assert len(self.context.unknown._running) <= len(self.worlds)
+
+
+Following.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestFollowing = Following.TestCase
