@@ -14,7 +14,7 @@ from aiqueue.admission.controller.clock import LedgerClock
 from aiqueue.admission.controller.term import Elector, Term
 from aiqueue.cli.harness import product
 from aiqueue.cli.harness.waiting import until
-from aiqueue.queue.database import transaction
+from aiqueue.queue.database import allow_seconds, transaction
 from aiqueue.queue.errors import LedgerConflict, LedgerError, TermLost
 from aiqueue.queue.store import leadership, observing
 from aiqueue.queue.store.changes import Changes, NewWorkload
@@ -197,3 +197,16 @@ def test_an_elector_without_the_rights_says_so_and_goes_on(ledger_url: str) -> N
     stop.set()
     thread.join(WAIT_SECONDS)
     elector.close()
+
+
+def test_a_long_read_is_allowed_for_its_transaction_alone(term: Term) -> None:
+    def limits() -> set[str]:
+        names = ("statement_timeout", "idle_in_transaction_session_timeout")
+        return {str(connection.execute(text(f"SHOW {name}")).scalar_one()) for name in names}
+
+    with term.transaction() as connection:
+        assert limits() == {"10s"}
+        allow_seconds(connection, 120)
+        assert limits() == {"2min"}
+    with term.transaction() as connection:
+        assert limits() == {"10s"}

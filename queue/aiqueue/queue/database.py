@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, Engine, create_engine, make_url
+from sqlalchemy import Connection, Engine, create_engine, make_url, text
 from sqlalchemy.exc import ArgumentError, OperationalError
 
 from aiqueue.queue.errors import InvalidInput, LedgerError
@@ -74,3 +74,10 @@ def transaction(database: Engine) -> Iterator[Connection]:
             yield connection
     except OperationalError as error:
         raise LedgerError(f"the ledger cannot be reached or ended the session: {str(error.orig).strip()}") from error
+
+
+def allow_seconds(connection: Connection, seconds: int) -> None:
+    """Let the statements and pauses of this transaction take longer: for a read of everything, which holds nobody up."""
+    settings = ("statement_timeout", "idle_in_transaction_session_timeout")
+    for setting in settings:
+        connection.execute(text("SELECT set_config(:setting, :value, true)"), {"setting": setting, "value": f"{seconds}s"})

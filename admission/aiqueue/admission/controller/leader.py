@@ -37,6 +37,7 @@ from aiqueue.admission.engine.plan import Plan
 from aiqueue.admission.kube.client import KubeClient
 from aiqueue.admission.kube.jobs import observe, template_of
 from aiqueue.admission.kube.store import JobStore
+from aiqueue.queue.database import allow_seconds
 from aiqueue.queue.errors import AiqueueError, ConfigurationMoved, LedgerConflict, LedgerError, TermLost
 from aiqueue.queue.observations import Observation, RunStamp
 from aiqueue.queue.records import Configuration
@@ -50,6 +51,7 @@ _ASK_SECONDS = 1.0  # how often the configuration revision is asked for without 
 _HOUSE_SECONDS = 10.0
 _PLANS_A_ROUND = 20
 _REBUILD_MOST_SECONDS = 10.0
+_REBUILD_READ_SECONDS = 120  # a large ledger is read in one transaction that holds no lock
 
 
 class Leader:
@@ -147,6 +149,7 @@ class Leader:
                 _log.info("last Plan after a doubt", seq=self._seq, committed=found)
         cluster = self.registration.cluster
         with self.term.transaction() as connection:
+            allow_seconds(connection, _REBUILD_READ_SECONDS)
             self._configuration = configuration.load(connection)
             mirror = Mirror(known.load(connection, cluster.id))
             pending = work.load_pending(connection)
