@@ -63,7 +63,7 @@ def controller_url(ledger: Engine, ledger_url: str) -> str:
 
 
 @pytest.fixture
-def controller(controller_url: str) -> Iterator[Engine]:
+def controller_ledger(controller_url: str) -> Iterator[Engine]:
     """The ledger as that login."""
     database = open_database(controller_url, application_name="aiqueue-test-controller", pool_size=6)
     yield database
@@ -83,11 +83,11 @@ def expire(owner: Engine) -> None:
 
 
 @pytest.fixture
-def term(controller: Engine, controller_url: str) -> Iterator[Term]:
+def term(controller_ledger: Engine, controller_url: str) -> Iterator[Term]:
     """A term with its sessions."""
-    number = take_over(controller)
+    number = take_over(controller_ledger)
     assert number is not None
-    with transaction(controller) as connection:
+    with transaction(controller_ledger) as connection:
         now = leadership.current(connection).now
     held = Term(
         number,

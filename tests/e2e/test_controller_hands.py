@@ -188,13 +188,13 @@ def test_a_run_that_is_to_end_is_not_started_any_more(bench: Bench) -> None:
 
 
 def test_a_term_that_was_overtaken_starts_nothing_that_it_has_to_look_at_again(
-    bench: Bench, ledger: Engine, controller: Engine
+    bench: Bench, ledger: Engine, controller_ledger: Engine
 ) -> None:
     action = bench.admit()
     bench.touch()
     bench.term._database.dispose()
     expire(ledger)
-    take_over(controller, "two")
+    take_over(controller_ledger, "two")
     with pytest.raises(TermLost):
         bench.hands(action)
     assert bench.seen().suspended

@@ -67,8 +67,8 @@ def leader(database: Engine) -> leadership.Leader:
         return leadership.current(connection)
 
 
-def test_the_login_has_the_role_of_a_controller_and_no_more(controller: Engine) -> None:
-    with transaction(controller) as connection:
+def test_the_login_has_the_role_of_a_controller_and_no_more(controller_ledger: Engine) -> None:
+    with transaction(controller_ledger) as connection:
         row = connection.execute(
             text(
                 "SELECT r.rolsuper, array_agg(g.rolname::text) FROM pg_roles r JOIN pg_auth_members m ON m.member = r.oid"
@@ -78,9 +78,9 @@ def test_the_login_has_the_role_of_a_controller_and_no_more(controller: Engine) 
     assert row == (False, ["aiqueue_controller"])
 
 
-def test_a_term_is_taken_over_only_when_its_lease_ran_out(ledger: Engine, controller: Engine, successor: Engine) -> None:
-    assert leader(controller).term == 0
-    assert take_over(controller, "one") == 1
+def test_a_term_is_taken_over_only_when_its_lease_ran_out(ledger: Engine, controller_ledger: Engine, successor: Engine) -> None:
+    assert leader(controller_ledger).term == 0
+    assert take_over(controller_ledger, "one") == 1
     assert take_over(successor, "two") is None
     now = leader(successor)
     assert (now.term, now.holder, now.expired) == (1, "one", False)
@@ -88,27 +88,29 @@ def test_a_term_is_taken_over_only_when_its_lease_ran_out(ledger: Engine, contro
     expire(ledger)
     assert leader(successor).expired
     assert take_over(successor, "two") == 2
-    assert take_over(controller, "one") is None
-    assert (leader(controller).term, leader(controller).holder) == (2, "two")
+    assert take_over(controller_ledger, "one") is None
+    assert (leader(controller_ledger).term, leader(controller_ledger).holder) == (2, "two")
     assert count(ledger, "leader_backend") == 0
 
 
-def test_a_renewed_lease_lasts(ledger: Engine, controller: Engine, successor: Engine) -> None:
-    take_over(controller, "one", lease_seconds=1)
+def test_a_renewed_lease_lasts(ledger: Engine, controller_ledger: Engine, successor: Engine) -> None:
+    take_over(controller_ledger, "one", lease_seconds=1)
     expire(ledger)
-    with transaction(controller) as connection:
+    with transaction(controller_ledger) as connection:
         now = leadership.renew(connection, 1, 60)
     assert now.tzinfo is not None
     assert take_over(successor, "two") is None
-    assert (leader(controller).expires_at - now).total_seconds() == pytest.approx(60, abs=1)
+    assert (leader(controller_ledger).expires_at - now).total_seconds() == pytest.approx(60, abs=1)
 
 
-def test_a_resigned_term_may_be_taken_over_at_once_and_only_its_holder_resigns(controller: Engine, successor: Engine) -> None:
-    take_over(controller, "one")
-    with transaction(controller) as connection:
+def test_a_resigned_term_may_be_taken_over_at_once_and_only_its_holder_resigns(
+    controller_ledger: Engine, successor: Engine
+) -> None:
+    take_over(controller_ledger, "one")
+    with transaction(controller_ledger) as connection:
         leadership.resign(connection, 1)
     assert take_over(successor, "two") == 2
-    with transaction(controller) as connection:
+    with transaction(controller_ledger) as connection:
         leadership.resign(connection, 1)
     assert not leader(successor).expired
 
@@ -142,23 +144,23 @@ WRITES: dict[str, Callable[[Connection], Any]] = {
 
 
 @pytest.mark.parametrize("write", WRITES)
-def test_a_term_that_is_over_writes_nothing(ledger: Engine, controller: Engine, successor: Engine, write: str) -> None:
-    take_over(controller, "one")
+def test_a_term_that_is_over_writes_nothing(ledger: Engine, controller_ledger: Engine, successor: Engine, write: str) -> None:
+    take_over(controller_ledger, "one")
     expire(ledger)
     take_over(successor, "two")
     tables = ("workload", "plan", "run", "action", "audit")
     before = [count(ledger, table) for table in tables]
-    with pytest.raises(TermLost, match="term 1 is over"), transaction(controller) as connection:
+    with pytest.raises(TermLost, match="term 1 is over"), transaction(controller_ledger) as connection:
         WRITES[write](connection)
     assert [count(ledger, table) for table in tables] == before
     assert leader(ledger).holder == "two"
 
 
 def test_a_session_that_holds_the_fence_is_ended_and_its_write_is_lost(
-    ledger: Engine, controller: Engine, successor: Engine
+    ledger: Engine, controller_ledger: Engine, successor: Engine
 ) -> None:
-    take_over(controller, "one")
-    with session_of(controller, 1) as connection:
+    take_over(controller_ledger, "one")
+    with session_of(controller_ledger, 1) as connection:
         observing.write(connection, 1, 1, Changes(new=[NewWorkload(make_seen())]))
         pid = pid_of(connection)
         expire(ledger)
@@ -169,10 +171,12 @@ def test_a_session_that_holds_the_fence_is_ended_and_its_write_is_lost(
     assert count(ledger, "workload") == 0
 
 
-def test_a_session_that_nobody_registered_holds_a_take_over_off(ledger: Engine, controller: Engine, successor: Engine) -> None:
+def test_a_session_that_nobody_registered_holds_a_take_over_off(
+    ledger: Engine, controller_ledger: Engine, successor: Engine
+) -> None:
     """The fence itself keeps the terms apart: ending sessions only makes it quick."""
-    take_over(controller, "one")
-    with controller.begin() as connection:
+    take_over(controller_ledger, "one")
+    with controller_ledger.begin() as connection:
         leadership.fence(connection, 1)
         expire(ledger)
         with pytest.raises(LedgerError):
@@ -182,15 +186,15 @@ def test_a_session_that_nobody_registered_holds_a_take_over_off(ledger: Engine, 
 
 
 def test_a_fence_waits_for_a_take_over_under_way_and_then_finds_its_term_over(
-    ledger: Engine, controller: Engine, successor: Engine
+    ledger: Engine, controller_ledger: Engine, successor: Engine
 ) -> None:
-    take_over(controller, "one")
+    take_over(controller_ledger, "one")
     expire(ledger)
     failures = list[BaseException]()
 
     def write() -> None:
         try:
-            with transaction(controller) as connection:
+            with transaction(controller_ledger) as connection:
                 leadership.fence(connection, 1)
         except TermLost as error:
             failures.append(error)
@@ -212,18 +216,24 @@ def waiting_for_a_lock(owner: Engine) -> bool:
         return found.first() is not None
 
 
-def test_renewing_does_not_wait_for_a_long_write(controller: Engine, successor: Engine) -> None:
-    take_over(controller, "one")
-    with controller.connect() as connection:
+def test_renewing_does_not_wait_for_a_long_write(controller_ledger: Engine, successor: Engine) -> None:
+    take_over(controller_ledger, "one")
+    with controller_ledger.connect() as connection:
         observing.write(connection, 1, 1, Changes(new=[NewWorkload(make_seen())]))
         with transaction(successor) as other:
             leadership.renew(other, 1, 60)
         connection.rollback()
 
 
-def test_only_registered_sessions_of_older_terms_are_ended(ledger: Engine, controller: Engine, successor: Engine) -> None:
-    take_over(controller, "one")
-    with session_of(controller, 1) as old, session_of(controller, 5) as newer, controller.connect() as reused:
+def test_only_registered_sessions_of_older_terms_are_ended(
+    ledger: Engine, controller_ledger: Engine, successor: Engine
+) -> None:
+    take_over(controller_ledger, "one")
+    with (
+        session_of(controller_ledger, 1) as old,
+        session_of(controller_ledger, 5) as newer,
+        controller_ledger.connect() as reused,
+    ):
         pids = {name: pid_of(each) for name, each in (("old", old), ("newer", newer), ("reused", reused))}
         with transaction(ledger) as connection:  # the pid of a session that ended long ago, used again since
             connection.execute(

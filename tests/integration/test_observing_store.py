@@ -35,10 +35,10 @@ ALLOCATIONS = (Allocation("main", "h100", GPU, 8),)
 
 
 @pytest.fixture
-def writer(controller: Engine) -> Engine:
+def writer(controller_ledger: Engine) -> Engine:
     """The ledger under term 1."""
-    assert take_over(controller) == 1
-    return controller
+    assert take_over(controller_ledger) == 1
+    return controller_ledger
 
 
 def write(writer: Engine, **changes: Any) -> Written:

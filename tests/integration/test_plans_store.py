@@ -34,13 +34,13 @@ INJECTED = {"main": {"nodeSelector": {"pool": "h100"}, "tolerations": []}}
 
 
 @pytest.fixture
-def writer(controller: Engine) -> Engine:
+def writer(controller_ledger: Engine) -> Engine:
     """The ledger under term 1, with workloads 1 and 2 pending."""
-    assert take_over(controller) == 1
-    with transaction(controller) as connection:
+    assert take_over(controller_ledger) == 1
+    with transaction(controller_ledger) as connection:
         new = [NewWorkload(make_seen(uid=f"uid-{number}", name=f"job-{number}")) for number in (1, 2)]
         observing.write(connection, 1, 1, Changes(new=new))
-    return controller
+    return controller_ledger
 
 
 def admission(workload_id: int = 1, **changes: Any) -> AdmissionRow:

@@ -52,9 +52,9 @@ def test_every_session_that_writes_for_a_term_is_registered(ledger: Engine, term
         assert set(connection.execute(text("SELECT pid FROM leader_backend WHERE term = 1")).scalars()) >= pids
 
 
-def test_a_term_found_over_is_marked_lost(ledger: Engine, controller: Engine, term: Term) -> None:
+def test_a_term_found_over_is_marked_lost(ledger: Engine, controller_ledger: Engine, term: Term) -> None:
     expire(ledger)
-    take_over(controller, "two")
+    take_over(controller_ledger, "two")
     assert term.trusted()
     # Its idle sessions were ended too: the first failure says so, the next attempt finds the truth.
     for _ in range(8):
@@ -69,8 +69,10 @@ def test_a_term_found_over_is_marked_lost(ledger: Engine, controller: Engine, te
     assert not term.trusted()
 
 
-def test_a_renewed_term_stays_trusted_and_moves_the_clock(ledger: Engine, controller: Engine, controller_url: str) -> None:
-    take_over(controller, lease_seconds=1.0)
+def test_a_renewed_term_stays_trusted_and_moves_the_clock(
+    ledger: Engine, controller_ledger: Engine, controller_url: str
+) -> None:
+    take_over(controller_ledger, lease_seconds=1.0)
     first = renewed_at(ledger)
     held = Term(1, controller_url, holder="one", lease_seconds=1.0, clock=LedgerClock(AFTER), attempt_started=time.monotonic())
     held.start_renewing()
@@ -80,8 +82,10 @@ def test_a_renewed_term_stays_trusted_and_moves_the_clock(ledger: Engine, contro
     held.close()
 
 
-def test_a_term_is_renewed_though_all_its_sessions_are_busy(ledger: Engine, controller: Engine, controller_url: str) -> None:
-    take_over(controller, lease_seconds=1.0)
+def test_a_term_is_renewed_though_all_its_sessions_are_busy(
+    ledger: Engine, controller_ledger: Engine, controller_url: str
+) -> None:
+    take_over(controller_ledger, lease_seconds=1.0)
     first = renewed_at(ledger)
     held = Term(1, controller_url, holder="one", lease_seconds=1.0, clock=LedgerClock(AFTER), attempt_started=time.monotonic())
     with ExitStack() as stack:
@@ -93,10 +97,10 @@ def test_a_term_is_renewed_though_all_its_sessions_are_busy(ledger: Engine, cont
     held.close()
 
 
-def test_a_successor_finds_a_closed_term_free(controller: Engine, term: Term) -> None:
-    assert take_over(controller, "two") is None
+def test_a_successor_finds_a_closed_term_free(controller_ledger: Engine, term: Term) -> None:
+    assert take_over(controller_ledger, "two") is None
     term.close()
-    assert take_over(controller, "two") == term.number + 1
+    assert take_over(controller_ledger, "two") == term.number + 1
 
 
 def test_what_was_begun_before_a_doubt_can_no_longer_be_committed(ledger: Engine, term: Term) -> None:
@@ -171,9 +175,9 @@ def test_a_pool_that_is_used_up_is_an_error_of_the_ledger(term: Term, monkeypatc
 
 
 def test_an_elector_takes_over_when_the_lease_runs_out_and_leaves_no_session_behind(
-    ledger: Engine, controller: Engine, controller_url: str
+    ledger: Engine, controller_ledger: Engine, controller_url: str
 ) -> None:
-    take_over(controller, "one", lease_seconds=1.0)
+    take_over(controller_ledger, "one", lease_seconds=1.0)
     elector = Elector(controller_url, "two", lease_seconds=1.0)
     started = time.monotonic()
     term = elector.campaign(threading.Event())

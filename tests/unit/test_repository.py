@@ -133,6 +133,18 @@ def test_tests_wait_for_conditions_and_never_for_time() -> None:
     assert sleeps == []
 
 
+def test_a_fixture_has_one_home() -> None:
+    """All `fix_*.py` are loaded everywhere, so of two fixtures of one name one would silently take the other's place."""
+    homes: dict[str, list[str]] = defaultdict(list)
+    for path in modules("tests"):
+        if path.name.startswith("fix_"):
+            for each in functions(path):
+                if any(ast.unparse(decorator).startswith("pytest.fixture") for decorator in each.decorator_list):
+                    homes[each.name].append(path.name)
+    assert homes
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}
+
+
 def test_no_two_functions_are_the_same() -> None:
     """Compared as parsed, so that comments, docstrings, layout and the name do not tell them apart."""
     same: dict[str, list[str]] = defaultdict(list)
