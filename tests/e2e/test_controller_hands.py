@@ -13,7 +13,7 @@ from sqlalchemy import Engine, text
 
 from aiqueue.admission.controller import commit
 from aiqueue.admission.controller.actor import Again, Ended
-from aiqueue.admission.controller.facts import Result
+from aiqueue.admission.controller.facts import JobFound, JobGone, Result
 from aiqueue.admission.controller.hands import JobHands
 from aiqueue.admission.controller.term import Term
 from aiqueue.admission.kube.client import KubeClient
@@ -300,3 +300,18 @@ def test_a_start_that_is_refused_is_given_up_and_a_stop_never_is(bench: Bench) -
     assert not isinstance(outcome, Again)
     assert "no change today" in outcome[1]
     assert isinstance(bench.hands(bench.evict(unsuspend)), Again)
+
+
+def test_a_job_is_believed_gone_only_when_the_cluster_says_so(bench: Bench) -> None:
+    step = bench.observer.step
+    step.client = bench.client
+    seen = bench.seen()
+    step.look([seen])
+    row = step.mirror.known[seen.uid]
+    found = step._is_gone(row)
+    assert isinstance(found, JobFound)
+    assert found.observation.uid == seen.uid
+    bench.kubectl("delete")
+    assert step._is_gone(row) == JobGone(seen.uid)
+    create_jobs(bench.cluster, job_document(bench.namespace, "it"))
+    assert step._is_gone(row) == JobGone(seen.uid)
