@@ -116,7 +116,7 @@ def reflecting(server: DevCluster, folder: Path, **options: Any) -> Iterator[Sce
     with Forwarder(server_port(server)) as forwarder:
         client = KubeClient.from_kubeconfig(forwarded_kubeconfig(server, forwarder, folder))
         store = Recorder()
-        jitter = Random(1)  # noqa: S311 - it guards no secret
+        jitter = Random(1)
         reflector = Reflector(client, f"aiqueue.dev/queue={namespace}", store, rng=jitter, **options)
         scene = Scene(server, namespace, forwarder, client, store, reflector)
         try:
@@ -305,7 +305,7 @@ def test_rights_may_come_later(server: DevCluster) -> None:
     user = create_namespace(server)
     client = KubeClient.from_kubeconfig(server.user_kubeconfig(user))
     store = JobStore()
-    reflector = Reflector(client, "aiqueue.dev/queue", store, rng=Random(2))  # noqa: S311 - it guards no secret
+    reflector = Reflector(client, "aiqueue.dev/queue", store, rng=Random(2))
     reflector.start()
     try:
         until(lambda: reflector.state.failures >= 2, seconds=WAIT_SECONDS, what="two refusals")
@@ -346,7 +346,7 @@ def test_a_fault_of_the_sink_is_seen(server: DevCluster, monkeypatch: pytest.Mon
     uncaught: list[type[BaseException]] = []
     monkeypatch.setattr(threading, "excepthook", lambda arguments: uncaught.append(arguments.exc_type))
     client = KubeClient.from_kubeconfig(server.kubeconfig)
-    jitter = Random(3)  # noqa: S311 - it guards no secret
+    jitter = Random(3)
     reflector = Reflector(client, "aiqueue.dev/queue=none", Broken(), rng=jitter)
     reflector.start()
     until(lambda: not reflector.state.running, seconds=WAIT_SECONDS, what="the end of the thread")

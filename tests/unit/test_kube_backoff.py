@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from random import Random
 
-from aiqueue.admission.kube.backoff import Backoff
+from aiqueue.admission.backoff import Backoff
 
 
 def rng(seed: int) -> Random:
-    return Random(seed)  # noqa: S311 - jitter guards no secret
+    return Random(seed)
 
 
 def test_waits_grow_to_a_bound_and_never_vanish() -> None:

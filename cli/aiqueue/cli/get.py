@@ -148,6 +148,6 @@ def _repeat(kind: Kind, query: Query, show: Callable[[Listing], None]) -> None:
                 if failures > WATCH_FAILURES:
                     raise
                 say(f"{error}; trying again")
-            time.sleep(WATCH_SECONDS * 2**failures * random.uniform(0.9, 1.1))  # noqa: S311 -- spreads watchers, guards nothing
+            time.sleep(WATCH_SECONDS * 2**failures * random.uniform(0.9, 1.1))
     except KeyboardInterrupt:
         return

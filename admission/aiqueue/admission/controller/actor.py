@@ -167,7 +167,7 @@ class Actor:
             self._busy.discard(action.workload_id)
             if isinstance(outcome, Again):
                 failures = self._failures[action.id] = self._failures.get(action.id, 0) + 1
-                delay = random.uniform(0.5, 1.0) * min(_BACKOFF_MOST_SECONDS, _BACKOFF_FIRST_SECONDS * 2 ** min(failures, 20))  # noqa: S311
+                delay = random.uniform(0.5, 1.0) * min(_BACKOFF_MOST_SECONDS, _BACKOFF_FIRST_SECONDS * 2 ** min(failures, 20))
                 _log.warning(
                     "action to be tried again", kind=action.kind, job=f"{action.namespace}/{action.name}", why=outcome.why
                 )

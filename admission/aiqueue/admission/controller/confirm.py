@@ -83,7 +83,7 @@ class Confirmer:
                 _log.exception("question failed in a way nobody expected", question=question.key)
             with self._condition:
                 if answer is None:
-                    again = time.monotonic() + pause * random.uniform(0.5, 1.0)  # noqa: S311 -- jitter
+                    again = time.monotonic() + pause * random.uniform(0.5, 1.0)
                     longer = min(pause * 2, _MOST_PAUSE_SECONDS)
                     heapq.heappush(self._due, (again, next(self._sequence), question, longer))
                     self._condition.notify()

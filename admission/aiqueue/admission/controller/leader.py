@@ -19,6 +19,7 @@ import time
 
 import structlog
 
+from aiqueue.admission.backoff import Backoff
 from aiqueue.admission.controller import commit, faults
 from aiqueue.admission.controller.actor import Actor
 from aiqueue.admission.controller.confirm import Confirmer
@@ -38,7 +39,7 @@ from aiqueue.admission.kube.client import KubeClient
 from aiqueue.admission.kube.jobs import observe, template_of
 from aiqueue.admission.kube.store import JobStore
 from aiqueue.queue.database import allow_seconds
-from aiqueue.queue.errors import AiqueueError, ConfigurationMoved, LedgerConflict, LedgerError, TermLost
+from aiqueue.queue.errors import AiqueueError, ConfigurationMoved, LedgerConflict, TermLost
 from aiqueue.queue.observations import Observation, RunStamp
 from aiqueue.queue.records import Configuration
 from aiqueue.queue.settings import Settings
@@ -95,22 +96,22 @@ class Leader:
         """
         self._actor.start()
         self._confirmer.start()
-        failures = 0
+        backoff = Backoff(random.Random(), longest_seconds=_REBUILD_MOST_SECONDS)
         try:
             while not stop.is_set() and not self.term.lost.is_set():
                 try:
-                    observing = self._rebuild(again=failures > 0)
+                    observing = self._rebuild(again=backoff.failures > 0)
                     while not stop.is_set() and not self.term.lost.is_set():
                         self._round(observing)
-                        failures = 0
+                        backoff.reset()
                 except TermLost as error:
                     _log.warning("term lost", term=self.term.number, why=str(error))
                     return
-                except (LedgerError, AiqueueError) as error:
-                    failures += 1
+                except AiqueueError as error:
                     self.problem = f"the engine is rebuilt: {error}"
-                    _log.warning("engine thrown away", why=str(error), failures=failures)
-                    stop.wait(min(_REBUILD_MOST_SECONDS, 0.1 * 2 ** min(failures, 10)) * random.uniform(0.5, 1.0))  # noqa: S311
+                    pause = backoff.failed()
+                    _log.warning("engine thrown away", why=str(error), failures=backoff.failures)
+                    stop.wait(pause)
         finally:
             self._actor.stop()
             self._confirmer.stop()

@@ -10,6 +10,8 @@ import psycopg
 import structlog
 from sqlalchemy import make_url
 
+from aiqueue.admission.backoff import Backoff
+
 _log = structlog.get_logger()
 CHANNEL = "aiqueue_config"
 _POLL_SECONDS = 1.0
@@ -35,18 +37,17 @@ class Listener:
         self._thread.join(timeout=_POLL_SECONDS * 5)
 
     def _listen(self) -> None:
-        failures = 0
+        backoff = Backoff(random.Random(), longest_seconds=_MOST_PAUSE_SECONDS)
         while not self._stop.is_set():
             try:
                 with psycopg.connect(
                     self._conninfo, autocommit=True, connect_timeout=5, application_name="aiqueue-controller listen"
                 ) as connection:
                     connection.execute(f"LISTEN {CHANNEL}")
-                    failures = 0
+                    backoff.reset()
                     while not self._stop.is_set():
                         for _ in connection.notifies(timeout=_POLL_SECONDS, stop_after=1):
                             self._wake()
             except psycopg.Error as error:
-                failures += 1
                 _log.warning("not listening for configuration changes", error=str(error).strip())
-                self._stop.wait(min(_MOST_PAUSE_SECONDS, 0.5 * 2 ** min(failures, 10)) * random.uniform(0.5, 1.0))  # noqa: S311
+                self._stop.wait(backoff.failed())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -111,7 +112,7 @@ class Observing:
     def miss(self, rows: Iterable[Known]) -> None:
         """Jobs of these workloads are not where they were: ask before believing it."""
         for row in rows:
-            self.confirmer.ask(Question(("job", row.uid), lambda row=row: self._is_gone(row)))  # type: ignore[misc]
+            self.confirmer.ask(Question(("job", row.uid), partial(self._is_gone, row)))
 
     def absent(self, uids: Iterable[str]) -> None:
         """The watch took these Jobs away."""
@@ -199,7 +200,7 @@ class Observing:
             self.actor.withdraw({closed.workload_id: closed.run_id for closed in batch.changes.closed})
             self.actor.submit(new_actions)
         for check in batch.pod_checks:
-            self.confirmer.ask(Question(("pods", check.uid), lambda check=check: self._are_pods_gone(check)))  # type: ignore[misc]
+            self.confirmer.ask(Question(("pods", check.uid), partial(self._are_pods_gone, check)))
 
 
 def _in_batches(items: Iterable[T], key: Callable[[T], Hashable]) -> Iterator[list[T]]:

@@ -54,7 +54,7 @@ class Controller:
             else KubeClient.in_cluster(connections=threads + 8)
         )
         self._jobs = JobStore()
-        self._reflector = Reflector(self._client, names.QUEUE_LABEL, self._jobs, rng=random.Random())  # noqa: S311 -- jitter
+        self._reflector = Reflector(self._client, names.QUEUE_LABEL, self._jobs, rng=random.Random())
         self._elector = Elector(url, self._holder, settings.lease_seconds)
         self._registration: Registration | None = None
         self._listener = Listener(url, self._configuration_moved)

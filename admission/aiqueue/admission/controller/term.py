@@ -24,12 +24,14 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from aiqueue.admission.backoff import Backoff
 from aiqueue.admission.controller.clock import LedgerClock
 from aiqueue.queue.database import open_database, transaction
 from aiqueue.queue.errors import LedgerConflict, LedgerError, TermLost
 from aiqueue.queue.store import leadership
 
 _log = structlog.get_logger()
+_ASK_MOST_SECONDS = 10.0  # between two tries while the ledger cannot be reached
 _POOL_SIZE = 6
 _STATEMENT_TIMEOUT_SECONDS = 10
 
@@ -124,7 +126,7 @@ class Term:
 
     def _keep_renewing(self) -> None:
         pause = self._lease_seconds / 4
-        while not self.lost.wait(pause * random.uniform(0.8, 1.0)):  # noqa: S311 -- jitter
+        while not self.lost.wait(pause * random.uniform(0.8, 1.0)):
             started = time.monotonic()
             try:
                 with _transaction(self._lease) as connection:
@@ -182,15 +184,16 @@ class Elector:
 
     def campaign(self, stop: threading.Event) -> Term | None:
         """Wait until this process leads, or until `stop`. Backs off with jitter while the ledger cannot be reached."""
-        pause = self._lease_seconds / 8
-        failures = 0
+        backoff = Backoff(random.Random(), longest_seconds=_ASK_MOST_SECONDS)
         while not stop.is_set():
             started = time.monotonic()
             try:
                 with _transaction(self._database) as connection:
                     number = leadership.take_over(connection, self._holder, self._lease_seconds)
                     now = leadership.current(connection).now
-                self.last_error, failures = None, 0
+                self.last_error = None
+                backoff.reset()
+                pause = self._lease_seconds / 8 * random.uniform(0.5, 1.0)
                 if number is not None:
                     self._database.dispose()
                     return Term(
@@ -202,10 +205,10 @@ class Elector:
                         attempt_started=started,
                     )
             except LedgerError as error:
-                failures += 1
                 self.last_error = str(error)
                 _log.warning("leadership cannot be asked for", error=str(error))
-            stop.wait(min(pause * 2 ** min(failures, 10), 10.0) * random.uniform(0.5, 1.0))  # noqa: S311 -- jitter
+                pause = backoff.failed()
+            stop.wait(pause)
         return None
 
     def close(self) -> None:

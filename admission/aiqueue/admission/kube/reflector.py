@@ -23,8 +23,8 @@ from random import Random
 from time import monotonic
 from typing import Any, Protocol
 
+from aiqueue.admission.backoff import Backoff
 from aiqueue.admission.kube import errors
-from aiqueue.admission.kube.backoff import Backoff
 from aiqueue.admission.kube.client import MAX_PAGES, PAGE, KubeClient
 from aiqueue.admission.kube.objects import Job
 from aiqueue.admission.kube.watches import EventType, JobWatch

@@ -18,7 +18,7 @@ LONGEST_PAUSE_SECONDS = 0.25
 def pause(attempt: int) -> None:
     """Sleep before attempt number `attempt` + 1 of something that failed: doubling from 50 ms to 2 s, cut short at random."""
     # Jitter only spreads attempts; it guards no secret.
-    time.sleep(min(2.0, 0.05 * 2**attempt) * random.uniform(0.5, 1.0))  # noqa: S311
+    time.sleep(min(2.0, 0.05 * 2**attempt) * random.uniform(0.5, 1.0))
 
 
 def until(
@@ -49,5 +49,5 @@ def until(
         if left <= 0:
             raise HarnessError(f"{what} did not happen within {seconds:g} s")
         # Jitter only spreads probes; it guards no secret.
-        time.sleep(min(left, pause * random.uniform(0.5, 1.0)))  # noqa: S311
+        time.sleep(min(left, pause * random.uniform(0.5, 1.0)))
         pause = min(pause * 1.5, longest_pause_seconds)
