@@ -16,7 +16,7 @@ class Settings(BaseSettings):
         kubeconfig: how to reach the cluster; the service account of the pod when empty.
         cluster_name: the name of that cluster in the ledger.
         lease_seconds: how long a term lasts without renewal; a standby takes over after it.
-        health_address: `host:port` where the controller answers /healthz, /readyz and /metrics; empty for none.
+        health_address: `host:port` where the controller answers /healthz and /readyz; empty for none.
         unsuspend_threads: PATCH requests in flight at once.
         max_admissions_per_plan: bound of one Plan.
         unknown_jobs_per_minute: running Jobs that nobody admitted and that are suspended at most, before everything stops.
