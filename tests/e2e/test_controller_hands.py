@@ -151,6 +151,14 @@ def test_starting_it_twice_changes_nothing_the_second_time(bench: Bench) -> None
     assert bench.seen().suspended
 
 
+def test_a_job_that_somebody_else_unsuspended_is_stamped(bench: Bench) -> None:
+    action = bench.admit()
+    bench.kubectl("patch", "--type=merge", '-p={"spec":{"suspend":false}}')
+    assert result(bench.hands(action)) is Result.DONE
+    seen = bench.seen()
+    assert (seen.suspended, seen.stamp) == (False, action.stamp)
+
+
 def test_a_job_that_moved_on_but_asks_for_the_same_is_started(bench: Bench) -> None:
     action = bench.admit()
     bench.touch()

@@ -99,15 +99,25 @@ class JobHands:
             seen = self._look(action)
             if seen is None:
                 return Result.MOOT, "the Job is gone"
-            if seen.stamp == action.stamp or seen.finished or not seen.suspended:
-                return Result.DONE, "the Job was unsuspended already"
-            if not unchanged(seen, action.queue_name, action.shape):
-                return Result.MOOT, "the Job was changed since it was decided on"
-            with self._term.transaction() as connection:
-                if not actions.may_still_start(connection, self._term.number, action.id):
-                    return Result.MOOT, "the run is to end, or has ended"
-            resource_version = seen.resource_version
+            settled = self._settled(action, seen)
+            if settled is not None:
+                return settled
+            resource_version = seen.resource_version if seen.suspended else ""
+            # Without our stamp nobody could tell the next suspension of a running Job from one that is still to be lifted.
+            if not seen.suspended and self._patch(action, patches.claim(action.uid, seen.resource_version, action.stamp)):
+                return Result.DONE, "somebody else unsuspended the Job"
         return Again(f"the Job changed {_LOOKS} times while it was to be unsuspended")
+
+    def _settled(self, action: Action, seen: Observation) -> Ended | None:
+        """Why an unsuspend that met a conflict is not tried again; None if it is still to be done."""
+        if seen.stamp == action.stamp or seen.finished:
+            return Result.DONE, "the Job was unsuspended already"
+        if seen.suspended and not unchanged(seen, action.queue_name, action.shape):
+            return Result.MOOT, "the Job was changed since it was decided on"
+        with self._term.transaction() as connection:
+            if not actions.may_still_start(connection, self._term.number, action.id):
+                return Result.MOOT, "the run is to end, or has ended"
+        return None
 
     def _suspend(self, action: Action) -> Ended | Again:
         seen = self._latest(action.uid)

@@ -127,6 +127,11 @@ def restore(
     return patch
 
 
+def claim(uid: str, resource_version: str, stamp: RunStamp) -> Patch:
+    """Say whose run a Job is that somebody else unsuspended; nothing else of it may be written while it runs."""
+    return _patch(uid, resource_version, {names.RUN_ANNOTATION: str(stamp)})
+
+
 def let_go(uid: str, resource_version: str) -> Patch:
     """Take our annotations off a stopped Job whose template we never wrote to, or no longer know as it was."""
     return _patch(uid, resource_version, {names.RUN_ANNOTATION: None, names.EVICT_AT_ANNOTATION: None})
