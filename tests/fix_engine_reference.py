@@ -4,7 +4,7 @@ Nothing is remembered and nothing is shared with the engine: every figure is sum
 every workload is looked at on its own, every place is tried.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import product
@@ -13,7 +13,23 @@ from aiqueue.queue.records import Allocation, Class, Configuration, Flavor, PodS
 from aiqueue.queue.words import ObjectState, OrderKey, Queueing, Reason, WorkloadState
 
 Pair = tuple[str, str]
+Contender = tuple[bool, int, tuple[datetime, datetime, str], Workload]  # borrows, -priority, age
 Holding = tuple[str, Sequence[Allocation]]  # tenant, what a run of it holds
+
+
+Definition = Callable[["Quotas", str, Pair], int]
+
+
+def once(definition: Definition) -> Definition:
+    """Work a figure out once, since nothing changes under it."""
+
+    def known(self: "Quotas", name: str, pair: Pair) -> int:
+        key = (definition.__name__, name, pair)
+        if key not in self.figures:
+            self.figures[key] = definition(self, name, pair)
+        return self.figures[key]
+
+    return known
 
 
 @dataclass
@@ -22,6 +38,7 @@ class Quotas:
 
     tenants: Mapping[str, Tenant]
     holdings: Sequence[Holding] = ()
+    figures: dict[tuple[str, str, Pair], int] = field(default_factory=dict)
 
     def children(self, name: str) -> list[str]:
         return [each.name for each in self.tenants.values() if each.parent == name]
@@ -32,14 +49,17 @@ class Quotas:
                 return quota.nominal, quota.borrowing_limit, quota.lending_limit
         return 0, None, None
 
+    @once
     def subtree(self, name: str, pair: Pair) -> int:
         below = sum(self.subtree(child, pair) - self.guaranteed(child, pair) for child in self.children(name))
         return self.limits(name, pair)[0] + below
 
+    @once
     def guaranteed(self, name: str, pair: Pair) -> int:
         lending = self.limits(name, pair)[2]
         return 0 if lending is None or self.tenants[name].parent is None else max(0, self.subtree(name, pair) - lending)
 
+    @once
     def usage(self, name: str, pair: Pair) -> int:
         own = sum(
             each.amount
@@ -49,6 +69,7 @@ class Quotas:
         )
         return own + sum(max(0, self.usage(child, pair) - self.guaranteed(child, pair)) for child in self.children(name))
 
+    @once
     def available(self, name: str, pair: Pair) -> int:
         parent = self.tenants[name].parent
         if parent is None:
@@ -60,6 +81,7 @@ class Quotas:
             beyond = min(beyond, self.subtree(name, pair) - guaranteed - max(0, usage - guaranteed) + borrowing)
         return max(0, guaranteed - usage) + beyond
 
+    @once
     def potential(self, name: str, pair: Pair) -> int:
         parent = self.tenants[name].parent
         if parent is None:
@@ -95,46 +117,55 @@ class Reference:
     holdings: list[Holding]
     now: datetime
     standing: dict[int, str] = field(default_factory=dict)
+    idle: Quotas = field(init=False)
+    full: Quotas = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.idle = Quotas(self.configuration.tenants)
+        self.full = Quotas(self.configuration.tenants, self.holdings)
 
     def decide(self) -> Outcome:
         outcome = Outcome()
         refused = {workload.id: self.refusal(workload) for workload in self.pending}
         contest = [workload for workload in self.pending if refused[workload.id] is None]
-        while True:
-            fitting = []
-            for workload in self.next_ones(contest):
-                place = self.place(workload, self.reserved(workload, contest))
-                if place is not None:
-                    fitting.append(
-                        (self.borrows(workload, place), -self.priority(workload), workload.submitted, workload, place)
-                    )
-                    continue
-                self.standing[workload.id] = "waiting" if self.place(workload, set()) is None else "behind"
-                break
+        contenders = {tenant: self.next_of(tenant, contest) for tenant in self.configuration.tenants}
+        while any(contenders.values()):
+            borrows, _, _, workload = min((each for each in contenders.values() if each is not None), key=lambda each: each[:3])
+            tenant = self.tenant(workload)
+            place = self.place(workload, self.reserved(workload, contest))
+            if place is None:
+                self.mark(workload)
+            elif not borrows and self.borrows(workload, place):
+                contenders[tenant] = (True, -self.priority(workload), workload.submitted, workload)
+                continue
             else:
-                if not fitting:
-                    break
-                *_, workload, place = min(fitting, key=lambda each: each[:3])
                 self.standing[workload.id] = "admitted"
-                self.holdings.append((self.tenant(workload), place))
+                self.holdings.append((tenant, place))
+                self.full = Quotas(self.configuration.tenants, self.holdings)
                 outcome.admitted.append((workload.id, place))
+            contenders[tenant] = self.next_of(tenant, contest)
         for workload in self.pending:
             if self.standing.get(workload.id) != "admitted":
                 outcome.reasons[workload.id] = refused[workload.id] or self.reason(workload, contest)
         return outcome
 
-    def next_ones(self, contest: Sequence[Workload]) -> list[Workload]:
-        """Of every tenant the first that was not looked at, unless a Strict head blocks it."""
-        found = []
-        for name, tenant in self.configuration.tenants.items():
-            of_one = sorted((each for each in contest if self.tenant(each) == name), key=self.key)
-            fresh = [each for each in of_one if each.id not in self.standing]
-            if not fresh:
+    def mark(self, workload: Workload) -> None:
+        self.standing[workload.id] = "waiting" if self.place(workload, set()) is None else "behind"
+
+    def next_of(self, tenant: str, contest: Sequence[Workload]) -> Contender | None:
+        """The first that was not looked at and fits, unless a Strict head blocks it."""
+        of_one = sorted((each for each in contest if self.tenant(each) == tenant), key=self.key)
+        for index, workload in enumerate(of_one):
+            if workload.id in self.standing:
                 continue
-            blocked = any(self.standing.get(each.id) == "waiting" for each in of_one if self.key(each) < self.key(fresh[0]))
-            if not (blocked and tenant.queueing is Queueing.STRICT):
-                found.append(fresh[0])
-        return found
+            blocked = any(self.standing.get(each.id) == "waiting" for each in of_one[:index])
+            if blocked and self.configuration.tenants[tenant].queueing is Queueing.STRICT:
+                return None
+            place = self.place(workload, self.reserved(workload, contest))
+            if place is not None:
+                return (self.borrows(workload, place), -self.priority(workload), workload.submitted, workload)
+            self.mark(workload)
+        return None
 
     def reason(self, workload: Workload, contest: Sequence[Workload]) -> Reason:
         """Of one that contended: that of the first of its shape in its tenant."""
@@ -173,7 +204,7 @@ class Reference:
         queue = self.configuration.queues.get((workload.namespace, workload.queue_name))
         if queue is None or queue.tenant not in self.configuration.tenants:
             return Reason.QUEUE_NOT_FOUND
-        if Quotas(self.configuration.tenants).children(queue.tenant):
+        if self.idle.children(queue.tenant):
             return Reason.QUEUE_NOT_FOUND
         if queue.state is not ObjectState.ACTIVE:
             return Reason.QUEUE_CLOSED
@@ -222,7 +253,7 @@ class Reference:
 
     def never(self, workload: Workload) -> Reason | None:
         tenant = self.tenant(workload)
-        quotas = Quotas(self.configuration.tenants)
+        quotas = self.idle
         for pod_set in workload.pod_sets:
             parts, uncovered = self.parts(workload, pod_set)
             if any("/" in name for name in uncovered):
@@ -254,7 +285,7 @@ class Reference:
 
     def place(self, workload: Workload, reserved: set[Pair]) -> tuple[Allocation, ...] | None:
         """The first that fits now and takes nothing that is reserved."""
-        quotas, tenant = Quotas(self.configuration.tenants, self.holdings), self.tenant(workload)
+        quotas, tenant = self.full, self.tenant(workload)
         for place in self.places(workload):
             wanted = total(place)
             if all(amount <= quotas.available(tenant, pair) and pair not in reserved for pair, amount in wanted.items()):
@@ -267,7 +298,7 @@ class Reference:
         if tenant.queueing is Queueing.STRICT:
             return set()
         bound = timedelta(seconds=tenant.starvation_bound_seconds)
-        quotas = Quotas(self.configuration.tenants)
+        quotas = self.idle
         found: set[Pair] = set()
         for each in contest:
             since = max(each.created_at, each.not_before or each.created_at)
@@ -292,7 +323,7 @@ class Reference:
         tenant = self.tenant(workload)
         if self.configuration.tenants[tenant].parent is None:
             return False
-        quotas = Quotas(self.configuration.tenants, self.holdings)
+        quotas = self.full
         return any(quotas.usage(tenant, p) + n > quotas.subtree(tenant, p) for p, n in total(place).items())
 
 

@@ -40,7 +40,7 @@ def test_one_decide_of_tenants_that_stand_alone(configuration: Configuration, ba
 
 
 @settings(max_examples=400)
-@given(configurations(Kind(trees=True, flavors=("a",))), backlogs())
+@given(configurations(Kind(trees=True)), backlogs())
 def test_one_decide_in_a_tree(configuration: Configuration, backlog: list[Workload]) -> None:
     player = Player(configuration)
     for workload in backlog:
@@ -49,7 +49,7 @@ def test_one_decide_in_a_tree(configuration: Configuration, backlog: list[Worklo
 
 
 @settings(max_examples=400)
-@given(histories(reconfigure=False, trees=False))
+@given(histories(reconfigure=False))
 def test_no_wake_up_is_lost_in_a_history(history: History) -> None:
     """Whatever was parked, and however often: every decide does what looking at everything afresh would do."""
     configuration, ops = history

@@ -10,9 +10,10 @@ One decide, in steps (`engine.py`, numbered there):
 1. **Time.** Back-offs that ended are let in; heads that waited longer than their tenant's starvation bound start to starve.
 2. **Drain.** Each run of a tenant or queue in state Drain is told once to end, after its class's grace period. Its quota stays
    taken until the run is closed.
-3. **Contend.** The next workload of each tenant enters a tournament: those that need not borrow, then by priority, then by age.
-   The winner is placed (`flavors.py`) whole or not at all. Placed: its quota is taken, tentatively, and its tenant's next
-   enters. Not placed: its whole bucket is parked (below). Until nobody is left or the Plan is full.
+3. **Contend.** Of each tenant the next workload that fits whole (`flavors.py`) enters a tournament; those before it that do not
+   fit are parked, each with its whole bucket (below). Next are those that need not borrow, then by priority, then by age. The
+   winner's quota is taken, tentatively, and its tenant's next enters. Where others took of what it was to have, it is placed
+   again when its turn comes. Until nobody is left or the Plan is full.
 4. **Verdicts.** Those that may have changed are worked out from the state and compared with what was confirmed (`verdicts.py`).
 5. **wake_at.** The next end of a back-off or of a starvation bound; `now` where a bound of the Plan was reached.
 

@@ -134,12 +134,14 @@ class Line:
     """The order of one tenant: its buckets by where they stand, each sorted by rank and age.
 
     Attributes:
+        alone: whether its tenant shares with no other.
         strict: whether the first that waits blocks all behind it.
         bound: microseconds after which a BestEffort tenant's waiting workload blocks those behind it that would delay it.
         told_head: the id of the Strict head that the verdicts of the others name.
     """
 
     __slots__ = (
+        "alone",
         "behind",
         "bound",
         "buckets",
@@ -159,6 +161,7 @@ class Line:
         self.route = route
         record = route.node.record if route.node is not None else None
         self.strict = record is not None and record.queueing is Queueing.STRICT
+        self.alone = route.node is None or route.node.parent is None
         self.bound = record.starvation_bound_seconds * 1_000_000 if record is not None else 0
         self.buckets: dict[int, Bucket] = {}
         self.shapes: dict[str, dict[int, Bucket]] = {}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from heapq import heapify, heappop, heappush, nsmallest
+from heapq import heappop, heappush, nsmallest
 
 from aiqueue.admission.engine.backlog import Backlog
 from aiqueue.admission.engine.buckets import Bucket, Entry, Line, Standing, micros, moment
@@ -22,11 +22,31 @@ from aiqueue.queue.records import Configuration, Decision, Run, Workload
 from aiqueue.queue.words import ObjectState, RunOutcome
 
 NOTHING: frozenset[Cell] = frozenset()
-Contender = tuple[bool, int, Entry, Line]  # borrows, -priority, age (no two are equal)
+Contender = tuple[bool, int, Entry, Line, Bucket, Placement]  # borrows, -priority, age (no two are equal)
 
 
 class PlanNotCurrent(AiqueueError):
     """The Plan to confirm is not the last one decided, or something happened since: decide again."""
+
+
+@dataclass(slots=True)
+class _Contest:
+    """What came of contending.
+
+    Attributes:
+        placements: of the admissions, in their order.
+        exhausted: lines with nothing left to look at.
+        trials: buckets admitted from or parked.
+        cut: whether a bound ended it.
+    """
+
+    journal: Journal
+    contenders: list[Contender] = field(default_factory=list)
+    admissions: list[Admission] = field(default_factory=list)
+    placements: list[Placement] = field(default_factory=list)
+    exhausted: list[Line] = field(default_factory=list)
+    trials: int = 0
+    cut: bool = False
 
 
 @dataclass(slots=True)
@@ -37,16 +57,6 @@ class _Tentative:
     journal: Journal
     rendered: Rendered
     contest: _Contest
-
-
-@dataclass(slots=True)
-class _Contest:
-    """What came of contending: admissions with their places, lines with nothing left to look at, whether it was cut short."""
-
-    admissions: list[Admission]
-    placements: list[Placement]
-    exhausted: list[Line]
-    cut: bool = False
 
 
 class Engine:
@@ -257,57 +267,48 @@ class Engine:
 
     def _contend(self, journal: Journal) -> _Contest:
         """Admit until nothing that may go fits, or the Plan is full."""
-        contest = _Contest([], [], [])
-        contenders: list[Contender] = []
+        contest = _Contest(journal)
         for line in self._backlog.awake.values():
-            bucket = line.candidate()
-            if bucket is None:
-                contest.exhausted.append(line)
-            else:
-                contenders.append(_contender(line, bucket))
-        heapify(contenders)
-        trials = 0
-        while contenders:
-            if len(contest.admissions) == self._max_admissions or trials == self._max_trials:
+            self._enter(contest, line)
+        while contest.contenders:
+            if len(contest.admissions) == self._max_admissions or contest.trials >= self._max_trials:
                 contest.cut = True
                 break
-            borrows, line, bucket = _tournament(contenders)
-            if self._try(journal, contest, line, bucket, may_borrow=borrows):
-                trials += 1
-                following = line.candidate()
-                if following is None:
-                    contest.exhausted.append(line)
-                else:
-                    heappush(contenders, _contender(line, following))
-            else:
-                heappush(contenders, _contender(line, bucket, borrows=True))
+            borrows, line, bucket, placement = _tournament(contest.contenders)
+            if line.alone:
+                self._admit(contest, line, bucket, placement)
+            else:  # others may have taken of what it was to have
+                fitting = self._fitting(contest, line, bucket)
+                if fitting is not None and not borrows and fitting.borrows():
+                    heappush(contest.contenders, _contender(line, bucket, fitting))
+                    continue
+                if fitting is not None:
+                    self._admit(contest, line, bucket, fitting)
+            self._enter(contest, line)
         return contest
 
-    def _try(self, journal: Journal, contest: _Contest, line: Line, bucket: Bucket, *, may_borrow: bool) -> bool:
-        """Admit the head of a bucket, or park the bucket; False where it fits only by borrowing and may not yet."""
+    def _enter(self, contest: _Contest, line: Line) -> None:
+        """Let the next of a line that fits contend; those before it that do not are parked."""
+        while (bucket := line.candidate()) is not None:
+            if contest.trials >= self._max_trials:
+                contest.cut = True
+                return
+            placement = self._fitting(contest, line, bucket)
+            if placement is not None:
+                heappush(contest.contenders, _contender(line, bucket, placement))
+                return
+        contest.exhausted.append(line)
+
+    def _fitting(self, contest: _Contest, line: Line, bucket: Bucket) -> Placement | None:
+        """Where the head of a bucket fits now; where it does not, the bucket is parked."""
         needs = bucket.needs
         if not isinstance(needs, Needs):
             raise TypeError(f"bucket {bucket.door} contends though it can never fit")
         reserved = line.reserved_from(bucket, needs) if len(line.starving) else NOTHING
         short: dict[Cell, int] = {}
         placement = search(needs, reserved=reserved, short=short)
-        if placement is None:
-            self._park(journal, bucket, needs, reserved, short)
-        elif not may_borrow and placement.borrows():
-            return False
-        else:
-            contest.admissions.append(self._admit(journal, line, bucket, needs, placement))
-            contest.placements.append(placement)
-        return True
-
-    def _admit(self, journal: Journal, line: Line, bucket: Bucket, needs: Needs, placement: Placement) -> Admission:
-        pending = self._backlog.pending[bucket.entries.first[3]]
-        workload = pending.workload
-        journal.do(self._backlog.take, self._backlog.untake, bucket, pending)
-        journal.do(self._runs.charge, self._runs.discharge, placement.takes, workload)
-        return Admission(workload, line.name, workload.attempt + 1, placement.allocations, placement.flavors, needs.counts)
-
-    def _park(self, journal: Journal, bucket: Bucket, needs: Needs, reserved: frozenset[Cell], short: dict[Cell, int]) -> None:
+        if placement is not None:
+            return placement
         standing = Standing.WAITING
         if reserved:
             whole: dict[Cell, int] = {}
@@ -315,7 +316,20 @@ class Engine:
                 standing = Standing.BEHIND
             else:
                 short = whole
-        journal.do(self._backlog.park, self._backlog.unpark, bucket, standing, self._backlog.lots_for(short))
+        contest.trials += 1
+        contest.journal.do(self._backlog.park, self._backlog.unpark, bucket, standing, self._backlog.lots_for(short))
+        return None
+
+    def _admit(self, contest: _Contest, line: Line, bucket: Bucket, placement: Placement) -> None:
+        pending = self._backlog.pending[bucket.entries.first[3]]
+        workload = pending.workload
+        contest.journal.do(self._backlog.take, self._backlog.untake, bucket, pending)
+        contest.journal.do(self._runs.charge, self._runs.discharge, placement.takes, workload)
+        contest.trials += 1
+        contest.placements.append(placement)
+        contest.admissions.append(
+            Admission(workload, line.name, workload.attempt + 1, placement.allocations, placement.flavors, placement.counts)
+        )
 
     def _mark_verdicts(self) -> None:
         """Mark those whose figures moved, and those who name the head of a Strict tenant that is no longer it."""
@@ -344,17 +358,14 @@ class Engine:
             self._backlog.awake.clear()  # else every later look would step over what was taken out
 
 
-def _contender(line: Line, bucket: Bucket, *, borrows: bool = False) -> Contender:
-    return (borrows, -bucket.route.priority, bucket.entries.first, line)
+def _contender(line: Line, bucket: Bucket, placement: Placement) -> Contender:
+    return (not line.alone and placement.borrows(), -bucket.route.priority, bucket.entries.first, line, bucket, placement)
 
 
-def _tournament(contenders: list[Contender]) -> tuple[bool, Line, Bucket]:
+def _tournament(contenders: list[Contender]) -> tuple[bool, Line, Bucket, Placement]:
     """Who of all tenants goes next: those that need not borrow, then by priority, then by age."""
-    borrows, _, _, line = heappop(contenders)
-    bucket = line.candidate()
-    if bucket is None:
-        raise AssertionError(f"line {line.name} contends and has no candidate")
-    return borrows, line, bucket
+    borrows, _, _, line, bucket, placement = heappop(contenders)
+    return borrows, line, bucket, placement
 
 
 def _open_since(bucket: Bucket, clock: int) -> None:

@@ -49,6 +49,7 @@ class Placement:
     takes: tuple[tuple[Cell, int], ...]
     allocations: tuple[Allocation, ...]
     flavors: dict[str, dict[str, str]]
+    counts: dict[str, int]
 
     def borrows(self) -> bool:
         """Whether some of it is more than the tenant itself puts in."""
@@ -90,7 +91,7 @@ class Needs:
                 takes[cell] = takes.get(cell, 0) + amount
                 allocations.append(Allocation(step.pod_set, option.flavor, cell.resource, amount))
                 flavors[step.pod_set][cell.resource] = option.flavor
-        made = self.made[chosen] = Placement(tuple(takes.items()), tuple(allocations), flavors)
+        made = self.made[chosen] = Placement(tuple(takes.items()), tuple(allocations), flavors, self.counts)
         return made
 
 
