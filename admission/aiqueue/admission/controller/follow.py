@@ -246,6 +246,7 @@ def _runs_without_a_run(batch: Batch, seen: Observation, attempt: int, context: 
         batch.foreign[seen.uid] = f"{seen.namespace}/{seen.name}"
         return
     queue_name = seen.queue_name or ""
+    # Creation times are whole seconds, cut off: a Job of the second of the registration is adopted in doubt.
     if seen.stamp is not None or seen.created_at < context.cluster.registered_at:
         queue = context.configuration.queues.get((seen.namespace, queue_name))
         if queue is not None:
