@@ -167,6 +167,8 @@ def test_small_bounds_only_cut_the_work_into_pieces(history: History, admissions
     else:
         raise AssertionError("never comes to rest")
     assert bounded.rebuilt().decide().admissions == ()
+    assert set(bounded.overrides) <= set(bounded.pending)
+    assert {shape for _, shape in bounded.shapes} <= {workload.shape for workload in bounded.pending.values()}
     for number, verdict in bounded.verdicts().items():
         assert verdict == bounded.told(number)
         assert verdict is not None

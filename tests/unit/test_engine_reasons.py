@@ -255,6 +255,21 @@ def test_behind_the_head_of_a_strict_tenant() -> None:
     assert [admission.workload.id for admission in confirm(engine).admissions] == [3]
 
 
+def test_those_behind_name_the_head_that_came_after() -> None:
+    configuration = make_configuration([make_tenant(queueing=Queueing.STRICT)])
+    engine = decided(
+        configuration, make_workload(1, gpus=8), make_workload(2, gpus=32), make_workload(3, gpus=30), make_workload(4)
+    )
+    assert verdict(engine, 4).details["head_id"] == 2
+    engine.observe(WorkloadGone(2))
+    plan = confirm(engine)
+    assert [
+        (decision.reason, decision.details.get("head_id"))
+        for decision in plan.decisions
+        if decision.shape == make_workload().shape
+    ] == [(Reason.BEHIND_HEAD, 3)]
+
+
 def test_what_can_never_fit_says_so_even_behind_a_head() -> None:
     configuration = make_configuration([make_tenant(queueing=Queueing.STRICT)])
     engine = decided(configuration, make_workload(1, gpus=16), make_workload(2, gpus=32), make_workload(3, gpus=64))
@@ -319,6 +334,14 @@ def test_closing_a_queue_tells_every_workload_and_opening_it_takes_that_back() -
     plan = confirm(engine, 102)
     assert plan.withdrawn_workloads == (2, 3)
     assert [decision.reason for decision in plan.decisions] == [Reason.WAITING_FOR_QUOTA]
+
+
+def test_verdicts_of_a_tenant_that_is_gone_are_taken_back() -> None:
+    engine = decided(make_configuration(), make_workload(1, gpus=32), make_workload(2))
+    engine.observe(ConfigurationChanged(make_configuration([], revision=2)))
+    plan = confirm(engine)
+    assert plan.withdrawn_shapes == (("research", make_workload().shape),)
+    assert [(decision.workload_id, decision.reason) for decision in plan.decisions] == [(2, Reason.QUEUE_NOT_FOUND)]
 
 
 def starving(bound: int = 300, **tenant: Any) -> Engine:

@@ -146,6 +146,7 @@ class Backlog:
 
     def _leave(self, bucket: Bucket) -> None:
         line = bucket.line
+        line.contender = None
         if bucket.standing is Standing.READY:
             line.ready.remove(bucket.item)
         elif bucket.standing is Standing.BEHIND:
@@ -172,6 +173,7 @@ class Backlog:
 
     def _starve(self, bucket: Bucket) -> None:
         bucket.starving = True
+        bucket.line.contender = None
         bucket.line.starving.add(bucket.item)
         for item in bucket.line.behind:
             self._mark(bucket.line.buckets[item[-1]])
@@ -211,6 +213,12 @@ class Backlog:
                 room = cell.room()
                 while len(lot) and lot.first[0] <= room:
                     self.wake(self._by_serial[lot.first[1]])
+
+    def usage_moved(self, tenant: str) -> None:
+        """Forget where the next of a tenant was found to fit, for runs of it opened or closed."""
+        line = self.lines.get(tenant)
+        if line is not None:
+            line.contender = None
 
     def figures_moved(self, node: TenantNode) -> None:
         """Mark the verdicts that name figures of this tenant or of one under it."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 
-from aiqueue.admission.engine.flavors import Needs
+from aiqueue.admission.engine.flavors import Needs, Placement
 from aiqueue.admission.engine.ordered import Ordered
 from aiqueue.admission.engine.routes import Refusal, Route
 from aiqueue.admission.engine.tree import Cell
@@ -137,6 +137,7 @@ class Line:
         alone: whether its tenant shares with no other.
         strict: whether the first that waits blocks all behind it.
         bound: microseconds after which a BestEffort tenant's waiting workload blocks those behind it that would delay it.
+        contender: its candidate and where it was found to fit, while nothing moved since; only of a tenant that stands alone.
         told_head: the id of the Strict head that the verdicts of the others name.
     """
 
@@ -145,6 +146,7 @@ class Line:
         "behind",
         "bound",
         "buckets",
+        "contender",
         "name",
         "needs",
         "ready",
@@ -170,6 +172,7 @@ class Line:
         self.waiting: Ordered[Item] = Ordered()
         self.behind: Ordered[Item] = Ordered()
         self.starving: Ordered[Item] = Ordered()
+        self.contender: Contender | None = None
         self.told_head: int | None = None
 
     def candidate(self) -> Bucket | None:
@@ -207,3 +210,6 @@ class Line:
             if isinstance(guard.needs, Needs) and not guard.needs.cells.isdisjoint(needs.cells):
                 return guard
         return None
+
+
+Contender = tuple[bool, int, Entry, Line, Bucket, Placement]  # borrows, -priority, age (no two are equal), and who and where

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from heapq import heappop, heappush, nsmallest
 
 from aiqueue.admission.engine.backlog import Backlog
-from aiqueue.admission.engine.buckets import Bucket, Entry, Line, Standing, micros, moment
+from aiqueue.admission.engine.buckets import Bucket, Contender, Line, Standing, micros, moment
 from aiqueue.admission.engine.events import ConfigurationChanged, Event, RunClosed, RunOpened, WorkloadGone, WorkloadPending
 from aiqueue.admission.engine.flavors import Needs, Placement, search
 from aiqueue.admission.engine.journal import Journal
@@ -22,7 +22,6 @@ from aiqueue.queue.records import Configuration, Decision, Run, Workload
 from aiqueue.queue.words import ObjectState, RunOutcome
 
 NOTHING: frozenset[Cell] = frozenset()
-Contender = tuple[bool, int, Entry, Line, Bucket, Placement]  # borrows, -priority, age (no two are equal)
 
 
 class PlanNotCurrent(AiqueueError):
@@ -199,6 +198,7 @@ class Engine:
             return
         entered = OpenRun(run.id, run, run.evict_at)
         self._runs.enter(entered, self._nodes)
+        self._backlog.usage_moved(run.tenant)
         self._consider_draining(entered)
 
     def _close(self, run_id: int) -> None:
@@ -207,6 +207,7 @@ class Engine:
             return
         run, cells = closed
         self._to_evict.pop(run_id, None)
+        self._backlog.usage_moved(run.tenant)
         self._backlog.freed(cells)
         workload = self._returning.pop(run.workload.id, None)
         if workload is not None:
@@ -289,13 +290,18 @@ class Engine:
 
     def _enter(self, contest: _Contest, line: Line) -> None:
         """Let the next of a line that fits contend; those before it that do not are parked."""
+        if line.contender is not None:
+            heappush(contest.contenders, line.contender)
+            return
         while (bucket := line.candidate()) is not None:
             if contest.trials >= self._max_trials:
                 contest.cut = True
                 return
             placement = self._fitting(contest, line, bucket)
             if placement is not None:
-                heappush(contest.contenders, _contender(line, bucket, placement))
+                contender = _contender(line, bucket, placement)
+                line.contender = contender if line.alone else None
+                heappush(contest.contenders, contender)
                 return
         contest.exhausted.append(line)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from aiqueue.admission.engine import reasons
 from aiqueue.admission.engine.matching import mismatch
@@ -32,6 +33,7 @@ class Option:
 
     flavor: str
     takes: tuple[tuple[Cell, int], ...]
+    allocations: tuple[Allocation, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +84,15 @@ class Needs:
         known = self.made.get(chosen)
         if known is not None:
             return known
+        options = [step.options[index] for step, index in zip(self.steps, chosen, strict=True)]
         takes: dict[Cell, int] = {}
-        allocations: list[Allocation] = []
+        for option in options:
+            _assume(takes, option, 1)
+        allocations = tuple(each for option in options for each in option.allocations)
         flavors: dict[str, dict[str, str]] = {name: {} for name in self.counts}
-        for step, index in zip(self.steps, chosen, strict=True):
-            option = step.options[index]
-            for cell, amount in option.takes:
-                takes[cell] = takes.get(cell, 0) + amount
-                allocations.append(Allocation(step.pod_set, option.flavor, cell.resource, amount))
-                flavors[step.pod_set][cell.resource] = option.flavor
-        made = self.made[chosen] = Placement(tuple(takes.items()), tuple(allocations), flavors, self.counts)
+        for each in allocations:
+            flavors[each.pod_set][each.resource] = each.flavor
+        made = self.made[chosen] = Placement(tuple(takes.items()), allocations, flavors, self.counts)
         return made
 
 
@@ -165,12 +166,18 @@ def _step_of(
         if over:
             exceeded.extend(over)
         else:
-            options.append(Option(name, takes))
+            options.append(Option(name, takes, _allocations(pod_set.name, name, tuple(amounts.items()))))
     if options:
         return Step(pod_set.name, tuple(options))
     if exceeded:
         return reasons.exceeds_ceiling(node.name, shape, exceeded, together=False)
     return reasons.no_matching_flavor(node.name, shape, pod_set.name, refused)
+
+
+@lru_cache(maxsize=4096)
+def _allocations(pod_set: str, flavor: str, amounts: tuple[tuple[str, int], ...]) -> tuple[Allocation, ...]:
+    """The same for every tenant, so they share it."""
+    return tuple(Allocation(pod_set, flavor, resource, amount) for resource, amount in amounts)
 
 
 def search(
