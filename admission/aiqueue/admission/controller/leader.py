@@ -83,7 +83,6 @@ class Leader:
         self._confirmer = Confirmer(self._inbox)
         self._configuration = Configuration(revision=-1)
         self._engine = Engine(max_admissions=settings.max_admissions_per_plan)
-        self._observing: Observing | None = None
         self._replace_decisions = True
         self._wake_in = 0.0
         self._asked_at = self._housed_at = self._usage_at = time.monotonic()
@@ -171,7 +170,7 @@ class Leader:
             assign_for_adoption,
             self.term.clock.now(),
         )
-        self._observing = Observing(
+        observing = Observing(
             self.term,
             self.client,
             self.jobs,
@@ -192,7 +191,7 @@ class Leader:
             actions=len(undone),
             known=len(mirror.known),
         )
-        return self._observing
+        return observing
 
     def _round(self, observing: Observing) -> None:
         # 1

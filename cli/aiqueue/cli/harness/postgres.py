@@ -116,10 +116,6 @@ class DevPostgres:
         """Whether there is a database of this name."""
         return databases.exists(self.url(MAINTENANCE_DATABASE), name)
 
-    def drop_database(self, name: str) -> None:
-        """Drop a database if it is there, and end whoever is connected to it."""
-        databases.drop(self.url(MAINTENANCE_DATABASE), name)
-
     def create_login(self, name: str, password: str, in_roles: Sequence[str] = ()) -> None:
         """Create a login with these memberships, or change the one there is."""
         databases.create_login(self.url(MAINTENANCE_DATABASE), name, password, in_roles)
