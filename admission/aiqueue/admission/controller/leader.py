@@ -27,7 +27,7 @@ from aiqueue.admission.controller.facts import Fact, Inbox
 from aiqueue.admission.controller.follow import Context
 from aiqueue.admission.controller.hands import JobHands
 from aiqueue.admission.controller.mirror import Mirror
-from aiqueue.admission.controller.observing import Observing
+from aiqueue.admission.controller.observing import Observing, latest
 from aiqueue.admission.controller.registration import Registration
 from aiqueue.admission.controller.term import Term
 from aiqueue.admission.controller.unknown import UnknownJobs
@@ -126,8 +126,7 @@ class Leader:
         return found
 
     def _latest(self, uid: str) -> Observation | None:
-        job = self.jobs.get(uid)
-        return observe(job, cluster=self.registration.cluster.name) if job is not None else None
+        return latest(self.jobs, uid, self.registration.cluster.name)
 
     def _template(self, uid: str) -> commit.Template | None:
         """The owner's template as it stands; None where it is not at hand or may still hold what an earlier run wrote."""

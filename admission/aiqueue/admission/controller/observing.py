@@ -99,8 +99,8 @@ class Observing:
         self._write(batch)
         self.actor.acknowledged(ended)
         # A Job may have moved on while its last run was still open, and no further event needs to come.
-        closed = (self.jobs.get(row.uid) for row in self._rows_of(batch))
-        found += [observe(job, cluster=self.context.cluster.name) for job in closed if job is not None]
+        closed = (latest(self.jobs, row.uid, self.context.cluster.name) for row in self._rows_of(batch))
+        found += [seen for seen in closed if seen is not None]
         if found:
             self.look(found)
 
@@ -163,10 +163,9 @@ class Observing:
 
     def _refused(self, batch: Batch, row: Known, run_id: int, message: str) -> None:
         """The API server will never take the unsuspend: give the quota back and wait for a person."""
-        job = self.jobs.get(row.uid)
-        if job is None:
+        seen = latest(self.jobs, row.uid, self.context.cluster.name)
+        if seen is None:
             return
-        seen = observe(job, cluster=self.context.cluster.name)
         batch.touched.add(row.uid)
         batch.changes.seen.append(SeenAgain(row.id, seen, WorkloadState.HELD, owner_suspended=True))
         batch.changes.closed.append(
@@ -201,6 +200,12 @@ class Observing:
             self.actor.submit(new_actions)
         for check in batch.pod_checks:
             self.confirmer.ask(Question(("pods", check.uid), partial(self._are_pods_gone, check)))
+
+
+def latest(jobs: JobStore, uid: str, cluster: str) -> Observation | None:
+    """The newest observation of a Job that is at hand, if any."""
+    job = jobs.get(uid)
+    return observe(job, cluster=cluster) if job is not None else None
 
 
 def _in_batches(items: Iterable[T], key: Callable[[T], Hashable]) -> Iterator[list[T]]:
