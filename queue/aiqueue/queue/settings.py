@@ -22,6 +22,10 @@ class Settings(BaseSettings):
         unknown_jobs_per_minute: running Jobs that nobody admitted and that are suspended at most, before everything stops.
         usage_check_seconds: how often the usage of the engine is compared with that of the ledger.
         archive_after_seconds: terminal workloads stay this long in the hot table.
+        webhook_address: `host:port` where the webhook answers the API server over TLS.
+        webhook_certificate_folder: holds `tls.crt` and `tls.key`, read again when their content changes.
+        webhook_drain_seconds: after SIGTERM the webhook is not ready, and still answers, for this long.
+        webhook_share_port: several webhooks of one machine may listen on one port; the kernel shares out connections.
         faults: `point=kill|stop|raise|hang` list for tests of recovery; empty in production.
     """
 
@@ -37,4 +41,8 @@ class Settings(BaseSettings):
     unknown_jobs_per_minute: int = Field(default=10, ge=0, le=1000)
     usage_check_seconds: float = Field(default=600, ge=1)
     archive_after_seconds: float = Field(default=3600, ge=0)
+    webhook_address: str = "127.0.0.1:8443"
+    webhook_certificate_folder: Path | None = None
+    webhook_drain_seconds: float = Field(default=5.0, ge=0, le=120)
+    webhook_share_port: bool = False
     faults: str = ""

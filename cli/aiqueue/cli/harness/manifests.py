@@ -6,13 +6,19 @@ for things that the policies change or refuse, without storing any, until it get
 
 from __future__ import annotations
 
+import base64
+import json
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from aiqueue.cli import resources
 from aiqueue.cli.harness.api import Answer, Api
 from aiqueue.cli.harness.cluster import DevCluster
 from aiqueue.cli.harness.errors import HarnessError
+from aiqueue.cli.harness.ports import LOOPBACK
 from aiqueue.cli.harness.waiting import until
 
 POLICIES_SECONDS = 60.0
@@ -22,6 +28,9 @@ SERVICE_ACCOUNT = "aiqueue-controller"
 USER_ANNOTATION = "aiqueue.dev/user"
 _QUEUE_LABEL = "aiqueue.dev/queue"
 _DRY_RUN_PATH = "/apis/batch/v1/namespaces/default/jobs?dryRun=All"
+#: Where the webhook is asked about Jobs.
+WEBHOOK_PATH = "/validate/jobs"
+_NO_SUCH_QUEUE = "aiqueue-probe-no-such-queue"
 
 
 def apply_dev(cluster: DevCluster, *, seconds: float = POLICIES_SECONDS) -> None:
@@ -57,6 +66,46 @@ def await_policies(api: Api, *, seconds: float = POLICIES_SECONDS) -> None:
         until(all_in_force, seconds=seconds, what="the API server's loading of aiqueue's policies")
     except HarnessError as error:
         raise HarnessError(f"{error}: {lacking}; see `kubectl get validatingadmissionpolicies -o yaml`") from error
+
+
+def register_webhook(
+    cluster: DevCluster, port: int, ca_file: Path, *, name: str = "aiqueue", namespace: str | None = None, **change: Any
+) -> None:
+    """Have the API server ask a webhook that listens on loopback, and return once it does.
+
+    Args:
+        cluster: a running cluster on which the policies are in force.
+        port: of the webhook, which is ready.
+        ca_file: who signed its certificate.
+        name: of the configuration; several may stand side by side for different namespaces.
+        namespace: the only one it is asked about; D all.
+        change: fields of the webhook that differ from the manifest, for example failurePolicy.
+
+    Raises:
+        HarnessError: the server refused the configuration, or does not ask in time.
+    """
+    content = yaml.safe_load((resources.manifests_path() / "webhook" / "configuration.yaml").read_text())
+    content["metadata"]["name"] = name
+    (webhook,) = content["webhooks"]
+    bundle = base64.b64encode(ca_file.read_bytes()).decode()
+    webhook["clientConfig"] = {"url": f"https://{LOOPBACK}:{port}{WEBHOOK_PATH}", "caBundle": bundle}
+    if namespace is not None:
+        webhook["namespaceSelector"] = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+    webhook.update(change)
+    cluster.kubectl("apply", "--filename=-", stdin=json.dumps(content))
+    probe = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"generateName": "aiqueue-probe-", "labels": {_QUEUE_LABEL: _NO_SUCH_QUEUE}},
+        "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "probe"}]}}},
+    }
+    path = f"/apis/batch/v1/namespaces/{namespace or 'default'}/jobs?dryRun=All"
+
+    def asks() -> bool:
+        answer = cluster.api.ask("POST", path, probe)
+        return answer.status >= HTTPStatus.BAD_REQUEST and _NO_SUCH_QUEUE.encode() in answer.body
+
+    until(asks, seconds=POLICIES_SECONDS, what="the API server to ask the webhook")
 
 
 def _lacking(api: Api) -> str:
