@@ -19,7 +19,6 @@ import structlog
 from aiqueue.admission.controller import faults
 from aiqueue.admission.controller.health import Health
 from aiqueue.admission.controller.leader import Leader
-from aiqueue.admission.controller.notify import Listener
 from aiqueue.admission.controller.registration import Registration, register
 from aiqueue.admission.controller.term import Elector, Term
 from aiqueue.admission.kube import names
@@ -28,6 +27,7 @@ from aiqueue.admission.kube.errors import KubeError
 from aiqueue.admission.kube.jobs import observe
 from aiqueue.admission.kube.reflector import Reflector
 from aiqueue.admission.kube.store import JobStore
+from aiqueue.admission.notify import Listener
 from aiqueue.queue.errors import InvalidInput, LedgerError
 from aiqueue.queue.settings import Settings
 
@@ -57,7 +57,7 @@ class Controller:
         self._reflector = Reflector(self._client, names.QUEUE_LABEL, self._jobs, rng=random.Random())
         self._elector = Elector(url, self._holder, settings.lease_seconds)
         self._registration: Registration | None = None
-        self._listener = Listener(url, self._configuration_moved)
+        self._listener = Listener(url, self._configuration_moved, application_name="aiqueue-controller listen")
         self._health = Health(settings.health_address, self.problems) if settings.health_address else None
         self._leader: Leader | None = None
         self._term: Term | None = None

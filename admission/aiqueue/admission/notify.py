@@ -1,4 +1,4 @@
-"""Hears of configuration changes by NOTIFY, on a session of its own. A hint only: the cycle asks every second anyway."""
+"""Hears of configuration changes by NOTIFY, on a session of its own. A hint only: whoever listens asks regularly anyway."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import structlog
 from sqlalchemy import make_url
 
 from aiqueue.admission.backoff import Backoff
+from aiqueue.queue.store.configuration import CHANNEL
 
 _log = structlog.get_logger()
-CHANNEL = "aiqueue_config"
 _POLL_SECONDS = 1.0
 _MOST_PAUSE_SECONDS = 30.0
 
@@ -21,9 +21,10 @@ _MOST_PAUSE_SECONDS = 30.0
 class Listener:
     """A thread that calls `wake` at each notification."""
 
-    def __init__(self, url: str, wake: Callable[[], None]) -> None:
+    def __init__(self, url: str, wake: Callable[[], None], *, application_name: str) -> None:
         self._conninfo = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
         self._wake = wake
+        self._application_name = application_name
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._listen, name="listen", daemon=True)
 
@@ -41,7 +42,7 @@ class Listener:
         while not self._stop.is_set():
             try:
                 with psycopg.connect(
-                    self._conninfo, autocommit=True, connect_timeout=5, application_name="aiqueue-controller listen"
+                    self._conninfo, autocommit=True, connect_timeout=5, application_name=self._application_name
                 ) as connection:
                     connection.execute(f"LISTEN {CHANNEL}")
                     backoff.reset()
