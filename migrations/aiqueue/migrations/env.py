@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from alembic import context
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import Connection
 
 from aiqueue.queue import tables
+from aiqueue.queue.database import open_database
 
 
 def run(connection: Connection) -> None:
@@ -21,6 +22,7 @@ given = context.config.attributes.get("connection")
 if given is not None:
     run(given)
 else:
-    with create_engine(context.config.get_main_option("sqlalchemy.url") or "").connect() as opened:
+    url = context.config.get_main_option("sqlalchemy.url") or ""
+    with open_database(url, application_name="aiqueue-migrate", pool_size=1).connect() as opened:
         run(opened)
         opened.commit()

@@ -1,16 +1,45 @@
-"""Connections to the ledger."""
+"""Connections to the ledger.
+
+A server that is neither on loopback nor behind a Unix socket must prove who it is: its certificate and its name are
+verified (`sslmode=verify-full`), unless the URL or PGSSLMODE says otherwise. libpq alone would take any server, and send it
+the password.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import ipaddress
+import os
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
+from psycopg.conninfo import make_conninfo
 from sqlalchemy import Connection, Engine, create_engine, make_url, text
+from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, OperationalError
 
 from aiqueue.queue.errors import InvalidInput, LedgerError
 
 CONNECT_TIMEOUT_SECONDS = 5
+_FORM = "write postgresql://user@host:port/database"
+_DRIVER = "postgresql+psycopg"
+#: Where libpq looks for the authorities to trust when nothing names them.
+_ROOT_CERTIFICATE = ".postgresql/root.crt"
+_DISTRUSTED = ("certificate verify failed", "does not match host name", "root certificate file", "server does not support SSL")
+
+
+def conninfo(url: str, environment: Mapping[str, str] = os.environ) -> str:
+    """What libpq is to connect with, for a session outside a pool: the URL's parameters, TLS as above.
+
+    Args:
+        url: `postgresql://user@host/database`.
+        environment: where PGSSLMODE, PGSSLROOTCERT, PGHOST and HOME are read.
+
+    Raises:
+        InvalidInput: the URL is not one of Postgres. The URL is not repeated, since it may hold a password.
+    """
+    return make_conninfo(**_parameters(_parsed(url), environment))
 
 
 def open_database(
@@ -33,24 +62,20 @@ def open_database(
     Raises:
         InvalidInput: the URL is not one of Postgres. The URL is not repeated, since it may hold a password.
     """
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise InvalidInput("database URL", "(not shown)", "write postgresql://user@host:port/database") from None
-    if parsed.get_backend_name() != "postgresql":
-        raise InvalidInput("database URL", parsed.drivername, "write postgresql://user@host:port/database")
+    parsed = _parsed(url)
     options = (
         f"-c statement_timeout={int(statement_timeout_seconds * 1000)}"
         f" -c idle_in_transaction_session_timeout={int(idle_in_transaction_timeout_seconds * 1000)}"
         " -c timezone=UTC"
     )
     return create_engine(
-        parsed.set(drivername="postgresql+psycopg"),
+        parsed,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=CONNECT_TIMEOUT_SECONDS * 2,
         pool_pre_ping=False,
         connect_args={
+            **_tls(_given(parsed), os.environ),
             "application_name": application_name,
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
             "options": options,
@@ -73,7 +98,18 @@ def transaction(database: Engine) -> Iterator[Connection]:
         with database.begin() as connection:
             yield connection
     except OperationalError as error:
-        raise LedgerError(f"the ledger cannot be reached or ended the session: {str(error.orig).strip()}") from error
+        raise LedgerError(f"the ledger cannot be reached or ended the session: {explained(error.orig)}") from error
+
+
+def explained(error: BaseException | None) -> str:
+    """What libpq says of a connection that failed, and what to do where it is about trust."""
+    said = str(error).strip()
+    if not any(sign in said for sign in _DISTRUSTED):
+        return said
+    return (
+        f"{said}; the server must serve TLS with a certificate for its host name: name the file of the authority that signed it "
+        "in PGSSLROOTCERT, or sslrootcert in the database URL"
+    )
 
 
 def allow_seconds(connection: Connection, seconds: int) -> None:
@@ -81,3 +117,52 @@ def allow_seconds(connection: Connection, seconds: int) -> None:
     settings = ("statement_timeout", "idle_in_transaction_session_timeout")
     for setting in settings:
         connection.execute(text("SELECT set_config(:setting, :value, true)"), {"setting": setting, "value": f"{seconds}s"})
+
+
+def _parsed(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise InvalidInput("database URL", "(not shown)", _FORM) from None
+    if parsed.get_backend_name() != "postgresql":
+        raise InvalidInput("database URL", parsed.drivername, _FORM)
+    return parsed.set(drivername=_DRIVER)
+
+
+def _given(url: URL) -> dict[str, Any]:
+    """Parameters of libpq as the URL gives them; several hosts are joined with commas."""
+    return dict(url.get_dialect()().create_connect_args(url)[1])
+
+
+def _parameters(url: URL, environment: Mapping[str, str]) -> dict[str, Any]:
+    given = _given(url)
+    return given | _tls(given, environment)
+
+
+def _tls(given: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, str]:
+    """The parameters that make libpq verify the server, where nobody has decided otherwise."""
+    if given.get("sslmode") or environment.get("PGSSLMODE") or not _is_remote(given, environment):
+        return {}
+    rules = {"sslmode": "verify-full"}
+    named = given.get("sslrootcert") or environment.get("PGSSLROOTCERT")
+    if not named and not (Path(environment.get("HOME") or "/") / _ROOT_CERTIFICATE).is_file():
+        rules["sslrootcert"] = "system"  # the authorities that the system trusts; libpq would refuse to go without a file
+    return rules
+
+
+def _is_remote(given: Mapping[str, Any], environment: Mapping[str, str]) -> bool:
+    """Whether any of the hosts may be another machine. A service file may name one, and cannot be told."""
+    if given.get("service") or (environment.get("PGSERVICE") and not given.get("host")):
+        return True
+    hosts = given.get("hostaddr") or given.get("host") or environment.get("PGHOSTADDR") or environment.get("PGHOST") or ""
+    return not all(_is_local(host.strip()) for host in str(hosts).split(","))
+
+
+def _is_local(host: str) -> bool:
+    """Whether this is a Unix socket (empty is libpq's own) or loopback."""
+    if not host or host.startswith(("/", "@")) or host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
