@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from kubernetes.config import incluster_config
 from aiqueue.admission.kube import errors, names
 from aiqueue.admission.kube.client import KubeClient, user_agent
 from aiqueue.admission.kube.watches import EventType, WatchEvent
+from aiqueue.cli.harness.certificates import Authority
 from aiqueue.cli.harness.cluster import DevCluster
 from aiqueue.cli.harness.waiting import until
 from fix_kube import WAIT_SECONDS, Forwarder, create_jobs, forwarded_kubeconfig, job_document, server_port, write_kubeconfig
@@ -105,6 +107,33 @@ def test_unusable_kubeconfigs_are_named(tmp_path: Path) -> None:
             path.write_text(content)
         with pytest.raises(errors.UnusableCredentials, match=name):
             KubeClient.from_kubeconfig(path)
+
+
+def test_a_server_that_need_not_prove_who_it_is_is_refused(cluster: DevCluster, tmp_path: Path) -> None:
+    content = yaml.safe_load(cluster.kubeconfig.read_text())
+    where = content["clusters"][0]["cluster"]
+    insecure = where | {"insecure-skip-tls-verify": True}
+    insecure.pop("certificate-authority-data")
+    content["clusters"][0]["cluster"] = insecure
+    with pytest.raises(errors.UnusableCredentials, match="sets insecure-skip-tls-verify: take it out, and put the authority"):
+        KubeClient.from_kubeconfig(write_kubeconfig(tmp_path, content))
+    content["clusters"][0]["cluster"] = {"server": "http://kubernetes.example"}
+    with pytest.raises(
+        errors.UnusableCredentials, match=r"'http://kubernetes\.example', which does not speak TLS: write an https"
+    ):
+        KubeClient.from_kubeconfig(write_kubeconfig(tmp_path, content))
+
+
+def test_a_server_of_another_authority_is_not_talked_to(cluster: DevCluster, tmp_path: Path) -> None:
+    content = yaml.safe_load(cluster.kubeconfig.read_text())
+    another = Authority.open(tmp_path / "another", name="another authority").file.read_bytes()
+    content["clusters"][0]["cluster"]["certificate-authority-data"] = base64.b64encode(another).decode()
+    client = KubeClient.from_kubeconfig(write_kubeconfig(tmp_path, content))
+    with pytest.raises(
+        errors.Unavailable, match="get of the server's version failed: no answer from .*certificate verify failed"
+    ):
+        client.server_version()
+    client.close()
 
 
 def test_outside_a_cluster_there_is_no_service_account() -> None:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import psycopg
 import structlog
-from sqlalchemy import make_url
 
 from aiqueue.admission.backoff import Backoff
+from aiqueue.queue.database import conninfo
 from aiqueue.queue.store.configuration import CHANNEL
 
 _log = structlog.get_logger()
@@ -22,7 +22,7 @@ class Listener:
     """A thread that calls `wake` at each notification."""
 
     def __init__(self, url: str, wake: Callable[[], None], *, application_name: str) -> None:
-        self._conninfo = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+        self._conninfo = conninfo(url)
         self._wake = wake
         self._application_name = application_name
         self._stop = threading.Event()

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 import urllib3
@@ -35,6 +35,7 @@ PAGE = 500
 MAX_PAGES = 10_000  # bound of a loop that the server ends
 
 JOBS = "/apis/batch/v1/jobs"
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")  # what `kubectl proxy` offers there needs no TLS
 
 _loaders: Any = official_config  # its functions carry no types
 
@@ -69,7 +70,8 @@ class KubeClient:
         """Connect as a kubeconfig file says.
 
         Raises:
-            UnusableCredentials: the file is missing, is no kubeconfig, or names credentials that cannot be read.
+            UnusableCredentials: the file is missing, is no kubeconfig, names credentials that cannot be read, or would have
+                us talk to a server that does not prove who it is.
         """
         configuration = official.Configuration()
         try:
@@ -80,6 +82,7 @@ class KubeClient:
             raise errors.UnusableCredentials(
                 f"kubeconfig {str(path)!r} cannot be used: {error}; check that the file exists and that kubectl can use it"
             ) from error
+        _require_proof(configuration, path)
         return cls(configuration, connections=connections)
 
     @classmethod
@@ -294,6 +297,20 @@ class KubeClient:
         if retry_after is not None:
             error.retry_after_seconds = retry_after
         return error
+
+
+def _require_proof(configuration: official.Configuration, path: str | Path) -> None:
+    """Refuse a server whose certificate would not be verified: it would be sent our credentials."""
+    url = urlsplit(str(configuration.host))
+    if url.scheme == "https" and not configuration.verify_ssl:
+        raise errors.UnusableCredentials(
+            f"kubeconfig {str(path)!r} sets insecure-skip-tls-verify: take it out, and put the authority of the server's "
+            "certificate into certificate-authority-data"
+        )
+    if url.scheme != "https" and url.hostname not in _LOOPBACK:
+        raise errors.UnusableCredentials(
+            f"kubeconfig {str(path)!r} names the server {configuration.host!r}, which does not speak TLS: write an https URL"
+        )
 
 
 def _job_path(namespace: str, name: str) -> str:
