@@ -11,6 +11,7 @@ import structlog
 
 from aiqueue.admission.backoff import Backoff
 from aiqueue.queue.database import conninfo
+from aiqueue.queue.database import conninfo, explained
 from aiqueue.queue.store.configuration import CHANNEL
 
 _log = structlog.get_logger()
@@ -50,5 +51,5 @@ class Listener:
                         for _ in connection.notifies(timeout=_POLL_SECONDS, stop_after=1):
                             self._wake()
             except psycopg.Error as error:
-                _log.warning("not listening for configuration changes", error=str(error).strip())
+                _log.warning("not listening for configuration changes", error=explained(error))
                 self._stop.wait(backoff.failed())

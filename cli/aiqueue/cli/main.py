@@ -55,6 +55,15 @@ def controller() -> None:
     run(settings())
 
 
+@app.command()
+def webhook() -> None:
+    """Run the webhook until SIGTERM or SIGINT: it tells a wrong Job so at once. Any number may run."""
+    from aiqueue.cli.ledger import settings
+    from aiqueue.cli.webhook import run
+
+    run(settings())
+
+
 # Its options are its own: it is imported only when it runs.
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
 def demo(context: typer.Context) -> None:
