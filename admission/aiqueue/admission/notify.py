@@ -10,7 +10,6 @@ import psycopg
 import structlog
 
 from aiqueue.admission.backoff import Backoff
-from aiqueue.queue.database import conninfo
 from aiqueue.queue.database import conninfo, explained
 from aiqueue.queue.store.configuration import CHANNEL
 
