@@ -218,6 +218,7 @@ def test_status_and_metadata() -> None:
             "terminating": 1,
             "succeeded": 4,
             "failed": 5,
+            "startTime": "2026-11-21T10:00:00Z",
             "conditions": [{"type": "Suspended", "status": "True", "lastTransitionTime": None}],
         },
         annotations={"aiqueue.dev/user": "alice@example.com"},
@@ -230,6 +231,8 @@ def test_status_and_metadata() -> None:
     counts = (observation.active, observation.ready, observation.terminating, observation.succeeded, observation.failed)
     assert counts == (3, 2, 1, 4, 5)
     assert observation.suspended_seen
+    assert observation.started
+    assert not seen().started
     assert observation.deleting
     assert observation.running
     assert (observation.user, observation.owner) == ("alice@example.com", "CronJob/nightly")

@@ -35,9 +35,20 @@ def test_every_patch_names_the_object_and_its_version() -> None:
         patches.suspend("u", "7", STAMP),
         patches.suspend("u", "7", None),
         patches.restore("u", "7", {}, (), ()),
+        patches.forget_start("u", "7"),
     )
     for patch in made:
         assert (patch["metadata"]["uid"], patch["metadata"]["resourceVersion"]) == ("u", "7")
+
+
+def test_forgetting_the_start_touches_nothing_else() -> None:
+    before = {"spec": {"suspend": True}, "status": {"startTime": "2026-01-01T00:00:00Z", "failed": 1}}
+    after = merged(before, patches.forget_start("u", "7"))
+    assert after == {
+        "metadata": {"uid": "u", "resourceVersion": "7"},
+        "spec": {"suspend": True},
+        "status": {"failed": 1},
+    }
 
 
 def test_unsuspend() -> None:

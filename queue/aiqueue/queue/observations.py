@@ -46,6 +46,7 @@ class Observation:
         finished: FINISHED, FAILED or EXPIRED once the Job has its Complete or Failed condition, else None.
         finished_at: when that condition was set.
         suspended_seen: the Job controller has set the Suspended condition to True.
+        started: `status.startTime` is set. Before Kubernetes 1.36 it stays so while the Job is suspended.
         deleting: has a deletionTimestamp.
         stamp: the run annotation, if there is one; `foreign_stamp` holds an unreadable one.
         invalid: a sentence when our labels or annotations, or its requests, cannot be understood.
@@ -72,6 +73,7 @@ class Observation:
     finished: WorkloadState | None = None
     finished_at: datetime | None = None
     suspended_seen: bool = False
+    started: bool = False
     deleting: bool = False
     stamp: RunStamp | None = None
     foreign_stamp: str | None = None

@@ -16,7 +16,7 @@ from aiqueue.admission.controller.follow import unchanged
 from aiqueue.admission.controller.term import Term
 from aiqueue.admission.kube import patches
 from aiqueue.admission.kube.client import KubeClient
-from aiqueue.admission.kube.errors import Conflict, Invalid, KubeError, NotFound, Unavailable
+from aiqueue.admission.kube.errors import Conflict, Forbidden, Invalid, KubeError, NotFound, Unavailable
 from aiqueue.admission.kube.jobs import observe
 from aiqueue.admission.kube.names import POD_SET
 from aiqueue.admission.kube.templates import toleration_from_wire, union
@@ -39,6 +39,14 @@ class JobHands:
 
     def __call__(self, action: Action) -> Ended | Again:
         """Do the action once, looking again at most a few times."""
+        try:
+            return self._do(action)
+        except NotFound:
+            return Result.MOOT, "the Job is gone"
+        except KubeError as error:
+            return Again(str(error), error.retry_after_seconds or 0.0)
+
+    def _do(self, action: Action) -> Ended | Again:
         do = {
             ActionKind.UNSUSPEND: self._unsuspend,
             ActionKind.SUSPEND: self._suspend,
@@ -46,15 +54,15 @@ class JobHands:
         }[action.kind]
         try:
             return do(action)
-        except NotFound:
-            return Result.MOOT, "the Job is gone"
         except Invalid as error:
+            seen = self._look(action)
+            at_rest = seen is None or (seen.suspended and seen.suspended_seen)
+            if seen is not None and at_rest and seen.started and action.kind is not ActionKind.SUSPEND:
+                return self._forget_start(action, seen) or do(action)
             # A stop is never given up, and a template cannot change before the Job controller has seen that the Job is suspended.
-            if action.kind is not ActionKind.UNSUSPEND or not self._is_at_rest(action):
+            if action.kind is not ActionKind.UNSUSPEND or not at_rest:
                 return Again(str(error))
             return Result.REFUSED, str(error)
-        except KubeError as error:
-            return Again(str(error), error.retry_after_seconds or 0.0)
 
     def _look(self, action: Action) -> Observation | None:
         """The Job as it is, None if there is none of this uid."""
@@ -63,9 +71,22 @@ class JobHands:
             return None
         return observe(job, cluster=self._cluster)
 
-    def _is_at_rest(self, action: Action) -> bool:
-        seen = self._look(action)
-        return seen is None or (seen.suspended and seen.suspended_seen)
+    def _forget_start(self, action: Action, seen: Observation) -> Again | None:
+        """Clear the startTime that keeps the template of a suspended Job from changing; None once it is gone."""
+        if not self._term.trusted():
+            return Again("the term is not trusted any more")
+        body = patches.forget_start(action.uid, seen.resource_version)
+        try:
+            self._client.patch_job_status(action.namespace, action.name, body)
+        except Conflict:
+            return Again("the Job changed while its startTime was to be cleared")
+        except Forbidden as error:
+            return Again(
+                f"Job {action.namespace}/{action.name} is suspended but keeps its status.startTime, as Jobs do before Kubernetes "
+                "1.36, so its template cannot change, and the controller may not clear it: add the component "
+                f"manifests/components/before-1.36 to the installation, which lets it ({error})"
+            )
+        return None
 
     def _patch(self, action: Action, body: dict[str, object]) -> bool:
         """Send a PATCH while the term is trusted. False on a conflict."""

@@ -35,6 +35,8 @@ PAGE = 500
 MAX_PAGES = 10_000  # bound of a loop that the server ends
 
 JOBS = "/apis/batch/v1/jobs"
+MERGE_PATCH = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")  # what `kubectl proxy` offers there needs no TLS
 
 _loaders: Any = official_config  # its functions carry no types
@@ -187,16 +189,16 @@ class KubeClient:
             KubeError: `Conflict` where the uid or resourceVersion named in the patch is not the Job's; `NotFound`,
                 `Invalid`, `Forbidden` (a policy, perhaps). After `Unavailable` the patch may have been applied or not.
         """
-        doing = f"patch of Job {namespace}/{name}"
-        response = self._send(
-            "PATCH",
-            _job_path(namespace, name),
-            {"fieldManager": names.FIELD_MANAGER, "fieldValidation": "Strict"},
-            doing,
-            body=msgspec.json.encode(body),
-            content_type="application/merge-patch+json",
-        )
-        return self._decoded(response, _job, doing)
+        return self._patch(_job_path(namespace, name), body, _job, f"patch of Job {namespace}/{name}")
+
+    def patch_job_status(self, namespace: str, name: str, body: Mapping[str, Any]) -> objects.Job:
+        """Apply a JSON merge patch to the status of a Job; nothing else that is in the patch has an effect.
+
+        Raises:
+            KubeError: as `patch_job`; `Forbidden` where the account may not, which only servers before 1.36 ask for.
+        """
+        path = f"{_job_path(namespace, name)}/status"
+        return self._patch(path, body, _job, f"patch of the status of Job {namespace}/{name}")
 
     # Other objects
 
@@ -239,7 +241,32 @@ class KubeClient:
             raise errors.Unreadable(f"{version.git_version!r} is no version", doing="get of the server's version")
         return int(parts[0][0]), int(parts[1][0])
 
+    # Any object: `kind` is the struct of the fields that the caller reads
+
+    def read(self, path: str, kind: type[T], doing: str) -> T:
+        """GET one object; `doing` says for errors what was tried.
+
+        Raises:
+            KubeError: `NotFound` where there is none.
+        """
+        return self._get(path, {}, msgspec.json.Decoder(kind), doing)
+
+    def patch(self, path: str, body: object, kind: type[T], doing: str, *, content_type: str = MERGE_PATCH) -> T:
+        """PATCH one object and return it as it then is. The patch names the resourceVersion it was decided on.
+
+        Raises:
+            KubeError: `Conflict` where the object is at another resourceVersion; otherwise as `patch_job`.
+        """
+        return self._patch(path, body, msgspec.json.Decoder(kind), doing, content_type=content_type)
+
     # Transport
+
+    def _patch(
+        self, path: str, body: object, decoder: msgspec.json.Decoder[T], doing: str, *, content_type: str = MERGE_PATCH
+    ) -> T:
+        query = {"fieldManager": names.FIELD_MANAGER, "fieldValidation": "Strict"}
+        response = self._send("PATCH", path, query, doing, body=msgspec.json.encode(body), content_type=content_type)
+        return self._decoded(response, decoder, doing)
 
     def _get(self, path: str, query: Mapping[str, str], decoder: msgspec.json.Decoder[T], doing: str) -> T:
         return self._decoded(self._send("GET", path, query, doing), decoder, doing)

@@ -7,7 +7,8 @@ set. Two corners:
 * `parallelism: 0` with completions to do is invalid. Without a queue it means "paused"; admitted at size nought it could
   be raised later past any quota. So it waits, with a sentence that says so, until parallelism is at least 1.
 
-`invalid` speaks about admission: whatever cannot be understood is named in it and the observation is made all the same.
+What cannot be understood is complained of, and the observation is made all the same: `examine` gives the complaints one by one,
+`Observation.invalid` holds them as one sentence.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 
@@ -28,6 +29,7 @@ from aiqueue.queue.records import PodSet, shape_of
 from aiqueue.queue.units import MAX_AMOUNT, parse_duration
 from aiqueue.queue.words import WorkloadState
 
+P = ParamSpec("P")
 T = TypeVar("T")
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
@@ -53,11 +55,7 @@ def durations(job: objects.Job) -> Durations:
     annotations = job.metadata.annotations
     if annotations is None:
         return Durations()
-    return Durations(
-        _duration(names.MAX_RUNTIME_ANNOTATION, annotations.max_runtime),
-        _duration(names.ESTIMATED_RUNTIME_ANNOTATION, annotations.estimated_runtime),
-        _duration(names.CHECKPOINT_ANNOTATION, annotations.checkpoint),
-    )
+    return Durations(*(_duration(name, text) for name, text in _timed(annotations)))
 
 
 def template_of(job: objects.Job) -> dict[str, Any]:
@@ -69,6 +67,23 @@ def template_of(job: objects.Job) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What a Job says, and what in it cannot be understood.
+
+    Attributes:
+        complaints: at most one for each thing that is read; their texts, `told`, are clean and bounded.
+    """
+
+    observation: Observation
+    complaints: tuple[InvalidInput, ...]
+
+
+def told(complaint: InvalidInput) -> str:
+    """A complaint as text that any store takes."""
+    return templates.clean(str(complaint))
+
+
 def observe(job: objects.Job, *, cluster: str, kueue_labels: bool = False) -> Observation:
     """What is to be known of a Job at its resourceVersion. Never raises: see `Observation.invalid`.
 
@@ -77,16 +92,22 @@ def observe(job: objects.Job, *, cluster: str, kueue_labels: bool = False) -> Ob
         cluster: the ledger's name for the cluster.
         kueue_labels: whether `kueue.x-k8s.io` labels count where ours are missing.
     """
-    complaints: list[str] = []
+    return examine(job, cluster=cluster, kueue_labels=kueue_labels).observation
+
+
+def examine(job: objects.Job, *, cluster: str, kueue_labels: bool = False) -> Examined:
+    """As `observe`, with each complaint by itself. Never raises."""
+    complaints: list[InvalidInput] = []
     metadata, status = job.metadata, job.status
     queue_name, class_name = _door(metadata.labels or objects.JobLabels(), kueue_labels, complaints)
     annotations = metadata.annotations or objects.JobAnnotations()
     stamp = RunStamp.parse(annotations.run) if annotations.run is not None else None
     pod_set = _pod_set(job, stamp is not None, complaints)
-    _read(lambda: durations(job), complaints)
-    hold = _read(lambda: _hold(annotations.hold), complaints)
+    for name, text in _timed(annotations):
+        _read(_duration, complaints, name, text)
+    hold = _read(_hold, complaints, annotations.hold)
     finished, finished_at = _end(status)
-    return Observation(
+    observation = Observation(
         cluster=cluster,
         uid=metadata.uid,
         namespace=metadata.namespace,
@@ -106,47 +127,57 @@ def observe(job: objects.Job, *, cluster: str, kueue_labels: bool = False) -> Ob
         finished=finished,
         finished_at=finished_at,
         suspended_seen=_has(status, "Suspended") is not None,
+        started=status.start_time is not None,
         deleting=metadata.deletion_timestamp is not None,
         stamp=stamp,
         foreign_stamp=templates.clean(annotations.run) if annotations.run is not None and stamp is None else None,
         held_by_owner=hold is True,
         released_by_owner=hold is False,
-        invalid="; ".join(complaints) or None,
+        invalid="; ".join(map(told, complaints)) or None,
         user=templates.clean(annotations.user or ""),
         owner=_owner(metadata),
     )
+    return Examined(observation, tuple(complaints))
 
 
-def _read(reader: Callable[[], T], complaints: list[str]) -> T | None:
+def _read(reader: Callable[P, T], complaints: list[InvalidInput], *arguments: P.args, **keywords: P.kwargs) -> T | None:
     try:
-        return reader()
+        return reader(*arguments, **keywords)
     except InvalidInput as error:
-        complaints.append(templates.clean(str(error)))
+        complaints.append(error)
         return None
 
 
-def _door(labels: objects.JobLabels, kueue_labels: bool, complaints: list[str]) -> tuple[str | None, str | None]:
+def _timed(annotations: objects.JobAnnotations) -> tuple[tuple[str, str | None], ...]:
+    return (
+        (names.MAX_RUNTIME_ANNOTATION, annotations.max_runtime),
+        (names.ESTIMATED_RUNTIME_ANNOTATION, annotations.estimated_runtime),
+        (names.CHECKPOINT_ANNOTATION, annotations.checkpoint),
+    )
+
+
+def _door(labels: objects.JobLabels, kueue_labels: bool, complaints: list[InvalidInput]) -> tuple[str | None, str | None]:
     queue_name, class_name = labels.queue, labels.class_name
     if kueue_labels and queue_name is None:
         queue_name, class_name = labels.kueue_queue, class_name or labels.kueue_class
     if queue_name == "":
-        complaints.append(str(InvalidInput(_label(names.QUEUE_LABEL), "", "write the name of a queue of this namespace")))
+        complaints.append(InvalidInput(_label(names.QUEUE_LABEL), "", "write the name of a queue of this namespace"))
     if class_name == "":
-        complaints.append(str(InvalidInput(_label(names.CLASS_LABEL), "", "write the name of a class or remove the label")))
+        complaints.append(InvalidInput(_label(names.CLASS_LABEL), "", "write the name of a class or remove the label"))
     return (None if queue_name is None else templates.clean(queue_name)), (templates.clean(class_name) if class_name else None)
 
 
-def _pod_set(job: objects.Job, started: bool, complaints: list[str]) -> PodSet:
+def _pod_set(job: objects.Job, started: bool, complaints: list[InvalidInput]) -> PodSet:
     spec = job.spec.template.spec
-    count = _read(lambda: _count(job.spec), complaints) or 0
-    requests = _read(lambda: _requests(spec, count), complaints)
+    count = _read(_count, complaints, job.spec) or 0
+    requests = _read(_requests, complaints, spec, count)
     annotations = job.metadata.annotations
     text = annotations.min_parallelism if annotations is not None else None
     return PodSet(
         name=names.POD_SET,
         count=count,
         requests=requests or {},
-        min_count=_read(lambda: _min_count(text, None if started else count), complaints),
+        min_count=_read(_min_count, complaints, text, None if started else count),
         node_selector={templates.clean(key): templates.clean(value) for key, value in (spec.node_selector or {}).items()},
         tolerations=templates.tolerations_of(spec),
         affinity_terms=templates.affinity_terms_of(spec),

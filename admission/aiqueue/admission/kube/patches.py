@@ -7,7 +7,8 @@ and the client raises `Conflict`.
 suspended already: an unsuspend of the same run that is still on its way can then only meet a 409.
 
 Kubernetes lets a template change only while the Job is suspended and has no startTime. So a stop is three steps: `suspend`,
-wait for the Suspended condition and for the pods to go, then `restore` (or an `unsuspend` right away).
+wait for the Suspended condition and for the pods to go, then `restore` (or an `unsuspend` right away). Before Kubernetes 1.36
+the Job controller leaves startTime where it is, and `forget_start` takes it away first.
 """
 
 from __future__ import annotations
@@ -125,6 +126,14 @@ def restore(
     if parallelism is not None:
         patch["spec"]["parallelism"] = parallelism
     return patch
+
+
+def forget_start(uid: str, resource_version: str) -> Patch:
+    """Clear the startTime of a suspended Job, so that its template may change. Goes to the subresource `status`.
+
+    Whoever resumes the Job loses nothing by it: the Job controller then sets a new startTime in any case.
+    """
+    return _patch(uid, resource_version, {}) | {"status": {"startTime": None}}
 
 
 def claim(uid: str, resource_version: str, stamp: RunStamp) -> Patch:

@@ -52,7 +52,9 @@ class DevCluster:
         ca_file: the authority that signed the server's certificate.
     """
 
-    def __init__(self, folder: Path, *, name: str, fast: bool, bare: bool, owned: bool, audit: bool) -> None:
+    def __init__(
+        self, folder: Path, *, name: str, fast: bool, bare: bool, owned: bool, audit: bool, emulated: str | None
+    ) -> None:
         self.folder = folder
         self.name = name
         self.kubeconfig = folder / "kubeconfig"
@@ -62,6 +64,7 @@ class DevCluster:
         self._bare = bare
         self._owned = owned
         self._audit = audit
+        self._emulated = emulated
         self._supervisor = Supervisor(folder, owned=owned)
         self._found: Programs | None = None
 
@@ -75,6 +78,7 @@ class DevCluster:
         bare: bool = False,
         owned: bool = True,
         audit: bool | None = None,
+        emulated: str | None = None,
     ) -> DevCluster:
         """Describe a cluster; nothing is started yet.
 
@@ -85,8 +89,11 @@ class DevCluster:
             bare: etcd and the API server only; Jobs are stored and nothing acts on them.
             owned: it is to end with this process, even if that is killed.
             audit: keep an audit log; D unless bare.
+            emulated: an older minor version, such as "1.33", whose APIs and behaviour the servers are to have. They refuse one
+                more than three minor versions older than themselves.
         """
-        return cls(folder.resolve(), name=name, fast=fast, bare=bare, owned=owned, audit=not bare if audit is None else audit)
+        audited = not bare if audit is None else audit
+        return cls(folder.resolve(), name=name, fast=fast, bare=bare, owned=owned, audit=audited, emulated=emulated)
 
     @classmethod
     def of_kubeconfig(cls, path: Path) -> DevCluster:
@@ -233,7 +240,9 @@ class DevCluster:
         started = [
             self._launch(control_plane.etcd(programs, layout, chosen, durable=not self._fast)),
             # It retries until etcd answers.
-            self._launch(control_plane.apiserver(programs, layout, chosen, bare=self._bare, audit=self._audit)),
+            self._launch(
+                control_plane.apiserver(programs, layout, chosen, bare=self._bare, audit=self._audit, emulated=self._emulated)
+            ),
         ]
         # The server makes its namespaces a moment after it says that it is ready.
         asked = ("/readyz", "/api/v1/namespaces/default", f"/api/v1/namespaces/{marks.NAMESPACE}")
@@ -245,7 +254,7 @@ class DevCluster:
             pair = authority.client(program, user)
             kubeconfig.write(layout.kubeconfig(program), server=self.server, ca_file=self.ca_file, user=user, client=pair)
         started = [
-            self._launch(control_plane.controller_manager(programs, layout, chosen, fast=self._fast)),
+            self._launch(control_plane.controller_manager(programs, layout, chosen, fast=self._fast, emulated=self._emulated)),
             self._launch(control_plane.scheduler(programs, layout, chosen)),
         ]
         api = self.api

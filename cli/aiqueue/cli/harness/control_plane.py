@@ -63,7 +63,9 @@ def etcd(programs: Programs, layout: Layout, ports: Ports, *, durable: bool) -> 
     return argv if durable else [*argv, "--unsafe-no-fsync"]
 
 
-def apiserver(programs: Programs, layout: Layout, ports: Ports, *, bare: bool, audit: bool) -> list[str]:
+def apiserver(
+    programs: Programs, layout: Layout, ports: Ports, *, bare: bool, audit: bool, emulated: str | None = None
+) -> list[str]:
     """The API server. `bare`: no controllers will run, so nothing may wait for what they make."""
     argv = [
         str(programs.path(build.APISERVER)),
@@ -88,6 +90,8 @@ def apiserver(programs: Programs, layout: Layout, ports: Ports, *, bare: bool, a
     if bare:
         # Pods would wait for a service account that only the controller manager makes.
         argv.append("--disable-admission-plugins=ServiceAccount")
+    if emulated is not None:
+        argv.append(f"--emulated-version={emulated}")
     if audit:
         argv += [
             f"--audit-policy-file={layout.audit_policy}",
@@ -98,7 +102,9 @@ def apiserver(programs: Programs, layout: Layout, ports: Ports, *, bare: bool, a
     return argv
 
 
-def controller_manager(programs: Programs, layout: Layout, ports: Ports, *, fast: bool) -> list[str]:
+def controller_manager(
+    programs: Programs, layout: Layout, ports: Ports, *, fast: bool, emulated: str | None = None
+) -> list[str]:
     """The controllers of Jobs, nodes, garbage and the rest, each under its own service account."""
     argv = [
         str(programs.path(build.CONTROLLER_MANAGER)),
@@ -113,6 +119,8 @@ def controller_manager(programs: Programs, layout: Layout, ports: Ports, *, fast
         "--concurrent-job-syncs=20",
         "--profiling=false",
     ]
+    if emulated is not None:
+        argv.append(f"--emulated-version={emulated}")
     if fast:
         argv += ["--node-monitor-period=1s", "--concurrent-gc-syncs=10", "--concurrent-namespace-syncs=5"]
     return argv
