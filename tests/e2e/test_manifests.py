@@ -76,13 +76,16 @@ def test_policies_type_check(managed_cluster: DevCluster) -> None:
 
 
 def test_policies_never_match_a_subresource_and_fail_closed(managed_cluster: DevCluster) -> None:
-    policies = [each for (kind, _), each in built(managed_cluster, BASE).items() if kind.endswith("AdmissionPolicy")]
-    assert len(policies) == 3
-    for policy in policies:
+    policies = {name: each for (kind, name), each in built(managed_cluster, BASE).items() if kind.endswith("AdmissionPolicy")}
+    assert len(policies) == 6
+    for name, policy in policies.items():
         (rule,) = policy["spec"]["matchConstraints"]["resourceRules"]
-        assert rule["resources"] == ["jobs"]
         assert policy["spec"]["failurePolicy"] == "Fail"
-        assert policy["spec"]["matchConstraints"]["objectSelector"]["matchExpressions"][0]["key"] == "aiqueue.dev/queue"
+        if name == "aiqueue-required-pods":
+            assert (rule["resources"], rule["operations"]) == (["pods"], ["CREATE"])
+        else:
+            assert rule["resources"] == ["jobs"]
+            assert policy["spec"]["matchConstraints"]["objectSelector"]["matchExpressions"][0]["key"] == "aiqueue.dev/queue"
 
 
 def test_controller_pod_keeps_to_the_restricted_standard(managed_cluster: DevCluster) -> None:
