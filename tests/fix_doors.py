@@ -1,7 +1,8 @@
 """The webhook at work: processes of their own that a real API server asks about the Jobs of one namespace.
 
 `doors` is a namespace where alice and bob have the role `edit`, a ledger with the tenants of `CONFIGURATION`, and no webhook
-yet. A test opens one or more, and talks to the API server as somebody.
+yet. A test opens one or more, and talks to the API server as somebody. `webhooks` is the same without a cluster: a test asks
+the webhooks itself (`fix_reviews`).
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from sqlalchemy import Engine, text
@@ -28,6 +30,7 @@ from aiqueue.queue import documents
 from aiqueue.queue.database import open_database, transaction
 from aiqueue.queue.store import configuration
 
+T = TypeVar("T")
 WAIT_SECONDS = 60.0
 COMMAND = (sys.executable, "-m", "aiqueue.cli.main", "webhook")
 
@@ -72,14 +75,15 @@ class WebhookProcess:
 
 
 @dataclass(slots=True)
-class Doors:
-    """A namespace, its ledger, and the webhooks that a test opens."""
+class Webhooks:
+    """A ledger, and the webhooks that a test starts on it."""
 
-    cluster: DevCluster
-    namespace: str
     ledger: Engine
     ledger_url: str
+    #: The ledger as the webhook logs in.
     webhook_url: str
+    #: Where the tenants of `CONFIGURATION` have their queues.
+    namespace: str
     folder: Path
     processes: list[WebhookProcess] = field(default_factory=list)
 
@@ -116,15 +120,38 @@ class Doors:
 
     def await_ready(self, webhook: WebhookProcess) -> WebhookProcess:
         """Wait until a webhook says it is ready."""
-        try:
-            until(
-                lambda: webhook.ended() or webhook.get("/readyz")[0] == 200, seconds=WAIT_SECONDS, what="a webhook to be ready"
-            )
-            assert not webhook.ended()
-        except BaseException:
-            print(f"--- {webhook.log.name}\n{webhook.said()[-6000:]}")
-            raise
+        self.until(lambda: webhook.ended() or webhook.get("/readyz")[0] == 200, "a webhook to be ready")
+        assert not webhook.ended(), webhook.said()
         return webhook
+
+    def until(self, probe: Callable[[], T | None], what: str, seconds: float = WAIT_SECONDS) -> T:
+        """Wait for a condition; on failure the logs of the webhooks are shown."""
+        try:
+            return until(probe, seconds=seconds, what=what, longest_pause_seconds=0.1)
+        except BaseException:
+            for each in self.processes:
+                print(f"--- {each.log.name}\n{each.said()[-6000:]}")
+            raise
+
+    def apply(self, yaml: str, *, allow_drain: bool = False) -> None:
+        """Apply administrators' documents."""
+        with transaction(self.ledger) as connection:
+            given = documents.read_documents(yaml, "test")
+            configuration.apply(connection, given, claimed_by="test", allow_drain=allow_drain)
+
+    def end_all(self) -> None:
+        """End whatever was started."""
+        for each in self.processes:
+            if not each.ended():
+                each.signal(signal.SIGCONT)
+                each.kill()
+
+
+@dataclass(slots=True)
+class Doors(Webhooks):
+    """The same, with a namespace of a cluster whose API server asks a webhook that a test opens."""
+
+    cluster: DevCluster = field(kw_only=True)
 
     def open(self, *, port: int | None = None, **settings: str) -> WebhookProcess:
         """Start a webhook and have the API server ask it about this namespace."""
@@ -141,12 +168,6 @@ class Doors:
     def unregister(self) -> None:
         """Have the API server ask nobody."""
         self.cluster.kubectl("delete", "validatingwebhookconfiguration", self.namespace, "--ignore-not-found")
-
-    def apply(self, yaml: str, *, allow_drain: bool = False) -> None:
-        """Apply administrators' documents."""
-        with transaction(self.ledger) as connection:
-            given = documents.read_documents(yaml, "test")
-            configuration.apply(connection, given, claimed_by="test", allow_drain=allow_drain)
 
 
 #: Queue `train` of tenant research (8 GPUs of h100, at most 4 more from lab), queue `cpu` of tenant ops, queue `closed` in Hold.
@@ -219,12 +240,20 @@ def doors(managed_cluster: DevCluster, team: str, ledger_url: str, tmp_path: Pat
     ledger = open_database(ledger_url, application_name="test", pool_size=2)
     with transaction(ledger) as connection:
         connection.execute(text("UPDATE ledger SET uid = gen_random_uuid()"))
-    made = Doors(managed_cluster, team, ledger, ledger_url, product.login(ledger_url, "webhook"), tmp_path)
+    made = Doors(ledger, ledger_url, product.login(ledger_url, "webhook"), team, tmp_path, cluster=managed_cluster)
     made.apply(CONFIGURATION.format(namespace=team))
     yield made
     made.unregister()
-    for each in made.processes:
-        if not each.ended():
-            each.signal(signal.SIGCONT)
-            each.kill()
+    made.end_all()
+    ledger.dispose()
+
+
+@pytest.fixture
+def webhooks(ledger_url: str, tmp_path: Path) -> Iterator[Webhooks]:
+    """A ledger with the tenants of `CONFIGURATION` for namespace team-a, no cluster and no webhook yet."""
+    ledger = open_database(ledger_url, application_name="test", pool_size=2)
+    made = Webhooks(ledger, ledger_url, product.login(ledger_url, "webhook"), "team-a", tmp_path)
+    made.apply(CONFIGURATION.format(namespace=made.namespace))
+    yield made
+    made.end_all()
     ledger.dispose()
