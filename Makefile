@@ -25,11 +25,12 @@ demo: $(VENV)/.ready ## Show aiqueue at work on a throwaway cluster and database
 test: $(VENV)/.ready programs ## Run every test on real parts; the time of each part is at the end (10 to 15 minutes)
 	@$(BIN)/python -m pytest --quiet --durations=12 --durations-min=1 $(addprefix tests/,$(PARTS))
 
-lint: $(VENV)/.ready ## Check style, formatting, types and the arrows between packages
+lint: $(VENV)/.ready ## Check style, formatting, types, the arrows between packages and the Containerfile
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/hadolint Containerfile
 
 lock: $(VENV)/.ready ## Write requirements/*.txt anew from pyproject.toml; `make lock UPGRADE=--upgrade` moves versions
 	@for each in "dev --extra dev --group test" "runtime"; do set -- $$each; name=$$1; shift; \

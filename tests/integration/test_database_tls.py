@@ -21,6 +21,8 @@ pytestmark = pytest.mark.integration
 
 #: How a client asks for TLS before anything else: the length of the request and its code.
 SSL_REQUEST = (8).to_bytes(4, "big") + (80877103).to_bytes(4, "big")
+#: An OpenSSL that was told what the system trusts.
+TOLD = {"SSL_CERT_FILE": "/etc/trusted.crt"}
 VERIFIED = {"sslmode": "verify-full", "sslrootcert": "system"}
 NAME_THE_AUTHORITY = (
     "the server must serve TLS with a certificate for its host name: name the file of the authority that signed it in "
@@ -30,7 +32,7 @@ NAME_THE_AUTHORITY = (
 
 def tls_of(url: str, environment: dict[str, str] | None = None) -> dict[str, object]:
     """What of TLS libpq is told."""
-    found = conninfo_to_dict(conninfo(url, environment or {}))
+    found = conninfo_to_dict(conninfo(url, TOLD | (environment or {})))
     return {key: value for key, value in found.items() if key.startswith("ssl")}
 
 
@@ -86,8 +88,13 @@ def test_whoever_says_otherwise_is_obeyed(tmp_path: Path) -> None:
     assert tls_of(url, {"HOME": str(tmp_path)}) == {"sslmode": "verify-full"}
 
 
+def test_the_systems_authorities_are_found_where_openssl_does_not_know_them() -> None:
+    found = conninfo_to_dict(conninfo("postgresql://u@ledger.example/d", {}))["sslrootcert"]
+    assert found == "system" or "BEGIN CERTIFICATE" in Path(str(found)).read_text()
+
+
 def test_the_rest_of_the_url_is_kept() -> None:
-    found = conninfo_to_dict(conninfo("postgresql+psycopg://ann:a%20b%40c'@ledger.example:6432/aiqueue?connect_timeout=3", {}))
+    found = conninfo_to_dict(conninfo("postgresql+psycopg://ann:a%20b%40c'@ledger.example:6432/aiqueue?connect_timeout=3", TOLD))
     assert found == {
         "host": "ledger.example",
         "port": "6432",

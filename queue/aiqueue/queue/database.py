@@ -26,6 +26,8 @@ _FORM = "write postgresql://user@host:port/database"
 _DRIVER = "postgresql+psycopg"
 #: Where libpq looks for the authorities to trust when nothing names them.
 _ROOT_CERTIFICATE = ".postgresql/root.crt"
+#: Where systems keep the authorities that they trust: Debian, Fedora, Alpine and macOS.
+_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 _DISTRUSTED = ("certificate verify failed", "does not match host name", "root certificate file", "server does not support SSL")
 
 
@@ -34,7 +36,7 @@ def conninfo(url: str, environment: Mapping[str, str] = os.environ) -> str:
 
     Args:
         url: `postgresql://user@host/database`.
-        environment: where PGSSLMODE, PGSSLROOTCERT, PGHOST and HOME are read.
+        environment: where PGSSLMODE, PGSSLROOTCERT, PGHOST and HOME, among others, are read.
 
     Raises:
         InvalidInput: the URL is not one of Postgres. The URL is not repeated, since it may hold a password.
@@ -146,8 +148,15 @@ def _tls(given: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, 
     rules = {"sslmode": "verify-full"}
     named = given.get("sslrootcert") or environment.get("PGSSLROOTCERT")
     if not named and not (Path(environment.get("HOME") or "/") / _ROOT_CERTIFICATE).is_file():
-        rules["sslrootcert"] = "system"  # the authorities that the system trusts; libpq would refuse to go without a file
+        rules["sslrootcert"] = _system_authorities(environment)  # libpq would refuse to go without a file
     return rules
+
+
+def _system_authorities(environment: Mapping[str, str]) -> str:
+    """The authorities that this system trusts. The OpenSSL in psycopg's wheel does not know where a system keeps them."""
+    if environment.get("SSL_CERT_FILE") or environment.get("SSL_CERT_DIR"):
+        return "system"
+    return next((place for place in _BUNDLES if Path(place).is_file()), "system")
 
 
 def _is_remote(given: Mapping[str, Any], environment: Mapping[str, str]) -> bool:
