@@ -49,6 +49,7 @@ the final state is when a shape came to be possible by a change of configuration
 built later counts from submission.
 """
 
+from aiqueue.admission.engine.door import Door
 from aiqueue.admission.engine.engine import Engine, PlanNotCurrent
 from aiqueue.admission.engine.events import ConfigurationChanged, Event, RunClosed, RunOpened, WorkloadGone, WorkloadPending
 from aiqueue.admission.engine.flavors import assign_for_adoption
@@ -57,6 +58,7 @@ from aiqueue.admission.engine.plan import Admission, Eviction, Plan
 __all__ = [
     "Admission",
     "ConfigurationChanged",
+    "Door",
     "Engine",
     "Event",
     "Eviction",

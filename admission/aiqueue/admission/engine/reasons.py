@@ -166,12 +166,11 @@ def tenant_closed(tenant: str, shape: str, closer: str, state: ObjectState, faul
     return Decision(Reason.TENANT_CLOSED, message, change, tenant, shape, details={"closed_by": closer})
 
 
-def queue_not_found(workload: Workload) -> tuple[str, str]:
+def queue_not_found(namespace: str, queue: str) -> tuple[str, str]:
     """No such queue: message and what would change it."""
-    name = f"{workload.namespace}/{workload.queue_name}"
     return (
-        f"there is no queue {workload.queue_name} in namespace {workload.namespace}",
-        f"queue {name} created, or the label aiqueue.dev/queue set to one that exists",
+        f"there is no queue {queue} in namespace {namespace}",
+        f"queue {namespace}/{queue} created, or the label aiqueue.dev/queue set to one that exists",
     )
 
 

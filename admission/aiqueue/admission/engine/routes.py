@@ -4,14 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from aiqueue.admission.engine import reasons
 from aiqueue.admission.engine.tree import TenantNode
-from aiqueue.queue.records import Class, Configuration, Queue, Workload
+from aiqueue.queue.records import Class, Configuration, Queue
 from aiqueue.queue.words import ObjectState, OrderKey, Reason
 
 BUILT_IN_CLASS = Class("")  # of work that names no class, through a queue that has no default
 Refusal = tuple[Reason, str, str]  # reason, message, what would change it
+
+
+class Asking(Protocol):
+    """What decides the way: a Workload, or something that may become one."""
+
+    @property
+    def namespace(self) -> str:
+        """Where it is submitted."""
+
+    @property
+    def queue_name(self) -> str:
+        """The queue it names."""
+
+    @property
+    def class_name(self) -> str | None:
+        """The class it names, if it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +54,21 @@ class Route:
     class_refused: Refusal | None = None
 
 
-def class_of(configuration: Configuration, workload: Workload) -> Class | None:
-    """The class in effect: the workload's own, else its queue's default, else the built-in one; None where it does not exist."""
-    queue = configuration.queues.get((workload.namespace, workload.queue_name))
-    name = workload.class_name or (queue.default_class if queue is not None else None)
+def class_of(configuration: Configuration, asking: Asking) -> Class | None:
+    """The class in effect: its own, else its queue's default, else the built-in one; None where it does not exist."""
+    queue = configuration.queues.get((asking.namespace, asking.queue_name))
+    name = asking.class_name or (queue.default_class if queue is not None else None)
     return BUILT_IN_CLASS if name is None else configuration.classes.get(name)
 
 
-def route_of(configuration: Configuration, nodes: Mapping[str, TenantNode], workload: Workload) -> Route:
+def route_of(configuration: Configuration, nodes: Mapping[str, TenantNode], asking: Asking) -> Route:
     """Find the way of a workload; every workload of the same queue and class has the same."""
-    queue = configuration.queues.get((workload.namespace, workload.queue_name))
-    name = f"{workload.namespace}/{workload.queue_name}"
+    queue = configuration.queues.get((asking.namespace, asking.queue_name))
+    name = f"{asking.namespace}/{asking.queue_name}"
     if queue is None:
-        return Route(name, None, (0, 0), 0, door=(Reason.QUEUE_NOT_FOUND, *reasons.queue_not_found(workload)))
+        return Route(
+            name, None, (0, 0), 0, door=(Reason.QUEUE_NOT_FOUND, *reasons.queue_not_found(asking.namespace, asking.queue_name))
+        )
     node = nodes.get(queue.tenant)
     if node is None or node.children:
         children = [child.name for child in node.children] if node is not None else []
@@ -58,7 +77,7 @@ def route_of(configuration: Configuration, nodes: Mapping[str, TenantNode], work
     door: Refusal | None = None
     if queue.state is not ObjectState.ACTIVE:
         door = (Reason.QUEUE_CLOSED, *reasons.queue_closed(name, queue.state))
-    cls = class_of(configuration, workload)
+    cls = class_of(configuration, asking)
     priority = cls.priority if cls is not None else 0
     return Route(
         node.name,
@@ -67,7 +86,7 @@ def route_of(configuration: Configuration, nodes: Mapping[str, TenantNode], work
         priority,
         node.closed_by(),
         door,
-        _class_refusal(cls, queue, workload),
+        _class_refusal(cls, queue, asking),
     )
 
 
@@ -80,8 +99,8 @@ def _rank(order: tuple[OrderKey, ...], queue: Queue, priority: int) -> tuple[int
     return (0 if queue.weight > 0 else 1, -priority if OrderKey.PRIORITY in keys else 0)
 
 
-def _class_refusal(cls: Class | None, queue: Queue, workload: Workload) -> Refusal | None:
-    asked = workload.class_name or queue.default_class
+def _class_refusal(cls: Class | None, queue: Queue, asking: Asking) -> Refusal | None:
+    asked = asking.class_name or queue.default_class
     name = f"{queue.namespace}/{queue.name}"
     if asked is None:
         return None
