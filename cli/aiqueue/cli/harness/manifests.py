@@ -102,11 +102,18 @@ def register_webhook(
     }
     path = f"/apis/batch/v1/namespaces/{namespace or 'default'}/jobs?dryRun=All"
 
+    said = ""
+
     def asks() -> bool:
+        nonlocal said
         answer = cluster.api.ask("POST", path, probe)
+        said = _said(answer)
         return answer.status >= HTTPStatus.BAD_REQUEST and _NO_SUCH_QUEUE.encode() in answer.body
 
-    until(asks, seconds=POLICIES_SECONDS, what="the API server to ask the webhook")
+    try:
+        until(asks, seconds=POLICIES_SECONDS, what="the API server's asking of the webhook")
+    except HarnessError as error:
+        raise HarnessError(f"{error}: a Job that names no queue there is was answered {said}") from error
 
 
 def _lacking(api: Api) -> str:
