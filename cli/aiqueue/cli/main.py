@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from aiqueue.cli import db, dev, explain
+from aiqueue.cli import certificates, db, dev, explain
 from aiqueue.cli.apply import apply
 from aiqueue.cli.delete import delete
 from aiqueue.cli.exits import EPILOG, report
@@ -43,6 +43,7 @@ app.command(epilog=EPILOG)(get)
 app.add_typer(explain.app, name="explain")
 app.command(epilog=EPILOG)(delete)
 app.add_typer(db.app, name="db")
+app.add_typer(certificates.app, name="certificates")
 app.add_typer(dev.app, name="dev")
 
 
