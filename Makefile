@@ -13,7 +13,7 @@ PYTHON = $(shell for each in python3.13 python3.12 python3.11 python3; do \
 	then echo "$$each"; break; fi; done)
 endif
 
-.PHONY: help demo test lint lock clean bench-engine fuzz programs
+.PHONY: help demo test lint lock clean bench-engine bench-webhook fuzz programs
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -45,6 +45,9 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 
 bench-engine: $(VENV)/.ready ## Measure how fast the engine decides
 	@$(BIN)/python tests/bench/bench_engine.py
+
+bench-webhook: $(VENV)/.ready programs ## Measure what the policies and the webhook cost those who create Jobs (about three minutes)
+	@$(BIN)/python tests/bench/bench_webhook.py
 
 fuzz: $(VENV)/.ready ## Look for counterexamples for a while: make fuzz MINUTES=30
 	@end=$$(( $$(date +%s) + 60 * $(MINUTES) )); \

@@ -1,0 +1,117 @@
+"""What aiqueue's doors cost those who create Jobs: prints one JSON line.
+
+    python tests/bench/bench_webhook.py [--rate 300] [--seconds 4] [--rounds 6]
+
+A real etcd, API server and Postgres, one `aiqueue webhook`, and three modes in turn, since a machine is never equally
+busy for long: no door, the policies, the policies and the webhook. In each round and mode creates are sent in a closed loop
+(how many a second?) and in an open loop at a fixed rate (how late is the answer?). It fails if a create failed, or if
+the doors were not asked about exactly the creates of their mode; whatever the figures, it does not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from aiqueue.queue.errors import AiqueueError
+from webhook import report
+from webhook.rounds import Block, Measured, Plan, Rounds
+from webhook.scene import Mode, Webhook, stage
+
+#: Back and forth, so that a drift of the machine is shared out, with few changes of mode.
+_THERE = (Mode.NOTHING, Mode.POLICIES, Mode.BOTH)
+_BACK = tuple(reversed(_THERE))
+
+Say = Callable[[str], None]
+
+
+def options() -> argparse.Namespace:
+    """What was asked on the command line."""
+    parser = argparse.ArgumentParser(description="Measure what the policies and the webhook cost those who create Jobs.")
+    parser.add_argument("--rate", type=float, default=300, help="creates a second in the open loop (default %(default)s)")
+    parser.add_argument("--seconds", type=float, default=4, help="of each open loop (default %(default)s)")
+    parser.add_argument("--closed-seconds", type=float, default=1, help="of each closed loop (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=6, help="how often each mode is measured (default %(default)s)")
+    parser.add_argument("--connections", type=int, default=32, help="of the client (default %(default)s)")
+    parser.add_argument("--refused-rate", type=float, default=100, help="refused creates a second (default %(default)s)")
+    parser.add_argument(
+        "--queues", default="10,100,1000", help="sizes of the webhook's ledger; the last is for creates (default %(default)s)"
+    )
+    return parser.parse_args()
+
+
+@contextmanager
+def progress(steps: int) -> Iterator[Say]:
+    """Something to call at the beginning of each of so many steps: a bar on a terminal, lines elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda words: print(words, file=sys.stderr, flush=True)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description:<52}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=steps, completed=-1)
+
+        def say(words: str) -> None:
+            bar.update(task, description=words, advance=1)
+
+        yield say
+
+
+def measure(chosen: argparse.Namespace, sizes: list[int], folder: Path, say: Say) -> report.Found:
+    """Set everything up, go through the rounds, and end it all."""
+    blocks: list[Block] = []
+    refused: list[tuple[Measured, Measured]] = []
+    alone: dict[int, list[Measured]] = {size: [] for size in sizes}
+    plan = Plan(chosen.rate, chosen.seconds, chosen.closed_seconds, chosen.connections, chosen.refused_rate)
+    with stage(folder, sizes, say) as (scene, webhooks):
+        main: Webhook = webhooks[sizes[-1]]
+        rounds = Rounds(scene, main, plan)
+        for number in range(chosen.rounds):
+            for mode in _BACK if number % 2 else _THERE:
+                say(f"round {number + 1} of {chosen.rounds}: {mode}")
+                blocks.append(rounds.block(mode))
+        for number in range(max(1, chosen.rounds // 3)):
+            say(f"refused creates, {number + 1}")
+            refused.append(rounds.refusals())
+            for size, webhook in webhooks.items():
+                say(f"the webhook alone with {size} queues, {number + 1}")
+                alone[size].append(rounds.reviews(webhook))
+        say("ending it all")
+    return report.Found(blocks, refused, alone)
+
+
+def main() -> int:
+    """Measure and print."""
+    chosen = options()
+    sizes = [int(each) for each in chosen.queues.split(",")]
+    began, load = time.monotonic(), os.getloadavg()
+    steps = 4 + chosen.rounds * len(_THERE) + max(1, chosen.rounds // 3) * (1 + len(sizes))
+    try:
+        with tempfile.TemporaryDirectory(prefix="aiqueue-bench-") as folder, progress(steps) as say:
+            found = measure(chosen, sizes, Path(folder), say)
+    except AiqueueError as error:
+        print(f"could not measure: {error}", file=sys.stderr)
+        return 1
+    machine = {
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "load_before": round(load[0], 2),
+        "load_after": round(os.getloadavg()[0], 2),
+        "seconds": round(time.monotonic() - began),
+    }
+    print(json.dumps({"benchmark": "webhook", "options": vars(chosen), "machine": machine, **report.make(found)}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
