@@ -81,7 +81,7 @@ def _provide(folder: Path, hosts: Sequence[str], now: datetime, settle: timedelt
         if step.published is None:
             step = replace(step, published=now)  # who wants the bundle reads it from here
         if step == held:
-            return tuple(said)
+            return tuple(dict.fromkeys(said))
         said.extend(renewal.sentences)
         _write(folder, step, held)
         held = step

@@ -92,7 +92,7 @@ def keep(
             time.sleep(backoff.failed(at_least_seconds=error.retry_after_seconds or 0.0))
             continue
         if step is None:
-            return held, tuple(said)
+            return held, tuple(dict.fromkeys(said))
         said.extend(step.sentences)
     raise NotInOrder(
         f"Secret {place.namespace}/{place.certificate} and ValidatingWebhookConfiguration {place.configuration} were not in order"
