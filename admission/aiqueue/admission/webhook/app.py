@@ -79,6 +79,7 @@ class Application:
             ],
             exception_handlers={HTTPException: self._not_here},
         )
+        self._routes.router.redirect_slashes = False  # an address that is nearly right is wrong
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

@@ -23,14 +23,12 @@ from aiqueue.admission.webhook import server
 from aiqueue.admission.webhook.app import Application
 from aiqueue.admission.webhook.certificate import ServedCertificate
 from aiqueue.admission.webhook.follower import ConfigurationFollower
-from aiqueue.admission.webhook.judge import Judge
+from aiqueue.admission.webhook.judge import UNCONFIRMED_SECONDS, Judge
 from aiqueue.queue.errors import InvalidInput
 from aiqueue.queue.settings import Settings
 
 _log = structlog.get_logger()
 _CERTIFICATE_SECONDS = 1.0
-#: Without a word from the ledger for longer, readiness says so.
-_REMARKABLE_SECONDS = 3.0
 #: Switching between threads costs the event loop at most this, while a large configuration is being loaded.
 _SWITCH_SECONDS = 0.001
 
@@ -79,7 +77,7 @@ class Webhook:
         """What is wrong while it is ready."""
         found = []
         known = self._follower.current()
-        if known is not None and known.unconfirmed_seconds > _REMARKABLE_SECONDS:
+        if known is not None and known.unconfirmed_seconds > UNCONFIRMED_SECONDS:
             why = self._follower.last_error or "it does not answer"
             found.append(
                 f"the ledger is away for {known.unconfirmed_seconds:.0f} s, so Jobs are let in with a warning where it would be asked:"
