@@ -26,6 +26,9 @@ CLASS = "aiqueue.dev/class"
 RUN = "aiqueue.dev/run"
 EVICT_AT = "aiqueue.dev/evict-at"
 USER = "aiqueue.dev/user"
+MANAGED = "aiqueue.dev/managed"
+DEFAULT_QUEUE = "aiqueue.dev/default-queue"
+JOBS = "/apis/batch/v1/namespaces/{}/jobs"
 WAIT_SECONDS = 60.0
 
 
@@ -60,16 +63,10 @@ class Actor:
 
     def refused(self, job: dict[str, Any], change: dict[str, Any]) -> str:
         """The sentence with which this merge patch is refused; the Job must be unchanged."""
-        before = self.cluster.kubectl("get", "job", job["metadata"]["name"], f"-n={job['metadata']['namespace']}", "-o=json")
+        before = self._kept(job)
         with pytest.raises(HarnessError) as refusal:
             self.patch(job, change)
-        after = self.cluster.kubectl("get", "job", job["metadata"]["name"], f"-n={job['metadata']['namespace']}", "-o=json")
-        kept = [{key: _object(each)[key] for key in ("metadata", "spec")} for each in (before, after)]
-        for each in kept:
-            # Controllers may have written the status in between.
-            each["metadata"].pop("resourceVersion")
-            each["metadata"].pop("managedFields", None)
-        assert kept[0] == kept[1]
+        assert self._kept(job) == before
         return said(refusal.value)
 
     def creation_refused(self, content: dict[str, Any]) -> str:
@@ -77,6 +74,12 @@ class Actor:
         with pytest.raises(HarnessError) as refusal:
             self.create(content)
         return said(refusal.value)
+
+    def _kept(self, job: dict[str, Any]) -> list[Any]:
+        """What a refused request leaves as it is; controllers may have written the status in between."""
+        now = self.cluster.api.call("GET", f"{JOBS.format(job['metadata']['namespace'])}/{job['metadata']['name']}")
+        metadata = {key: value for key, value in now["metadata"].items() if key not in ("resourceVersion", "managedFields")}
+        return [metadata, now["spec"]]
 
 
 def said(error: HarnessError) -> str:
@@ -160,14 +163,29 @@ def controller(managed_cluster: DevCluster) -> Actor:
     return Actor(managed_cluster, kubeconfig, f"system:serviceaccount:{account[0]}:{account[1]}")
 
 
+def team_with(**labels: str) -> pytest.MarkDecorator:
+    """Give the fixture `team` a namespace with labels of aiqueue's, named without prefix and with _ for -."""
+    wanted = {f"aiqueue.dev/{name.replace('_', '-')}": value for name, value in labels.items()}
+    return pytest.mark.parametrize("team", [wanted], indirect=True, ids=["-".join(labels)])
+
+
 @pytest.fixture
-def team(managed_cluster: DevCluster) -> Iterator[str]:
+def team(managed_cluster: DevCluster, request: pytest.FixtureRequest) -> Iterator[str]:
     """A namespace of its own for each test, where alice and bob may edit and service accounts are ready."""
     name = f"team-{secrets.token_hex(4)}"
-    managed_cluster.kubectl("create", "namespace", name)
-    editors = ("--clusterrole=edit", "--user=alice", "--user=bob", f"--namespace={name}")
-    managed_cluster.kubectl("create", "rolebinding", "editors", *editors)
+    api = managed_cluster.api
+    metadata = {"name": name, "labels": getattr(request, "param", {})}
+    api.call("POST", "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    group = "rbac.authorization.k8s.io"
+    editors = {
+        "apiVersion": f"{group}/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": "editors"},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "edit"},
+        "subjects": [{"apiGroup": group, "kind": "User", "name": user} for user in ("alice", "bob")],
+    }
+    api.call("POST", f"/apis/{group}/v1/namespaces/{name}/rolebindings", editors)
     account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
-    until(lambda: managed_cluster.api.is_ok(account), seconds=WAIT_SECONDS, what=f"the service account of {name}")
+    until(lambda: api.is_ok(account), seconds=WAIT_SECONDS, what=f"the service account of {name}", longest_pause_seconds=0.1)
     yield name
-    managed_cluster.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+    api.ask("DELETE", f"/api/v1/namespaces/{name}")

@@ -3,135 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 
-from aiqueue.admission.controller import commit
-from aiqueue.admission.controller.actor import Again, Ended
+from aiqueue.admission.controller.actor import Again
 from aiqueue.admission.controller.facts import JobFound, JobGone, Result
-from aiqueue.admission.controller.hands import JobHands
-from aiqueue.admission.controller.term import Term
-from aiqueue.admission.kube.client import KubeClient
-from aiqueue.admission.kube.jobs import observe, template_of
-from aiqueue.cli.harness.cluster import DevCluster
 from aiqueue.cli.harness.errors import HarnessError
 from aiqueue.cli.harness.waiting import until
-from aiqueue.queue import documents
-from aiqueue.queue.database import transaction
 from aiqueue.queue.errors import TermLost
-from aiqueue.queue.observations import Observation
-from aiqueue.queue.records import Allocation
-from aiqueue.queue.store import actions, configuration, plans
-from aiqueue.queue.store.actions import Action
-from aiqueue.queue.store.plans import AdmissionRow, EvictionRow, PlanRows
-from aiqueue.queue.words import ActionKind, RunOutcome
+from aiqueue.queue.words import ActionKind
 from fix_kube import WAIT_SECONDS, create_jobs, job_document
-from fix_terms import Observer, expire, take_over
+from fix_terms import expire, take_over
+from fix_workbench import Bench, result
 
 pytestmark = pytest.mark.e2e
-
-
-@dataclass(slots=True)
-class Bench:
-    """A suspended Job `it` of queue `train`, known to the ledger, and the hands of a term."""
-
-    cluster: DevCluster
-    client: KubeClient
-    namespace: str
-    term: Term
-    observer: Observer
-    hands: JobHands
-    seq: int = 0
-
-    def seen(self) -> Observation:
-        job = self.client.get_job(self.namespace, "it")
-        assert job is not None
-        return observe(job, cluster="default")
-
-    def kubectl(self, verb: str, *arguments: str) -> None:
-        self.cluster.kubectl(verb, "job", "it", f"-n={self.namespace}", *arguments)
-
-    def touch(self) -> None:
-        """Change something that no decision was made on."""
-        self.kubectl("annotate", "touched=yes")
-
-    def admit(self) -> Action:
-        """Commit a Plan that starts the Job on flavor h100; returns its unsuspend."""
-        seen = self.seen()
-        self.observer.step.look([seen])
-        row = self.observer.step.mirror.known[seen.uid]
-        job = self.client.get_job(self.namespace, "it")
-        assert job is not None
-        self._commit(
-            admissions=[
-                AdmissionRow(
-                    row.id,
-                    row.attempt + 1,
-                    "research",
-                    row.namespace,
-                    row.queue_name,
-                    seen.resource_version,
-                    (Allocation("main", "h100", "cpu", 10),),
-                    {"main": template_of(job)},
-                    {"main": commit.injected(["h100"], self.observer.step.context.configuration)},
-                )
-            ]
-        )
-        return self.action(ActionKind.UNSUSPEND)
-
-    def evict(self, action: Action) -> Action:
-        """Commit a Plan that ends the run at once; returns its suspend."""
-        assert action.run_id is not None
-        eviction = EvictionRow(
-            action.run_id, action.workload_id, action.attempt, RunOutcome.DRAINED, "drained", datetime.now(UTC)
-        )
-        self._commit(evictions=[eviction])
-        return self.action(ActionKind.SUSPEND)
-
-    def _commit(self, **rows: Any) -> None:
-        self.seq += 1
-        revision = self.observer.step.context.configuration.revision
-        with self.term.transaction() as connection:
-            plans.commit(connection, self.term.number, 1, PlanRows(self.seq, revision, datetime.now(UTC), **rows))
-
-    def action(self, kind: ActionKind) -> Action:
-        with self.term.transaction() as connection:
-            (found,) = [each for each in actions.load_open(connection, 1) if each.kind is kind]
-        return found
-
-    def until_done(self, action: Action) -> list[Ended | Again]:
-        """Do it again and again until it is done; returns all that was answered."""
-        answers: list[Ended | Again] = []
-
-        def done() -> bool:
-            answers.append(self.hands(action))
-            return not isinstance(answers[-1], Again)
-
-        until(done, seconds=WAIT_SECONDS, what=f"{action.kind} to be done", longest_pause_seconds=0.05)
-        return answers
-
-
-@pytest.fixture
-def bench(
-    cluster: DevCluster, kube: KubeClient, kube_namespace: str, *, ledger: Engine, term: Term, observer: Callable[..., Observer]
-) -> Bench:
-    queue = f"{{apiVersion: aiqueue.dev/v1, kind: Queue, metadata: {{name: {kube_namespace}, namespace: {kube_namespace}}}, spec: {{tenant: research}}}}"
-    with transaction(ledger) as connection:
-        configuration.apply(connection, documents.read_documents(queue, "test"), claimed_by="test")
-    create_jobs(cluster, job_document(kube_namespace, "it"))
-    step = observer()
-    step.step.context.cluster = replace(step.step.context.cluster, registered_at=datetime.fromtimestamp(0, UTC))
-    return Bench(cluster, kube, kube_namespace, term, step, JobHands(kube, term, "default", lambda _uid: None))
-
-
-def result(outcome: Ended | Again) -> Result:
-    assert not isinstance(outcome, Again), outcome
-    return outcome[0]
 
 
 def test_a_decided_run_is_started_where_it_was_decided_to_be(bench: Bench) -> None:
@@ -243,9 +130,7 @@ def test_the_template_comes_back_when_the_job_controller_allows_it(bench: Bench)
     bench.hands(action)
     until(lambda: bench.seen().active, seconds=WAIT_SECONDS, what="the Job to run")
     bench.hands(bench.evict(action))
-    with bench.term.transaction() as connection:
-        connection.execute(text("UPDATE action SET kind = 'Restore' WHERE id = :id"), {"id": action.id})
-    assert result(bench.until_done(bench.action(ActionKind.RESTORE))[-1]) is Result.DONE
+    assert result(bench.until_done(bench.restoration(action))[-1]) is Result.DONE
     after = bench.seen()
     assert (after.stamp, after.pod_sets, after.shape) == (None, before.pod_sets, before.shape)
 
