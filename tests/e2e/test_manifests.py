@@ -119,7 +119,7 @@ def test_replicas_roll_without_a_gap_and_write_nowhere(managed_cluster: DevClust
     objects = built(managed_cluster, BASE)
     spec = objects["Deployment", name]["spec"]
     assert spec["replicas"] == 2
-    assert spec["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+    assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
     assert spec["template"]["spec"]["topologySpreadConstraints"]
     (container,) = spec["template"]["spec"]["containers"]
     assert container["image"] == "aiqueue:0.1.0"
