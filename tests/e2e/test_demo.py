@@ -53,6 +53,11 @@ def test_the_story_is_told_and_nothing_is_left(environment: dict[str, str]) -> N
         "default/finetune h100 nvidia.com/gpu 16",
         "reindex Complete 4/4",
         "Never suspended, no annotation, not in the ledger",
+        "$ kubectl create -f typo.yaml # as alice Warning: Job default/typo: did you mean queue train? Error from server (Forbidden)",
+        "there is no queue trian in namespace default",
+        "needs 40 nvidia.com/gpu of flavor h100 and tenant research can never have more than 32: exceeds it by 8",
+        "$ kubectl create -f typo.yaml # as alice, the webhook stopped job.batch/typo created",
+        "It waits: QueueNotFound there is no queue trian in namespace default",
         "only aiqueue may set spec.suspend to false",
         "gpu-1 8 8 pretrain gpu-2 8 8 pretrain gpu-3 8 8 pretrain gpu-4 8 8 pretrain",
         "was as told",
@@ -88,7 +93,7 @@ def test_interrupted_it_leaves_nothing(
 ) -> None:
     listed = (Path(environment["XDG_STATE_HOME"]) / "aiqueue" / "instances").glob("*.json")
     programs = [each for path in listed for each in state.decode(json.loads(path.read_text())["state"]).programs]
-    assert {"postgres", "kube-apiserver", "controller"} <= {each.name for each in programs}
+    assert {"postgres", "kube-apiserver", "controller", "webhook"} <= {each.name for each in programs}
     under_way.send_signal(number)
     assert under_way.wait(timeout=90) not in (0, -number)
     until(lambda: not any(processes.is_alive(each.identity) for each in programs), seconds=10, what="the end of its programs")

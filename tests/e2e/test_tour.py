@@ -17,6 +17,7 @@ from aiqueue.cli.harness.waiting import until
 
 ROOT = Path(__file__).parents[2]
 COMMAND_SECONDS = 180
+MISSPELT = "sed s/train/trian/ examples/gang-job.yaml | kubectl create -f -"
 
 
 class Shell:
@@ -42,6 +43,12 @@ class Shell:
         assert done.returncode == 0, f"{line}: {done.stdout}{done.stderr}"
         return done.stdout
 
+    def refused(self, line: str) -> str:
+        """What a line says that is to fail."""
+        with pytest.raises(AssertionError) as failure:
+            self.run(line)
+        return str(failure.value)
+
     def enter(self) -> None:
         """What eval "$(aiqueue dev env)" does, once for all lines to come."""
         self._entered = self.run("aiqueue dev env") + "\n"
@@ -64,6 +71,7 @@ def test_the_lines_are_those_of_the_readme() -> None:
         "aiqueue dev up",
         'eval "$(aiqueue dev env)"',
         "aiqueue apply -f examples/",
+        MISSPELT,
         "kubectl create -f examples/gang-job.yaml",
         "aiqueue get workloads",
         "aiqueue explain workload default/gang",
@@ -81,6 +89,7 @@ def test_the_tour(shell: Shell) -> None:
     entered = shell.run("aiqueue dev env")
     assert "tenant/research created" in shell.run("aiqueue apply -f examples/")
     assert "tenant/research unchanged" in shell.run("aiqueue apply -f examples/")
+    assert "there is no queue trian in namespace default" in shell.refused(MISSPELT)
     shell.run("kubectl create -f examples/gang-job.yaml")
 
     def admitted() -> str | None:
@@ -92,8 +101,9 @@ def test_the_tour(shell: Shell) -> None:
     assert re.search(r"gang +(Running|Complete)", shell.run("kubectl get jobs"))
     status = json.loads(shell.run("aiqueue dev status -o json"))
     assert [each["name"] for each in status["programs"] if not each["running"]] == []
-    assert "controller" in [each["name"] for each in status["programs"]]
+    assert {"controller", "webhook"} <= {each["name"] for each in status["programs"]}
     assert '"event": "leading"' in shell.run("aiqueue dev logs controller")
+    assert '"event": "refused"' in shell.run("aiqueue dev logs webhook")
     # A second time: nothing is started again, and what shells were told stays true.
     shell.run("aiqueue dev up")
     assert shell.run("aiqueue dev env") == entered

@@ -1,7 +1,7 @@
 """The story that `aiqueue demo` tells, on a cluster and a database of its own.
 
 Purpose: show in under a minute what aiqueue is for: a gang is started whole or not at all, whoever waits is told why, other
-people's work goes on, and nobody gets round it.
+people's work goes on, what could never run is refused at once, nobody gets round it, and a part that is down blocks nobody.
 
 - `performance`: from the start of the environment to its end;
 - `stage`: the environment, and how it is asked: the command lines that a person would type, and reads that are not shown;

@@ -30,3 +30,8 @@ FINETUNE = job("finetune", 2, {GPU: "8", "cpu": "16"}, queue="train")
 PRETRAIN = job("pretrain", 4, {GPU: "8", "cpu": "16"}, queue="train")
 REINDEX = job("reindex", 4, {"cpu": "8"}, queue="ops", runtime="1s")
 BACKUP = job("backup", 1, {"cpu": "1"}, queue=None, runtime="1s")
+
+#: No queue is called that.
+TYPO = job("typo", 1, {GPU: "8"}, queue="trian")
+#: A node more than its tenant, and the cluster, have.
+OVERSIZED = job("oversized", 5, {GPU: "8", "cpu": "16"}, queue="train")

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -67,6 +68,34 @@ class Stage:
         self.voice.printed(printed)
         return printed
 
+    def refused(self, *arguments: str | Path, kubeconfig: Path, aside: str) -> str:
+        """Run a kubectl that the API server is to refuse, showing the command line and what it said; return that on one line.
+
+        Raises:
+            NotAsTold: it was not refused.
+        """
+        line = _shown("kubectl", arguments)
+        self.voice.command(f"{line}    # {aside}")
+        try:
+            printed = self.cluster.kubectl(*map(str, arguments), kubeconfig_file=kubeconfig)
+        except HarnessError as error:
+            # Before it the harness names the command; files are shown by their last part, as in the command line.
+            said = str(error).partition(" failed: ")[2].replace(f"{self.folder}/", "")
+            self.voice.complained(said)
+            return " ".join(said.split())
+        raise NotAsTold(f"not as told: {line} was not refused, but answered: {printed.strip()}")
+
+    def is_stored(self, name: str) -> bool:
+        """Whether the API server has a Job of this name.
+
+        Raises:
+            NotAsTold: it does not say.
+        """
+        status = self.cluster.api.ask("GET", _job_path(name)).status
+        if status not in (HTTPStatus.OK, HTTPStatus.NOT_FOUND):
+            raise NotAsTold(f"not as told: whether there is a Job {name} was answered {status}")
+        return status == HTTPStatus.OK
+
     def aiqueue(self, *arguments: str | Path) -> str:
         """Run `aiqueue` as the ledger's administrator, showing the command line and what it printed.
 
@@ -111,7 +140,7 @@ class Stage:
 
     def job(self, name: str) -> dict[str, Any]:
         """A Job as the API server has it."""
-        return self.cluster.api.call("GET", f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs/{name}")
+        return self.cluster.api.call("GET", _job_path(name))
 
     def pods(self, name: str) -> list[dict[str, Any]]:
         """The pods of a Job, whatever their phase."""
@@ -139,6 +168,10 @@ class Stage:
         """
         if found != expected:
             raise NotAsTold(f"not as told: {told} is {found!r} where the story says {expected!r}")
+
+
+def _job_path(name: str) -> str:
+    return f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs/{name}"
 
 
 def _shown(program: str, arguments: tuple[str | Path, ...]) -> str:

@@ -12,14 +12,15 @@ from aiqueue.cli import resources
 from aiqueue.cli.demonstration import facts, jobs
 from aiqueue.cli.demonstration.jobs import GPU, NAMESPACE
 from aiqueue.cli.demonstration.stage import NotAsTold, Stage
-from aiqueue.cli.harness import databases
-from aiqueue.cli.harness.errors import HarnessError
+from aiqueue.cli.harness import databases, installed
 
 NODES, GPUS_A_NODE = 4, 8
-FINETUNE, PRETRAIN, REINDEX, BACKUP = (
-    each["metadata"]["name"] for each in (jobs.FINETUNE, jobs.PRETRAIN, jobs.REINDEX, jobs.BACKUP)
+FINETUNE, PRETRAIN, REINDEX, BACKUP, TYPO = (
+    each["metadata"]["name"] for each in (jobs.FINETUNE, jobs.PRETRAIN, jobs.REINDEX, jobs.BACKUP, jobs.TYPO)
 )
-_DENIED = " denied request: "
+NO_SUCH_QUEUE = f"there is no queue trian in namespace {NAMESPACE}"
+TOO_MUCH = f"needs 40 {GPU} of flavor h100 and tenant research can never have more than 32: exceeds it by 8"
+NOT_YOURS_TO_START = "only aiqueue may set spec.suspend to false"
 
 
 @dataclass(slots=True)
@@ -47,7 +48,10 @@ def tell(stage: Stage, up_seconds: float) -> Timings:
     _gang_is_held(stage)
     _others_go_on(stage, timings)
     _unlabelled_is_left_alone(stage)
-    _nobody_gets_round(stage)
+    alice = _alice(stage)
+    _what_is_wrong_is_refused(stage, alice)
+    _without_the_webhook(stage, alice)
+    _nobody_gets_round(stage, alice)
     _gang_starts_whole(stage, timings)
     return timings
 
@@ -92,7 +96,7 @@ def _gang_is_held(stage: Stage) -> None:
     short = [int(each["requested"]) - int(each["available"]) for each in decision["shortfalls"] if each["resource"] == GPU]
     stage.require(short, [16], f"what {PRETRAIN} is short of")
     stage.require([each["name"] for each in decision["holders"]], [FINETUNE], f"who holds what {PRETRAIN} waits for")
-    _require_held(stage)
+    _require_held(stage, PRETRAIN)
     use = _show_nodes(stage)
     free = facts.free_nodes(use)
     stage.require(len(free), 2, "the number of nodes without a pod")
@@ -109,7 +113,7 @@ def _others_go_on(stage: Stage, timings: Timings) -> None:
     _await_complete(stage, REINDEX)
     timings.reindex = facts.seconds_to_start(stage, REINDEX)
     stage.kubectl("get", "job", REINDEX, PRETRAIN)
-    _require_held(stage)
+    _require_held(stage, PRETRAIN)
     stage.voice.say(f"Started {timings.reindex:.2f} s after it was asked for, and done; {PRETRAIN} waits on.")
 
 
@@ -130,23 +134,34 @@ def _unlabelled_is_left_alone(stage: Stage) -> None:
     stage.voice.say("Never suspended, no annotation, not in the ledger: aiqueue does not know of it.")
 
 
-def _nobody_gets_round(stage: Stage) -> None:
-    stage.voice.act("Nobody gets round it: alice may edit Jobs, and tries to start hers herself")
-    cluster = stage.cluster
-    cluster.kubectl("create", "rolebinding", "alice", "--clusterrole=edit", "--user=alice", f"--namespace={NAMESPACE}")
-    alice = cluster.user_kubeconfig("alice")
-    stage.await_(lambda: _may_patch(stage, alice), "alice's right to edit Jobs")
+def _what_is_wrong_is_refused(stage: Stage, alice: Path) -> None:
+    stage.voice.act("What could never run is refused at once: alice misspells her queue, then asks for a node too many")
+    for document, sentence in ((jobs.TYPO, NO_SUCH_QUEUE), (jobs.OVERSIZED, TOO_MUCH)):
+        said = stage.refused("create", "-f", stage.write(document), kubeconfig=alice, aside="as alice")
+        stage.require(sentence in said, True, f"the sentence {sentence!r} in what the API server said")
+        name = document["metadata"]["name"]
+        stage.require(stage.is_stored(name), False, f"{name} being stored")
+
+
+def _without_the_webhook(stage: Stage, alice: Path) -> None:
+    stage.voice.act("While the webhook is down nobody is blocked, and nothing gets by: the same Job again")
+    with installed.stopped(stage.environment, installed.WEBHOOK):
+        stage.kubectl("create", "-f", stage.write(jobs.TYPO), kubeconfig=alice, aside="as alice, the webhook stopped")
+        decision = stage.await_(lambda: _verdict(stage, TYPO), f"a verdict on {TYPO}")
+        stage.require(decision["reason"], "QueueNotFound", f"the reason why {TYPO} waits")
+        stage.require(decision["message"], NO_SUCH_QUEUE, f"what {TYPO} is told")
+        _require_held(stage, TYPO)
+        stage.aiqueue("explain", "workload", f"{NAMESPACE}/{TYPO}")
+        stage.kubectl("delete", "job", TYPO, kubeconfig=alice, aside="as alice")
+    stage.voice.say("Stored suspended, without a pod, and told the sentence that it would have been refused with.")
+
+
+def _nobody_gets_round(stage: Stage, alice: Path) -> None:
+    stage.voice.act(f"Nobody gets round it: alice tries to start {PRETRAIN} herself")
     patch = ("patch", "job", PRETRAIN, "--type=merge", "-p", '{"spec":{"suspend":false}}')
-    try:
-        stage.kubectl(*patch, kubeconfig=alice, aside="as alice")
-    except HarnessError as error:
-        before, denied, sentence = str(error).partition(_DENIED)
-        if not denied:
-            raise NotAsTold(f"not as told: no policy refused alice, but: {before}") from error
-        stage.voice.say(f"Refused: {' '.join(sentence.split())}.")
-    else:
-        raise NotAsTold(f"not as told: alice could start {PRETRAIN} herself")
-    _require_held(stage)
+    said = stage.refused(*patch, kubeconfig=alice, aside="as alice")
+    stage.require(NOT_YOURS_TO_START in said, True, f"the sentence {NOT_YOURS_TO_START!r} in what the API server said")
+    _require_held(stage, PRETRAIN)
 
 
 def _gang_starts_whole(stage: Stage, timings: Timings) -> None:
@@ -198,10 +213,19 @@ def _await_complete(stage: Stage, name: str) -> None:
     stage.await_(lambda: facts.condition(stage.job(name), "Complete"), f"the end of {name}")
 
 
-def _require_held(stage: Stage) -> None:
-    """The gang that waits is suspended and has no pod at all."""
-    stage.require(bool(stage.job(PRETRAIN)["spec"].get("suspend")), True, f"{PRETRAIN} being suspended")
-    stage.require(len(stage.pods(PRETRAIN)), 0, f"the number of pods of {PRETRAIN}")
+def _require_held(stage: Stage, name: str) -> None:
+    """A Job that waits is suspended and has no pod at all."""
+    stage.require(bool(stage.job(name)["spec"].get("suspend")), True, f"{name} being suspended")
+    stage.require(len(stage.pods(name)), 0, f"the number of pods of {name}")
+
+
+def _alice(stage: Stage) -> Path:
+    """A user who may do with Jobs what the role `edit` allows, and nothing else: her kubeconfig."""
+    cluster = stage.cluster
+    cluster.kubectl("create", "rolebinding", "alice", "--clusterrole=edit", "--user=alice", f"--namespace={NAMESPACE}")
+    alice = cluster.user_kubeconfig("alice")
+    stage.await_(lambda: _may_patch(stage, alice), "alice's right to edit Jobs")
+    return alice
 
 
 def _may_patch(stage: Stage, kubeconfig: Path) -> bool:

@@ -35,6 +35,11 @@ class Voice:
         for line in text.rstrip().splitlines():
             print(f"{_INDENT}{self._dim}{line}{self._plain}" if line else "", flush=True)
 
+    def complained(self, text: str) -> None:
+        """What a command that failed said: one long line often, so wrapped."""
+        for line in text.strip().splitlines():
+            self.printed(textwrap.fill(line, WIDTH - len(_INDENT), break_long_words=False, break_on_hyphens=False))
+
     def table(self, rows: Sequence[Sequence[str]]) -> None:
         """Rows of words in columns."""
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

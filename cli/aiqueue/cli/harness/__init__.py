@@ -3,9 +3,9 @@
 Purpose. Nothing that tests, demos and benchmarks touch is a stand-in for an API server or a database. `cluster`
 runs etcd, kube-apiserver, kube-controller-manager, kube-scheduler and kwok (fake nodes that live through pods'
 lifecycles); `postgres` runs a server from the programs in a wheel. `build` provides the former, once per machine.
-`environment` is one of each with further programs beside them: what `aiqueue dev` starts and stops. How long a pod on a
-fake node runs, whether it fails, is ready, or takes its time to stop, is said by annotations, listed in
-`manifests/devcluster/stages/pods.yaml`.
+`environment` is one of each with further programs beside them: what `aiqueue dev` starts and stops. `installed` puts aiqueue
+itself there, its processes all in the shape of `services`. How long a pod on a fake node runs, whether it fails, is ready, or
+takes its time to stop, is said by annotations, listed in `manifests/devcluster/stages/pods.yaml`.
 
 States of an instance (a cluster or a server in its folder):
 

@@ -1,33 +1,38 @@
 """aiqueue itself in an environment of the harness: the last part of `aiqueue dev up`.
 
-`bring_up` migrates the ledger, applies the manifests and the fake nodes of `examples/`, and runs `aiqueue controller` as the
-service `controller`. It finds its work done when called again: the logins of the ledger are made once and kept with the
-environment, readable by its owner only, so that what a shell was told by `aiqueue dev env` stays true.
+`bring_up` migrates the ledger, applies the manifests and the fake nodes of `examples/`, runs `aiqueue controller` and
+`aiqueue webhook` as the services `controller` and `webhook`, and has the API server ask the webhook. It finds its work done
+when called again: the logins of the ledger are made once and kept with the environment, readable by its owner only, so that
+what a shell was told by `aiqueue dev env` stays true; the webhook's certificate is renewed in time; what ended is started again.
 """
 
 from __future__ import annotations
 
-import http.client
 import json
-import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
+from aiqueue.admission import certificates
 from aiqueue.cli import resources
-from aiqueue.cli.harness import databases, folders, manifests, ports, product
+from aiqueue.cli.harness import databases, folders, manifests, ports, product, services
 from aiqueue.cli.harness.environment import DevEnvironment, after_up
 from aiqueue.cli.harness.errors import HarnessError, ProgramFailed
 from aiqueue.cli.harness.product import Product
-from aiqueue.cli.harness.state import Record
-from aiqueue.cli.harness.waiting import pause, until
+from aiqueue.cli.harness.services import Service
+from aiqueue.cli.harness.waiting import pause
 
-CONTROLLER = "controller"
+CONTROLLER, WEBHOOK = "controller", "webhook"
 FILE = "installed.json"
-READY_SECONDS = 60.0
-HEALTH_SECONDS = 5.0
-#: A chosen port may be taken before the controller binds it.
+CERTIFICATES = "webhook-certificate"
+#: What the webhook's certificate is for.
+HOSTS = (ports.LOOPBACK, "localhost")
+#: A chosen port may be taken before the process binds it.
 START_ATTEMPTS = 4
 #: What RBAC and the policies know the controller by, as for any token of its service account.
 _USER = f"system:serviceaccount:{manifests.NAMESPACE}:{manifests.SERVICE_ACCOUNT}"
@@ -36,17 +41,21 @@ _GROUPS = ("system:serviceaccounts", f"system:serviceaccounts:{manifests.NAMESPA
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """What is kept between two calls.
+    """What is kept between two calls. What has a default may be missing: an aiqueue without it kept the rest.
 
     Attributes:
         admin_url: the ledger, as an administrator of tenants and queues; holds a password.
         controller_url: the ledger, as the controller; holds a password.
         health_port: where the controller answers /readyz on loopback; 0 before it first ran.
+        webhook_url: the ledger, as the webhook; holds a password; empty before it first ran.
+        webhook_port: where the webhook answers on loopback; 0 before it first ran.
     """
 
     admin_url: str
     controller_url: str
     health_port: int = 0
+    webhook_url: str = ""
+    webhook_port: int = 0
 
 
 def enlist() -> None:
@@ -56,14 +65,15 @@ def enlist() -> None:
 
 
 def bring_up(environment: DevEnvironment) -> None:
-    """Install aiqueue, add the fake nodes, and return when the controller is ready.
+    """Install aiqueue, add the fake nodes, and return when the controller and the webhook are ready and asked.
 
     Raises:
-        HarnessError: the cluster refused something, or the controller is not ready in time; says what it lacks.
-        ProgramFailed: the controller ended; carries the tail of its log.
+        HarnessError: the cluster refused something, or a process is not ready in time; says what it lacks.
+        ProgramFailed: the controller or the webhook ended; carries the tail of its log.
         LedgerError: the database cannot be reached.
     """
     product.migrate(environment.database_url)
+    certificates.provide(_certificates(environment), HOSTS)
     manifests.apply_dev(environment.cluster)
     environment.cluster.kubectl("apply", "--filename", str(resources.examples_path() / "nodes.yaml"))
     for attempt in range(1, START_ATTEMPTS + 1):
@@ -86,70 +96,75 @@ def admin_url(environment: DevEnvironment) -> str:
     return _load(environment).admin_url
 
 
+@contextmanager
+def stopped(environment: DevEnvironment, name: str) -> Iterator[None]:
+    """Have the controller or the webhook stopped during the block, and ready again after it.
+
+    If the block fails, it stays stopped.
+
+    Raises:
+        HarnessError: it is not ready in time; says what it lacks.
+    """
+    with folders.locked(environment.folder / folders.LOCK):
+        environment.stop_service(name)
+        yield
+        _start(environment)
+
+
 def _start(environment: DevEnvironment) -> None:
-    """Start the controller, unless it runs, and wait until it is ready."""
+    """Start the controller and the webhook, unless they run, and wait until they are ready and the webhook is asked."""
     kept = _logins(environment)
-    record = environment.find_service(CONTROLLER)
-    if record is None:
-        (port,) = ports.choose(1, [kept.health_port] if kept.health_port else [])
-        kept = Installed(kept.admin_url, kept.controller_url, port)
-        _save(environment, kept)
+    kept = replace(
+        kept,
+        health_port=_port(environment, CONTROLLER, kept.health_port),
+        webhook_port=_port(environment, WEBHOOK, kept.webhook_port),
+    )
+    _save(environment, kept)
+    services.start(environment, [_controller(environment, kept), _webhook(environment, kept)])
+    manifests.register_webhook(environment.cluster, kept.webhook_port, _certificates(environment) / "ca.crt")
+
+
+def _port(environment: DevEnvironment, name: str, kept: int) -> int:
+    """The port of a process that runs; else that of last time if nobody took it."""
+    if kept and environment.find_service(name) is not None:
+        return kept
+    (port,) = ports.choose(1, [kept] if kept else [])
+    return port
+
+
+def _controller(environment: DevEnvironment, kept: Installed) -> Service:
+    def settings() -> dict[str, str]:
         # A certificate lasts as long as the cluster's; a token of the service account would end after a day.
         as_controller = environment.cluster.user_kubeconfig(_USER, _GROUPS)
         found = Product(environment.database_url, kept.admin_url, kept.controller_url, as_controller)
-        record = environment.start_service(
-            CONTROLLER,
-            [sys.executable, "-m", "aiqueue.cli.main", "controller"],
-            found.controller_environment(AIQUEUE_HEALTH_ADDRESS=f"{ports.LOOPBACK}:{port}"),
-        )
-    _await_ready(environment, record, kept.health_port)
+        return found.controller_environment(AIQUEUE_HEALTH_ADDRESS=f"{ports.LOOPBACK}:{kept.health_port}")
+
+    return Service(CONTROLLER, product.COMMAND, settings, partial(services.readiness, kept.health_port))
 
 
-def _await_ready(environment: DevEnvironment, record: Record, port: int) -> None:
-    lacking = "it does not answer yet"
-
-    def ready() -> bool:
-        nonlocal lacking
-        environment.require_service(record)
-        lacking = _lacking(port)
-        return not lacking
-
-    try:
-        until(ready, seconds=READY_SECONDS, what="readiness of the controller", longest_pause_seconds=0.1)
-    except ProgramFailed:
-        raise
-    except HarnessError as error:
-        raise HarnessError(f"{error}: {lacking}; see `aiqueue dev logs {CONTROLLER}`") from error
+def _webhook(environment: DevEnvironment, kept: Installed) -> Service:
+    folder, port = _certificates(environment), kept.webhook_port
+    settings = partial(product.webhook_environment, kept.webhook_url, port, folder)
+    return Service(WEBHOOK, product.WEBHOOK_COMMAND, settings, partial(services.readiness, port, folder / "ca.crt"))
 
 
-def _lacking(port: int) -> str:
-    """Why the controller is not ready, in its own words; empty when it is."""
-    connection = http.client.HTTPConnection(ports.LOOPBACK, port, timeout=HEALTH_SECONDS)
-    try:
-        connection.request("GET", "/readyz")
-        answer = connection.getresponse()
-        said = answer.read().decode(errors="replace").strip()
-    except (OSError, http.client.HTTPException) as error:
-        return f"it does not answer: {error}"
-    finally:
-        connection.close()
-    return "" if answer.status == 200 else said
+def _certificates(environment: DevEnvironment) -> Path:
+    return environment.services_folder / CERTIFICATES
 
 
 def _logins(environment: DevEnvironment) -> Installed:
     """The logins made last time where they still open the ledger, else fresh ones."""
+    owner = environment.database_url
     try:
         kept = _load(environment)
-        for url in (kept.admin_url, kept.controller_url):
+        for url in filter(None, (kept.admin_url, kept.controller_url, kept.webhook_url)):
             databases.comment_of(url)
     except HarnessError:
         # Never made, or the data folder they belonged to is gone.
-        if environment.find_service(CONTROLLER) is not None:
-            environment.stop_service(CONTROLLER)
-        owner = environment.database_url
+        for name in (CONTROLLER, WEBHOOK):
+            environment.stop_service(name)
         kept = Installed(product.login(owner, "admin"), product.login(owner, "controller"))
-        _save(environment, kept)
-    return kept
+    return kept if kept.webhook_url else replace(kept, webhook_url=product.login(owner, "webhook"))
 
 
 def _path(environment: DevEnvironment) -> Path:
@@ -167,13 +182,21 @@ def _load(environment: DevEnvironment) -> Installed:
     Raises:
         HarnessError: there is nothing, or it is damaged.
     """
-    path = _path(environment)
+    path, port = _path(environment), environment.postgres.port
     try:
         kept = Installed(**json.loads(path.read_text()))
-        urls = [make_url(each).set(port=environment.postgres.port) for each in (kept.admin_url, kept.controller_url)]
-    except (OSError, ValueError, TypeError) as error:
+        return Installed(
+            admin_url=_at(kept.admin_url, port),
+            controller_url=_at(kept.controller_url, port),
+            health_port=int(kept.health_port),
+            webhook_url=_at(kept.webhook_url, port) if kept.webhook_url else "",
+            webhook_port=int(kept.webhook_port),
+        )
+    except (OSError, ValueError, TypeError, ArgumentError) as error:
         raise HarnessError(
             f"{path} cannot be used ({type(error).__name__}): start the environment with `aiqueue dev up`"
         ) from error
-    admin, controller = (each.render_as_string(hide_password=False) for each in urls)
-    return Installed(admin, controller, int(kept.health_port))
+
+
+def _at(url: str, port: int) -> str:
+    return make_url(url).set(port=port).render_as_string(hide_password=False)

@@ -1,8 +1,9 @@
 """aiqueue itself on a cluster and a database of the harness, with the rights it has anywhere and no more.
 
-The ledger is migrated by the database's owner; the controller logs in with the role `aiqueue_controller` and the
-administrator with `aiqueue_admin`. On the cluster the controller is the service account of the manifests. It runs as a process
-beside the cluster, so its kubeconfig holds a token of that account.
+The ledger is migrated by the database's owner; the controller logs in with the role `aiqueue_controller`, the webhook with
+`aiqueue_webhook` and the administrator with `aiqueue_admin`. On the cluster the controller is the service account of the
+manifests; it runs as a process beside the cluster, so its kubeconfig holds a token or a certificate of that account. The
+webhook is nobody there: it is asked and never asks.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from pathlib import Path
 from sqlalchemy import make_url
 
 from aiqueue import migrations
-from aiqueue.cli.harness import databases, manifests
-from aiqueue.cli.harness.cluster import DevCluster
+from aiqueue.cli.harness import databases, ports
 from aiqueue.queue.database import open_database, transaction
 
-COMMAND = (sys.executable, "-m", "aiqueue.cli.main", "controller")
+PROGRAM = (sys.executable, "-m", "aiqueue.cli.main")
+COMMAND = (*PROGRAM, "controller")
+WEBHOOK_COMMAND = (*PROGRAM, "webhook")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,23 @@ class Product:
         }
 
 
+def webhook_environment(url: str, port: int, certificates: Path) -> dict[str, str]:
+    """Environment variables of `aiqueue webhook`, which then answers on loopback and ends as soon as it is asked to.
+
+    Args:
+        url: the ledger, as the webhook.
+        port: of loopback, where it answers.
+        certificates: folder with tls.crt and tls.key.
+    """
+    return {
+        "AIQUEUE_DATABASE_URL": url,
+        "AIQUEUE_WEBHOOK_ADDRESS": f"{ports.LOOPBACK}:{port}",
+        "AIQUEUE_WEBHOOK_CERTIFICATE_FOLDER": str(certificates),
+        # No other replica is to be asked first instead, so there is nothing to go on answering for.
+        "AIQUEUE_WEBHOOK_DRAIN_SECONDS": "0",
+    }
+
+
 def migrate(owner_url: str) -> None:
     """Bring the ledger to the schema of this program.
 
@@ -68,24 +87,3 @@ def login(owner_url: str, role: str) -> str:
     name, password = f"{url.database}_{role}_login", secrets.token_urlsafe(24)
     databases.create_login(owner_url, name, password, [f"aiqueue_{role}"])
     return url.set(username=name, password=password).render_as_string(hide_password=False)
-
-
-def install(cluster: DevCluster, owner_url: str) -> Product:
-    """Migrate the ledger, make the logins, apply the manifests and wait for the policies. Doing it again is fine.
-
-    Args:
-        cluster: a running cluster.
-        owner_url: a marked database, as a user who may create roles.
-
-    Raises:
-        HarnessError: the cluster refused the manifests.
-        LedgerError: the database cannot be reached.
-    """
-    migrate(owner_url)
-    manifests.apply_dev(cluster)
-    return Product(
-        owner_url=owner_url,
-        admin_url=login(owner_url, "admin"),
-        controller_url=login(owner_url, "controller"),
-        controller_kubeconfig=cluster.service_account_kubeconfig(manifests.NAMESPACE, manifests.SERVICE_ACCOUNT),
-    )
