@@ -25,7 +25,9 @@ MOST_HEAD_BYTES = 64 * 2**10
 #: Longer than an API server keeps an idle connection (90 s), so that it is never closed just as a request is sent.
 _IDLE_SECONDS = 120
 _TLS_SHUTDOWN_SECONDS = 1.0
-#: What is in flight when the server stops accepting may take this long.
+#: Connections that were made just before the server stopped accepting have so long to send their request.
+LAST_REQUEST_SECONDS = 0.5
+#: What is in flight after that may take this long.
 FINISH_SECONDS = 3
 
 
@@ -153,6 +155,14 @@ class Server(uvicorn.Server):
             for each in sockets or []
         ]
         self.started = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop accepting, hear out whoever has just connected, and finish as the class above does."""
+        for each in self.servers:
+            each.close()
+        if not self.force_exit:
+            await asyncio.sleep(LAST_REQUEST_SECONDS)
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
