@@ -89,7 +89,7 @@ class TestJobs:
 class TestTurnedOn:
     def test_what_was_there_before_goes_on(self, team: str, managed_cluster: DevCluster, alice: Actor) -> None:
         """An unlabelled Job with GPUs runs on, gets more pods, is edited and deleted."""
-        stored = alice.create(with_gpu(job(team, "plain")))
+        stored = alice.create(with_gpu(job(team, "plain", completions=4)))
         until(lambda: alice.get(stored)["status"].get("ready"), seconds=WAIT_SECONDS, what="the pod of the Job")
         managed_cluster.kubectl("label", "namespace", team, f"{MANAGED}=required")
         probe = f"{JOBS.format(team)}?dryRun=All"
