@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from fractions import Fraction
 from json import dumps
@@ -156,8 +156,13 @@ class PodSet:
 
 def shape_of(pod_sets: Sequence[PodSet], class_name: str | None) -> str:
     """Name workloads that any scheduler must treat alike but for their place in the queue: 16 hexadecimal digits."""
-    canonical = dumps([class_name, [asdict(pod_set) for pod_set in pod_sets]], sort_keys=True, separators=(",", ":"))
+    canonical = dumps([class_name, list(pod_sets)], default=_fields, sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest()
+
+
+def _fields(record: PodSet | Toleration | NodeRequirement) -> dict[str, Any]:
+    # asdict would copy every value first, which takes several times as long as all the rest.
+    return {each.name: getattr(record, each.name) for each in fields(record)}
 
 
 @dataclass(frozen=True, slots=True)
