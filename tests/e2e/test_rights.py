@@ -4,6 +4,7 @@ his own queues, with the webhook and without it.
 
 from __future__ import annotations
 
+import base64
 import functools
 import http.client
 import json
@@ -20,6 +21,7 @@ import yaml
 from aiqueue.admission.kube import errors, patches
 from aiqueue.admission.kube.client import KubeClient
 from aiqueue.cli import resources
+from aiqueue.cli.harness.certificates import Authority
 from aiqueue.cli.harness.cluster import DevCluster
 from aiqueue.cli.harness.errors import HarnessError
 from aiqueue.cli.harness.waiting import until
@@ -217,6 +219,29 @@ def test_a_tenant_is_refused_anothers_queue_and_a_class_that_is_not_his(doors: D
         alice.patch(waiting, {"metadata": {"labels": {QUEUE: "theirs"}}})
     with pytest.raises(HarnessError, match=not_allowed):
         alice.patch(waiting, {"metadata": {"labels": {CLASS: "urgent"}}})
+
+
+def test_the_api_server_asks_nobody_but_the_webhook_it_was_told_to_believe(doors: Doors, alice: Actor, tmp_path: Path) -> None:
+    """Somebody who answers in its place, with a certificate of another authority, is not listened to."""
+    webhook = doors.open()
+    another = base64.b64encode(Authority.open(tmp_path / "another", name="another authority").file.read_bytes()).decode()
+    # Fail, so that it shows; as shipped it is Ignore, and the Job is held and not refused.
+    change = [
+        {"op": "replace", "path": "/webhooks/0/clientConfig/caBundle", "value": another},
+        {"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Fail"},
+    ]
+    configuration = ("validatingwebhookconfiguration", doors.namespace)
+    doors.cluster.kubectl("patch", *configuration, "--type=json", f"--patch={json.dumps(change)}")
+
+    def distrusted() -> bool:
+        try:
+            alice.create(job(doors.namespace, f"early-{secrets.token_hex(4)}", labels={QUEUE: "cpu"}))
+        except HarnessError as error:
+            return "certificate signed by unknown authority" in str(error)
+        return False
+
+    doors.until(distrusted, "the API server to distrust the certificate")
+    assert not webhook.ended()
 
 
 def test_a_queue_of_another_namespace_cannot_even_be_written(team: str, alice: Actor) -> None:
