@@ -1,10 +1,10 @@
 """What aiqueue's doors cost those who create Jobs: prints one JSON line.
 
-    python tests/bench/bench_webhook.py [--rate 300] [--seconds 4] [--rounds 6]
+    python tests/bench/bench_webhook.py [--rates 300,100] [--seconds 4] [--rounds 4]
 
 A real etcd, API server and Postgres, one `aiqueue webhook`, and three modes in turn, since a machine is never equally
 busy for long: no door, the policies, the policies and the webhook. In each round and mode creates are sent in a closed loop
-(how many a second?) and in an open loop at a fixed rate (how late is the answer?). It fails if a create failed, or if
+(how many a second?) and in open loops at fixed rates (how late is the answer?). It fails if a create failed, or if
 the doors were not asked about exactly the creates of their mode; whatever the figures, it does not.
 """
 
@@ -36,16 +36,36 @@ Say = Callable[[str], None]
 def options() -> argparse.Namespace:
     """What was asked on the command line."""
     parser = argparse.ArgumentParser(description="Measure what the policies and the webhook cost those who create Jobs.")
-    parser.add_argument("--rate", type=float, default=300, help="creates a second in the open loop (default %(default)s)")
+    parser.add_argument(
+        "--rates", type=_numbers, default="300,100", help="creates a second, an open loop for each (default %(default)s)"
+    )
     parser.add_argument("--seconds", type=float, default=4, help="of each open loop (default %(default)s)")
     parser.add_argument("--closed-seconds", type=float, default=1, help="of each closed loop (default %(default)s)")
-    parser.add_argument("--rounds", type=int, default=6, help="how often each mode is measured (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=4, help="how often each mode is measured (default %(default)s)")
     parser.add_argument("--connections", type=int, default=32, help="of the client (default %(default)s)")
     parser.add_argument("--refused-rate", type=float, default=100, help="refused creates a second (default %(default)s)")
     parser.add_argument(
-        "--queues", default="10,100,1000", help="sizes of the webhook's ledger; the last is for creates (default %(default)s)"
+        "--queues",
+        type=_counts,
+        default="10,100,1000",
+        help="sizes of the webhook's ledger; the last is for creates (default %(default)s)",
     )
-    return parser.parse_args()
+    chosen = parser.parse_args()
+    bounds = {"rates": 10_000.0, "seconds": 60.0, "closed_seconds": 60.0, "rounds": 100, "connections": 500, "queues": 10_000}
+    for name, most in (*bounds.items(), ("refused_rate", 10_000.0)):
+        values = getattr(chosen, name)
+        for value in values if isinstance(values, list) else [values]:
+            if not 0 < value <= most:
+                parser.error(f"--{name.replace('_', '-')} {value:g}: write more than 0 and at most {most:g}")
+    return chosen
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(each) for each in text.split(",")]
+
+
+def _counts(text: str) -> list[int]:
+    return [int(each) for each in text.split(",")]
 
 
 @contextmanager
@@ -72,7 +92,7 @@ def measure(chosen: argparse.Namespace, sizes: list[int], folder: Path, say: Say
     blocks: list[Block] = []
     refused: list[tuple[Measured, Measured]] = []
     alone: dict[int, list[Measured]] = {size: [] for size in sizes}
-    plan = Plan(chosen.rate, chosen.seconds, chosen.closed_seconds, chosen.connections, chosen.refused_rate)
+    plan = Plan(chosen.rates, chosen.seconds, chosen.closed_seconds, chosen.connections, chosen.refused_rate)
     with stage(folder, sizes, say) as (scene, webhooks):
         main: Webhook = webhooks[sizes[-1]]
         rounds = Rounds(scene, main, plan)
@@ -80,7 +100,7 @@ def measure(chosen: argparse.Namespace, sizes: list[int], folder: Path, say: Say
             for mode in _BACK if number % 2 else _THERE:
                 say(f"round {number + 1} of {chosen.rounds}: {mode}")
                 blocks.append(rounds.block(mode))
-        for number in range(max(1, chosen.rounds // 3)):
+        for number in range(max(1, chosen.rounds // 2)):
             say(f"refused creates, {number + 1}")
             refused.append(rounds.refusals())
             for size, webhook in webhooks.items():
@@ -93,9 +113,9 @@ def measure(chosen: argparse.Namespace, sizes: list[int], folder: Path, say: Say
 def main() -> int:
     """Measure and print."""
     chosen = options()
-    sizes = [int(each) for each in chosen.queues.split(",")]
+    sizes: list[int] = chosen.queues
     began, load = time.monotonic(), os.getloadavg()
-    steps = 4 + chosen.rounds * len(_THERE) + max(1, chosen.rounds // 3) * (1 + len(sizes))
+    steps = 4 + chosen.rounds * len(_THERE) + max(1, chosen.rounds // 2) * (1 + len(sizes))
     try:
         with tempfile.TemporaryDirectory(prefix="aiqueue-bench-") as folder, progress(steps) as say:
             found = measure(chosen, sizes, Path(folder), say)

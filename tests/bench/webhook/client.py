@@ -152,9 +152,9 @@ def open_loop(idle: deque[Connection], request: Callable[[int], bytes], rate: fl
         due = began + number / rate
         body = request(number)
         while (now := perf_counter()) < due or not idle:
-            if now > due + ANSWER_SECONDS:
-                raise BrokenOff(f"no connection was free for {ANSWER_SECONDS:g} s")
             _await(busy, idle, due - now if idle else ANSWER_SECONDS, tally)
+            if perf_counter() > now + ANSWER_SECONDS:
+                raise BrokenOff(f"nothing was answered for {ANSWER_SECONDS:g} s")
         tally.sent(now - due)
         # The one used last is the likeliest to be awake at both ends.
         connection = idle.pop()

@@ -107,28 +107,32 @@ def _noise(measured: Sequence[Measured]) -> dict[str, float]:
     }
 
 
+def _at(rate: float, blocks: Sequence[Block]) -> dict[str, Any]:
+    """Latency in each mode at one rate, and what the doors add to it."""
+    opened = {mode: [block.opened[rate] for block in blocks if block.mode is mode] for mode in Mode}
+    nothing, policies, both = opened[Mode.NOTHING], opened[Mode.POLICIES], opened[Mode.BOTH]
+    return {
+        "noise": _noise([*nothing, *policies, *both]),
+        **{str(mode): _latency(measured) | _cost(measured) for mode, measured in opened.items()},
+        "added_by_webhook": _added(both, policies),
+        "added_by_policies": _added(policies, nothing),
+        "added_by_both": _added(both, nothing),
+        "webhook_seen_by_server": _seen_by_server(both),
+    }
+
+
 def make(found: Found) -> dict[str, Any]:
     """The figures, by name."""
-    opened = {mode: [block.opened for block in found.blocks if block.mode is mode] for mode in Mode}
     closed = {mode: [block.closed for block in found.blocks if block.mode is mode] for mode in Mode}
-    both = opened[Mode.BOTH]
+    refused_closed, refused_opened = [one for one, _ in found.refused], [one for _, one in found.refused]
     return {
-        "noise": _noise([each for measured in opened.values() for each in measured]),
-        "latency": {str(mode): _latency(measured) | _cost(measured) for mode, measured in opened.items()},
-        "added": {
-            "webhook": _added(both, opened[Mode.POLICIES]),
-            "policies": _added(opened[Mode.POLICIES], opened[Mode.NOTHING]),
-            "webhook_and_policies": _added(both, opened[Mode.NOTHING]),
-        },
+        "latency_at": {f"{rate:g}": _at(rate, found.blocks) for rate in found.blocks[0].opened},
         "throughput": {str(mode): _throughput(measured) for mode, measured in closed.items()},
-        "webhook_seen_by_server": _seen_by_server(both),
         "refused": {
-            "latency": _latency([one for _, one in found.refused]) | _cost([one for _, one in found.refused]),
-            "throughput": _throughput([one for one, _ in found.refused]),
+            "latency": _latency(refused_opened) | _cost(refused_opened),
+            "throughput": _throughput(refused_closed),
         },
-        "webhook_alone_by_queues": {
-            str(size): _latency(measured)
-            | {"cpu_ms_per_review": round(sum(one.cpu["webhook"] for one in measured) / len(_pooled(measured)) * 1000, 3)}
-            for size, measured in found.sizes.items()
+        "webhook_alone_with_queues": {
+            str(size): _latency(measured) | _cost(measured) for size, measured in found.sizes.items()
         },
     }

@@ -25,14 +25,14 @@ class Plan:
     """How much is sent.
 
     Attributes:
-        rate: requests a second in an open loop.
+        rates: requests a second, an open loop for each.
         seconds: of an open loop.
         closed_seconds: of a closed loop.
         connections: of the client, in both.
         refused_rate: of creates that are to be refused, in an open loop.
     """
 
-    rate: float
+    rates: Sequence[float]
     seconds: float
     closed_seconds: float
     connections: int
@@ -76,7 +76,8 @@ class Block:
 
     mode: Mode
     closed: Measured
-    opened: Measured
+    #: For each rate.
+    opened: Mapping[float, Measured]
 
 
 def measure(scene: Scene, webhook: Webhook, order: Order) -> Measured:
@@ -130,7 +131,7 @@ class Rounds:
         )
         # The closed loop first: it also warms connections and caches, alike in every mode.
         closed = _require_in_force(mode, self._measure(self._closed(creates)))
-        opened = _require_in_force(mode, self._measure(self._open(creates, self._plan.rate, self._plan.seconds)))
+        opened = {rate: _require_in_force(mode, self._measure(self._open(creates, rate))) for rate in self._plan.rates}
         self._scene.require(mode)
         self._scene.delete_jobs(self._namespaces)
         return Block(mode, closed, opened)
@@ -143,12 +144,12 @@ class Rounds:
         """
         self._scene.switch(Mode.BOTH, self._webhook)
         refused = self._order(world.refused_creates(self._webhook.queues), HTTPStatus.FORBIDDEN, world.NO_SUCH_QUEUE)
-        orders = (self._closed(refused), self._open(refused, self._plan.refused_rate, self._plan.seconds))
+        orders = (self._closed(refused), self._open(refused, self._plan.refused_rate))
         closed, opened = (_require_in_force(Mode.BOTH, self._measure(order), refused=True) for order in orders)
         return closed, opened
 
     def reviews(self, webhook: Webhook) -> Measured:
-        """Ask a webhook itself, without the API server, at the rate of the open loop.
+        """Ask a webhook itself, without the API server, at the first rate.
 
         Raises:
             HarnessError: it did not allow one.
@@ -163,7 +164,7 @@ class Rounds:
             status=HTTPStatus.OK,
             text=world.ALLOWED,
         )
-        return self._measure(self._open(order, self._plan.rate, self._plan.seconds), webhook)
+        return self._measure(self._open(order, self._plan.rates[0]), webhook)
 
     def _order(self, requests: Sequence[tuple[str, str]], status: HTTPStatus, text: str) -> Order:
         return Order(
@@ -177,8 +178,8 @@ class Rounds:
             text=text,
         )
 
-    def _open(self, order: Order, rate: float, seconds: float) -> Order:
-        return replace(order, rate=rate, count=max(1, round(rate * seconds)))
+    def _open(self, order: Order, rate: float) -> Order:
+        return replace(order, rate=rate, count=max(1, round(rate * self._plan.seconds)))
 
     def _closed(self, order: Order) -> Order:
         return replace(order, seconds=self._plan.closed_seconds)
