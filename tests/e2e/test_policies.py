@@ -114,6 +114,13 @@ class TestCreate:
             "set it to kubernetes.io/job-controller"
         )
 
+    def test_managed_by_of_a_stored_job_is_nobodys_to_write(
+        self, person: Actor, controller: Actor, waiting: dict[str, Any]
+    ) -> None:
+        for who in (person, controller):
+            with pytest.raises(HarnessError, match=r"spec\.managedBy: .*field is immutable"):
+                who.patch(waiting, {"spec": {"managedBy": "example.com/other"}})
+
     def test_own_managed_by_is_accepted(self, team: str, alice: Actor) -> None:
         stored = alice.create(job(team, "train", labels={QUEUE: "gpus"}, managedBy="kubernetes.io/job-controller"))
         assert stored["spec"]["suspend"] is True
@@ -236,9 +243,10 @@ class TestQueueLabel:
 class TestClassLabel:
     @pytest.mark.parametrize("change", [{}, SUSPEND], ids=["alone", "and-suspend"])
     def test_running_job_keeps_its_class(
-        self, team: str, person: Actor, running: dict[str, Any], change: dict[str, Any]
+        self, team: str, person: Actor, controller: Actor, *, running: dict[str, Any], change: dict[str, Any]
     ) -> None:
-        assert person.refused(running, label("urgent", CLASS) | change) == CLASS_ONLY_SUSPENDED.format(team=team)
+        for who in (person, controller):
+            assert who.refused(running, label("urgent", CLASS) | change) == CLASS_ONLY_SUSPENDED.format(team=team)
 
     @pytest.mark.parametrize("value", ["urgent", None])
     def test_nor_is_a_class_changed_or_removed(self, team: str, alice: Actor, controller: Actor, value: str | None) -> None:

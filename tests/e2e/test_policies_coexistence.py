@@ -10,7 +10,7 @@ from aiqueue.cli.harness import manifests
 from aiqueue.cli.harness.cluster import DevCluster
 from aiqueue.cli.harness.errors import HarnessError
 from aiqueue.cli.harness.waiting import until
-from fix_managed import QUEUE, RUN, USER, WAIT_SECONDS, Actor, job, pods_of, said
+from fix_managed import QUEUE, RUN, USER, WAIT_SECONDS, Actor, job, pods_of, said, team_with
 
 pytestmark = pytest.mark.e2e
 
@@ -43,6 +43,14 @@ def running_job(team: str, alice: Actor, controller: Actor, name: str = "train",
     controller.patch(stored, {**UNSUSPEND, "metadata": {"annotations": {RUN: "ledger/1/1"}}})
     until(lambda: alice.get(stored)["status"].get("ready"), seconds=WAIT_SECONDS, what=f"the pod of Job {name}")
     return stored
+
+
+def cron_job(team: str, name: str) -> dict[str, Any]:
+    """A CronJob that makes labelled Jobs, at the full hour."""
+    template = job(team, name, labels={QUEUE: "gpus"}, annotations={USER: "forged"})
+    made = {"metadata": {key: template["metadata"][key] for key in ("labels", "annotations")}, "spec": template["spec"]}
+    spec = {"schedule": "0 * * * *", "jobTemplate": made}
+    return {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": name, "namespace": team}, "spec": spec}
 
 
 class TestUnmanagedJobs:
@@ -98,20 +106,7 @@ class TestControllersOfKubernetes:
         await_condition(alice, stored, "Suspended")
 
     def test_jobs_of_a_cronjob_are_taken_in(self, team: str, managed_cluster: DevCluster, alice: Actor) -> None:
-        template = job(team, "nightly", labels={QUEUE: "gpus"}, annotations={USER: "forged"})
-        cron = {
-            "apiVersion": "batch/v1",
-            "kind": "CronJob",
-            "metadata": {"name": "nightly", "namespace": team},
-            "spec": {
-                "schedule": "0 * * * *",
-                "jobTemplate": {
-                    "metadata": {key: template["metadata"][key] for key in ("labels", "annotations")},
-                    "spec": template["spec"],
-                },
-            },
-        }
-        alice.create(cron)
+        alice.create(cron_job(team, "nightly"))
         # A missed hour is made up for at once.
         missed = '{"status": {"lastScheduleTime": "2026-01-01T00:00:00Z"}}'
         where = ("cronjob", "nightly", f"--namespace={team}", "--subresource=status", "--type=merge")
@@ -150,6 +145,23 @@ class TestDeletion:
         alice.patch(stored, {"metadata": {"finalizers": None}})
         await_gone(alice, stored)
 
+    def test_owner_references_come_and_go(self, team: str, alice: Actor, controller: Actor) -> None:
+        """An owner deleted alone has the garbage collector take its reference off the running Job; deleted whole, the Job goes."""
+        owners = [alice.create(cron_job(team, name)) for name in ("first", "second")]
+        stored = running_job(team, alice, controller)
+        references = [
+            {"apiVersion": "batch/v1", "kind": "CronJob", "name": each["metadata"]["name"], "uid": each["metadata"]["uid"]}
+            for each in owners
+        ]
+        alice.patch(stored, {"metadata": {"ownerReferences": references}})
+        delete = ("delete", "cronjob", f"--namespace={team}", "--timeout=60s")
+        alice.kubectl(*delete, "first", "--cascade=orphan")
+        left = alice.get(stored)["metadata"]["ownerReferences"]
+        assert [each["name"] for each in left] == ["second"]
+        alice.kubectl(*delete, "second", "--cascade=foreground")
+        await_gone(alice, stored)
+
+    @team_with(managed="required", default_queue="gpus")
     def test_namespace_goes_with_its_jobs(
         self, team: str, managed_cluster: DevCluster, alice: Actor, controller: Actor
     ) -> None:
@@ -230,7 +242,9 @@ class TestForeignMutations:
 class TestParameters:
     @pytest.fixture
     def stored(self, team: str, alice: Actor) -> dict[str, Any]:
-        """A labelled Job from before the trouble."""
+        """A labelled Job from before the trouble; another beside it has a finalizer to be taken off."""
+        finalized = alice.create(job(team, "finalized", labels={QUEUE: "gpus"}))
+        alice.patch(finalized, {"metadata": {"finalizers": ["foregroundDeletion"]}})
         return alice.create(job(team, "train", labels={QUEUE: "gpus"}))
 
     @pytest.fixture
@@ -252,10 +266,12 @@ class TestParameters:
 
         until(refused, seconds=WAIT_SECONDS, what=f"the refusal {fragment!r}")
 
+    @team_with(managed="required")
     @pytest.mark.usefixtures("restored")
-    def test_missing_parameters_stop_labelled_jobs_only(
+    def test_missing_parameters_stop_only_what_needs_them(
         self, team: str, stored: dict[str, Any], admin: Actor, alice: Actor, controller: Actor
     ) -> None:
+        """Labelled Jobs, and pods where a queue is required. All other namespaces, and unlabelled Jobs, go on."""
         admin.kubectl("delete", *CONFIG_MAP)
         self.await_answer(alice, team, NO_PARAMETERS)
         for who in (alice, admin):
@@ -264,14 +280,27 @@ class TestParameters:
             assert "ValidatingAdmissionPolicy 'aiqueue-managed-jobs'" in str(refusal.value)
             assert said(refusal.value) == NO_PARAMETERS
         assert controller.refused(stored, UNSUSPEND) == NO_PARAMETERS
+        pod = {"containers": [{"name": "main", "image": "registry.example/main:1"}]}
+        assert (
+            alice.creation_refused(
+                {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "plain", "namespace": team}, "spec": pod}
+            )
+            == NO_PARAMETERS
+        )
 
-        plain = alice.create(job(team, "plain", runtime="100ms"))
-        alice.patch(plain, {"spec": {"suspend": True}})
-        alice.patch(plain, UNSUSPEND)
-        await_condition(alice, plain, "Complete")
-        assert "written by aiqueue alone" in alice.refused(plain, {"metadata": {"annotations": {RUN: "forged"}}})
+        plain = admin.create(job("default", "plain-without-parameters", runtime="100ms"))
+        admin.patch(plain, {"spec": {"suspend": True}})
+        admin.patch(plain, UNSUSPEND)
+        await_condition(admin, plain, "Complete")
+        assert "written by aiqueue alone" in admin.refused(plain, {"metadata": {"annotations": {RUN: "forged"}}})
+
+        # A deletion that needs a finalizer taken off waits, and the garbage collector ends it once the parameters are back.
         alice.kubectl("delete", "job", "train", f"--namespace={team}", "--cascade=background", "--wait=false")
         await_gone(alice, stored)
+        alice.kubectl("delete", "job", "finalized", f"--namespace={team}", "--cascade=foreground", "--wait=false")
+        assert alice.refused(job(team, "finalized"), {"metadata": {"finalizers": None}}) == NO_PARAMETERS
+        manifests.apply_dev(admin.cluster)
+        await_gone(alice, job(team, "finalized"))
 
     @pytest.mark.parametrize("data", [{"controllerUser": None}, {"controllerUser": ""}])
     @pytest.mark.usefixtures("restored")
