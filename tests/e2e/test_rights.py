@@ -33,6 +33,14 @@ from fix_managed import CLASS, QUEUE, WAIT_SECONDS, Actor, job
 pytestmark = pytest.mark.e2e
 
 MANIFESTS = resources.manifests_path()
+ADMISSION = "admissionregistration.k8s.io"
+GROUPS = {
+    "jobs": "batch",
+    "validatingadmissionpolicies": ADMISSION,
+    "validatingadmissionpolicybindings": ADMISSION,
+    "mutatingadmissionpolicies": ADMISSION,
+    "validatingwebhookconfigurations": ADMISSION,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +258,42 @@ def test_a_queue_of_another_namespace_cannot_even_be_written(team: str, alice: A
         alice.create(job(team, "theirs", labels={QUEUE: "elsewhere/theirs"}))
     with pytest.raises(HarnessError, match='User "alice" cannot create resource "jobs" in API group "batch"'):
         alice.create(job("default", "theirs", labels={QUEUE: "theirs"}))
+
+
+#: What the doors go by, and the ways round them.
+OUT_OF_REACH = (
+    ("patch", "jobs/status"),
+    ("patch", "validatingadmissionpolicies"),
+    ("delete", "validatingadmissionpolicybindings"),
+    ("patch", "mutatingadmissionpolicies"),
+    ("patch", "validatingwebhookconfigurations"),
+    ("patch", "namespaces"),
+    ("create", "pods/binding"),
+    ("impersonate", "users"),
+)
+IN_OUR_NAMESPACE = (("patch", "configmaps"), ("get", "secrets"), ("create", "pods"), ("create", "serviceaccounts/token"))
+
+
+def test_a_namespaces_own_roles_reach_nothing_that_the_doors_go_by(managed_cluster: DevCluster, team: str) -> None:
+    managed_cluster.kubectl("create", "rolebinding", "admins", "--clusterrole=admin", "--user=carol", f"--namespace={team}")
+
+    def may(user: str, verb: str, resource: str, namespace: str) -> bool:
+        group, _, _ = resource.partition("/")
+        where = {"namespace": namespace, "verb": verb, "resource": group, "group": GROUPS.get(group, "")}
+        where["subresource"] = resource.partition("/")[2]
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview",
+            "spec": {"user": user, "groups": ["system:authenticated"], "resourceAttributes": where},
+        }
+        answer = managed_cluster.api.call("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
+        return bool(answer["status"]["allowed"])
+
+    until(lambda: may("carol", "patch", "jobs", team), seconds=WAIT_SECONDS, what="the rights of carol")
+    for user in ("alice", "carol"):
+        assert may(user, "patch", "jobs", team)
+        assert [each for each in OUT_OF_REACH if may(user, *each, team)] == []
+        assert [each for each in IN_OUR_NAMESPACE if may(user, *each, "aiqueue-system")] == []
 
 
 def test_with_the_webhook_down_it_waits_for_the_same_reason_and_cannot_be_started(stage: Stage, alice: Actor) -> None:
