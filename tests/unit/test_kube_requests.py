@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import process_time
 from typing import Any
 
 import msgspec
@@ -124,3 +125,13 @@ def test_the_error_names_the_field() -> None:
         requests(containers=[container(cpu="1"), container(memory="much")])
     assert caught.value.field == "spec.template.spec.containers[1].resources.requests[memory]"
     assert "'much'" in str(caught.value)
+
+
+def test_thousands_of_containers_take_no_more_than_their_number() -> None:
+    """Whoever may create a Job may write as many as fit into its size; looking at each against all others took a minute."""
+    sidecars = [container("Always", None, **{f"example.com/a{number}": "1"}) for number in range(5000)]
+    began = process_time()
+    pod = requests(initContainers=[*sidecars, *[container(cpu="1")] * 5000])
+    assert process_time() - began < 5
+    assert pod["cpu"] == 1000
+    assert len(pod) == 5001

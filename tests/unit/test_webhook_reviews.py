@@ -27,6 +27,10 @@ def whole(**changes: Any) -> bytes:
     return json.dumps(json.loads(asked(submitted_job())) | changes).encode()
 
 
+def required(*terms: dict[str, Any]) -> dict[str, Any]:
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": list(terms)}}}
+
+
 class TestRequests:
     def test_of_a_create(self) -> None:
         review = review_of(submitted_job(class_name="normal", notes={"max-runtime": "1h"}))
@@ -127,6 +131,26 @@ class TestRequests:
         review = reviews.decode(asked(submitted_job(gpus="AMOUNT")).replace(b'"AMOUNT"', number.encode()))
         answer = Judge(Source.of(team_configuration())).thorough(review)
         assert (answer.allowed, len(answer.warnings)) == (allowed, warned)
+
+    @pytest.mark.parametrize(
+        "pod",
+        [
+            {"containers": [{"resources": {"limits": {"cpu": 1}}}] * 501},
+            {"initContainers": [{}] * 1001},
+            {"containers": [{"resources": {"requests": {f"a.b/{number}": 1 for number in range(1000)}}}]},
+            {"tolerations": [{"operator": "Exists"}] * 1001},
+            {"nodeSelector": {str(number): "" for number in range(1001)}},
+            {"affinity": required({"matchExpressions": [{"key": "a", "operator": "In", "values": ["b"] * 1000}]})},
+            {"affinity": required(*[{"matchFields": [{"key": "a", "operator": "Exists"}]}] * 501)},
+            {"affinity": required(*[{}] * 1001)},
+            {"resources": {"requests": {f"a.b/{number}": 1 for number in range(1001)}}},
+            {"overhead": {f"a.b/{number}": 1 for number in range(1001)}},
+        ],
+    )
+    def test_of_a_pod_that_takes_too_long_to_weigh(self, pod: dict[str, Any]) -> None:
+        review = review_of(submitted_job(pod={"containers": [], **pod}))
+        assert review.unreadable.startswith("aiqueue could not read this Job and checked nothing of it: its pod has 100")
+        assert review.unreadable.endswith(" in all, and at most 1000 are looked at")
 
     def test_duplicate_keys_are_read_as_the_api_server_reads_them(self) -> None:
         body = asked(submitted_job()).replace(

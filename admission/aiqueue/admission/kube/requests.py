@@ -50,14 +50,11 @@ def _of_containers(pod: PodSpec) -> dict[str, int]:
     while_starting: dict[str, int] = {}
     for index, container in enumerate(pod.init_containers or ()):
         own = _of_container(container, f"initContainers[{index}]")
+        # Only what this one asks for can be more than at the moments before, since sidecars only add up.
+        _raise_to(while_starting, {resource: sidecars.get(resource, 0) + amount for resource, amount in own.items()})
         if container.restart_policy == "Always":
             _add(total, own)
             _add(sidecars, own)
-            moment = sidecars
-        else:
-            moment = dict(sidecars)
-            _add(moment, own)
-        _raise_to(while_starting, moment)
     _raise_to(total, while_starting)
     return total
 

@@ -31,7 +31,7 @@ on data is what the engine, told the same, says can never be; answers are bounde
 What fails, and how:
 
 * The body is no AdmissionReview: `UnreadableReview`, HTTP 400. The API server goes on without us.
-* The object is no Job we can read, or nested so deep that no reader takes it: allowed with a warning, or 400 as above.
+* The object is no Job we can read, or has so many parts that weighing it would hold up others: allowed with a warning.
 * Postgres is away: judged from memory; with a warning once it has been away for some seconds. What memory would refuse, and
   everything where nothing was ever read, is allowed with a warning that says what was not checked.
 * No answer in two seconds, or nobody there: failurePolicy Ignore, the Job is stored and waits.

@@ -15,7 +15,7 @@ import msgspec
 from aiqueue.admission.kube import objects
 from aiqueue.admission.kube.templates import clean
 from aiqueue.admission.webhook import submitted
-from aiqueue.admission.webhook.submitted import SubmittedJob
+from aiqueue.admission.webhook.submitted import SubmittedJob, TooManyParts
 from aiqueue.queue.errors import AiqueueError
 
 API_VERSION = "admission.k8s.io/v1"
@@ -153,7 +153,7 @@ def _review(request: _Request) -> Review:
     try:
         job = submitted.read(request.object)
         old = submitted.read(request.old_object) if request.operation == "UPDATE" else None
-    except _UNREADABLE as error:
+    except (*_UNREADABLE, TooManyParts) as error:
         sentence = f"aiqueue could not read this Job and checked nothing of it: {clean(str(error))}"
         return Review(request.uid, request.operation, namespace, user, unreadable=sentence)
     return Review(request.uid, request.operation, namespace, user, job, old)
