@@ -1,144 +1,26 @@
-"""Each rule of the webhook against a real API server, as a user meets it: the whole sentence, on create and on update.
-
-Most tests share one webhook and one ledger (`shop`), and call the API server without kubectl; what kubectl prints is looked at
-where that is the point.
-"""
+"""Each rule of the webhook against a real API server, as a user meets it: the whole sentence, on create and on update."""
 
 from __future__ import annotations
 
 import json
-import secrets
 import subprocess
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
-from aiqueue.cli.harness import build, databases, product
-from aiqueue.cli.harness.cluster import DevCluster
+from aiqueue.cli.harness import build
 from aiqueue.cli.harness.errors import HarnessError
-from aiqueue.cli.harness.waiting import until
-from aiqueue.queue.database import open_database, transaction
-from fix_doors import CONFIGURATION, Doors
-from fix_managed import CLASS, QUEUE, Actor, job, said
+from fix_doors import Doors
+from fix_managed import Actor, said
+from fix_shop import NOTE, a_job, change_refused, creation_refused, fresh, label, note
 
 pytestmark = pytest.mark.e2e
-WAIT_SECONDS = 60.0
-NOTE = "aiqueue.dev/"
 GPU = "nvidia.com/gpu"
 NAME = "at most 63 lower-case letters, digits, '-' and '.', with a letter or digit at both ends"
 DURATION = 'write a duration in whole seconds such as "90s", "10m", "1h30m" or "7d"'
 ABOVE_ZERO = 'write a duration above zero such as "90s", "10m" or "1h30m"'
 ANY = "may be added, changed or removed only while spec.suspend is true; suspend it first, then change it in a second request"
-#: Besides `CONFIGURATION`: a queue of another namespace, and one whose tenant takes no work.
-MORE = """
-apiVersion: aiqueue.dev/v1
-kind: Queue
-metadata: {name: theirs, namespace: somebody-else}
-spec: {tenant: ops}
----
-apiVersion: aiqueue.dev/v1
-kind: Tenant
-metadata: {name: resting}
-spec:
-  state: Hold
-  quotas:
-  - flavor: cpu-only
-    resources: [{name: cpu, nominal: 64}]
----
-apiVersion: aiqueue.dev/v1
-kind: Queue
-metadata: {name: paused, namespace: NAMESPACE}
-spec: {tenant: resting, defaultClass: normal}
-"""
-
-
-@pytest.fixture(scope="module")
-def shop(
-    managed_cluster: DevCluster, server_url: str, ledger_template: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Doors]:
-    """A namespace whose Jobs one running webhook is asked about, for all tests of this module that leave the ledger alone."""
-    namespace = f"shop-{secrets.token_hex(4)}"
-    managed_cluster.kubectl("create", "namespace", namespace)
-    managed_cluster.kubectl(
-        "create", "rolebinding", "editors", "--clusterrole=edit", "--user=alice", "--user=bob", f"--namespace={namespace}"
-    )
-    name = f"aiqueue_shop_{secrets.token_hex(6)}"
-    url = databases.create(server_url, name, template=ledger_template)
-    ledger = open_database(url, application_name="test", pool_size=2)
-    with transaction(ledger) as connection:
-        connection.execute(text("UPDATE ledger SET uid = gen_random_uuid()"))
-    folder = tmp_path_factory.mktemp("shop")
-    made = Doors(ledger, url, product.login(url, "webhook"), namespace, folder, cluster=managed_cluster)
-    made.apply(CONFIGURATION.format(namespace=namespace))
-    made.apply(MORE.replace("NAMESPACE", namespace))
-    made.open()
-    yield made
-    made.unregister()
-    made.end_all()
-    ledger.dispose()
-    databases.drop(server_url, name)
-    managed_cluster.kubectl("delete", "namespace", namespace, "--wait=false")
-
-
-def fresh() -> str:
-    return f"job-{secrets.token_hex(3)}"
-
-
-def a_job(
-    namespace: str,
-    queue: str | None = "cpu",
-    class_name: str | None = None,
-    *,
-    name: str | None = None,
-    notes: dict[str, str] | None = None,
-    requests: dict[str, Any] | None = None,
-    pod: dict[str, Any] | None = None,
-    **spec: Any,
-) -> dict[str, Any]:
-    """A Job of one small pod for queue `cpu`, but for what the test is about."""
-    labels = {key: value for key, value in ((QUEUE, queue), (CLASS, class_name)) if value is not None}
-    annotations = {NOTE + key: value for key, value in (notes or {}).items()}
-    made = job(namespace, name or fresh(), labels=labels, annotations=annotations, **spec)
-    template = made["spec"]["template"]["spec"]
-    if requests is not None:
-        template["containers"][0]["resources"] = {"requests": requests, "limits": requests}
-    template.update(pod or {})
-    return made
-
-
-def label(**labels: str | None) -> dict[str, Any]:
-    """A patch of our labels."""
-    return {"metadata": {"labels": {NOTE + key: value for key, value in labels.items()}}}
-
-
-def note(key: str, value: str | None) -> dict[str, Any]:
-    """A patch of one of our annotations."""
-    return {"metadata": {"annotations": {NOTE + key: value}}}
-
-
-def told(error: HarnessError) -> str:
-    """The sentence of the webhook in a refusal."""
-    before, mark, sentence = str(error).partition('admission webhook "jobs.aiqueue.dev" denied the request: ')
-    assert mark, f"not refused by the webhook: {before}"
-    return sentence
-
-
-def creation_refused(actor: Actor, content: dict[str, Any]) -> str:
-    with pytest.raises(HarnessError) as refusal:
-        actor.create(content)
-    return told(refusal.value)
-
-
-def change_refused(actor: Actor, stored: dict[str, Any], change: dict[str, Any]) -> str:
-    """The sentence of a refused patch; the Job is as it was."""
-    with pytest.raises(HarnessError) as refusal:
-        actor.patch(stored, change)
-    assert actor.get(stored)["metadata"]["generation"] == stored["metadata"]["generation"]
-    return told(refusal.value)
 
 
 @dataclass(frozen=True)
@@ -434,128 +316,3 @@ class TestKubectl:
         del content["metadata"]["name"]
         _, _, err = self.printed(shop, alice, content)
         assert f"Job {shop.namespace}/mine-" in err
-
-
-def test_a_cron_jobs_job_is_refused_in_an_event(shop: Doors, alice: Actor) -> None:
-    made = a_job(shop.namespace, "lost")
-    cron = {
-        "apiVersion": "batch/v1",
-        "kind": "CronJob",
-        "metadata": {"name": "nightly", "namespace": shop.namespace},
-        "spec": {
-            "schedule": "0 0 1 1 *",
-            "jobTemplate": {"metadata": {"labels": made["metadata"]["labels"]}, "spec": made["spec"]},
-        },
-    }
-    path = f"/apis/batch/v1/namespaces/{shop.namespace}/cronjobs"
-    alice.kubectl("create", "--filename=-", stdin=json.dumps(cron))
-    # As if it had last run years ago: its time came long since, and the controller makes the Job at once.
-    status = {"status": {"lastScheduleTime": "2020-01-01T00:00:00Z"}}
-    api = shop.cluster.api
-    api.call("PATCH", f"{path}/nightly/status", status, content_type="application/merge-patch+json")
-
-    def message() -> str:
-        events = api.call("GET", f"/api/v1/namespaces/{shop.namespace}/events?fieldSelector=reason=FailedCreate")["items"]
-        return next((each["message"] for each in events if each["involvedObject"]["name"] == "nightly"), "")
-
-    until(lambda: message() != "", seconds=WAIT_SECONDS, what="the event of the refused Job")
-    api.call("DELETE", f"{path}/nightly")
-    before, _, sentence = message().partition(" denied the request: Job ")
-    assert before == 'Error creating job: admission webhook "jobs.aiqueue.dev"'
-    assert sentence.startswith(f"{shop.namespace}/nightly-")
-    assert sentence.endswith(
-        f": there is no queue lost in namespace {shop.namespace}; what would change it: queue {shop.namespace}/lost created, or "
-        "the label aiqueue.dev/queue set to one that exists"
-    )
-
-
-def test_what_nobody_is_asked_about(doors: Doors, alice: Actor, controller: Actor) -> None:
-    """The webhook is gone and a request that it would be asked about fails: all that goes through, it was not asked about."""
-    webhook = doors.open()
-    team, api = doors.namespace, doors.cluster.api
-    path = f"/apis/batch/v1/namespaces/{team}/jobs"
-    merge = "application/merge-patch+json"
-    waiting, going, running = (alice.create(a_job(team, name=name)) for name in ("waiting", "going", "running"))
-    doors.register(webhook, failurePolicy="Fail")
-    webhook.kill()
-
-    unlabelled = alice.create(a_job(team, None, "No_Class", notes={"hold": "perhaps", "min-parallelism": "x"}))
-    alice.patch(unlabelled, note("max-runtime", "y") | {"spec": {"parallelism": 7}})
-
-    alice.patch(waiting, {"metadata": {"annotations": {"example.com/mine": "1"}, "finalizers": ["example.com/keep"]}})
-    api.call("PATCH", f"{path}/waiting/status", {"status": {"active": 0}}, content_type=merge)
-
-    controller.patch(running, {"spec": {"suspend": False}} | note("run", "ledger/1/1"))
-    until(
-        lambda: bool(alice.get(running)["status"].get("active")),
-        seconds=WAIT_SECONDS,
-        what="its pods, which the Job controller makes",
-    )
-
-    alice.patch(going, {"metadata": {"finalizers": ["example.com/keep"]}})
-    api.call("DELETE", f"{path}/going?propagationPolicy=Foreground")
-    alice.patch(going, note("hold", "perhaps"))
-    alice.patch(going, {"metadata": {"finalizers": []}})
-
-    for stored, change in (
-        (waiting, note("hold", "true")),
-        (waiting, label(team="blue")),
-        (waiting, {"spec": {"parallelism": 2}}),
-    ):
-        with pytest.raises(HarnessError, match="failed calling webhook"):
-            alice.patch(stored, change)
-    with pytest.raises(HarnessError, match="failed calling webhook"):
-        alice.create(a_job(team))
-    alice.patch(waiting, {"metadata": {"finalizers": []}})
-
-
-def test_a_job_outlives_its_queue(doors: Doors, alice: Actor) -> None:
-    """Closing or deleting a queue makes none of its Jobs impossible to change, and lets no other in."""
-    team = doors.namespace
-    doors.open()
-    inside, outside = alice.create(a_job(team, parallelism=1)), alice.create(a_job(team, "train"))
-    queue = f"apiVersion: aiqueue.dev/v1\nkind: Queue\nmetadata: {{name: cpu, namespace: {team}}}\nspec: {{tenant: ops, state: Hold}}\n"
-    doors.apply(queue)
-    closed = f"Job {team}/{{}}: queue {team}/cpu is in state Hold; what would change it: queue {team}/cpu set to Active"
-    refused = closed.format(outside["metadata"]["name"])
-    until(
-        lambda: _answer(alice, outside, label(queue="cpu")) == refused, seconds=WAIT_SECONDS, what="the closed queue to refuse"
-    )
-    changed = alice.patch(inside, note("checkpoint", "5m") | label(team="blue") | {"spec": {"backoffLimit": 3}})
-    assert changed["spec"]["backoffLimit"] == 3
-    assert change_refused(alice, changed, {"spec": {"parallelism": 2}}) == closed.format(inside["metadata"]["name"])
-    with transaction(doors.ledger) as connection:
-        connection.execute(text("DELETE FROM queue WHERE namespace = :namespace AND name = 'cpu'"), {"namespace": team})
-        connection.execute(text("UPDATE config_revision SET revision = revision + 1"))
-    lost = f"Job {team}/{outside['metadata']['name']}: there is no queue cpu in namespace {team}; "
-    until(
-        lambda: _answer(alice, outside, label(queue="cpu")).startswith(lost), seconds=WAIT_SECONDS, what="the queue to be gone"
-    )
-    alice.patch(inside, note("checkpoint", "6m"))
-    alice.patch(inside, label(queue="train") | {"metadata": {"labels": {QUEUE: "train"}}})
-
-
-def _answer(actor: Actor, stored: dict[str, Any], change: dict[str, Any]) -> str:
-    """What a patch is refused with; it is put back if it is not."""
-    try:
-        actor.patch(stored, change)
-    except HarnessError as error:
-        return told(error)
-    actor.patch(stored, {"metadata": {"labels": stored["metadata"]["labels"]}})
-    return ""
-
-
-def test_what_an_administrator_writes_holds_within_a_second(doors: Doors, alice: Actor) -> None:
-    team = doors.namespace
-    doors.open()
-    queue = f"apiVersion: aiqueue.dev/v1\nkind: Queue\nmetadata: {{name: cpu, namespace: {team}}}\nspec: {{tenant: ops, state: STATE}}\n"
-    stored = alice.create(a_job(team, "train"))
-    took = []
-    for _ in range(3):
-        doors.apply(queue.replace("STATE", "Hold"))
-        began = time.monotonic()
-        until(lambda: _answer(alice, stored, label(queue="cpu")) != "", seconds=WAIT_SECONDS, what="the closed queue to refuse")
-        took.append(time.monotonic() - began)
-        doors.apply(queue.replace("STATE", "Active"))
-        assert _answer(alice, stored, label(queue="cpu")) == "", "what was opened is open at once: the ledger is read first"
-    assert sorted(took)[1] < 1.0

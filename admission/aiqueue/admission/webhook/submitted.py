@@ -121,7 +121,7 @@ def read(content: msgspec.Raw) -> SubmittedJob:
 def _parts(pod: objects.PodSpec) -> int:
     """How much there is to weigh in a pod."""
     containers = (*(pod.containers or ()), *(pod.init_containers or ()))
-    amounts = [each.resources for each in (*containers, pod) if each.resources is not None]
+    amounts = [each for each in (pod.resources, *(container.resources for container in containers)) if each is not None]
     affinity = pod.affinity and pod.affinity.node_affinity and pod.affinity.node_affinity.required
     terms = (affinity.node_selector_terms or ()) if affinity else ()
     wanted = [each for term in terms for each in (*(term.match_expressions or ()), *(term.match_fields or ()))]
