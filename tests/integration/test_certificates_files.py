@@ -101,11 +101,18 @@ def test_a_file_that_is_gone_or_damaged(tmp_path: Path, name: str, damage: bytes
 def test_many_at_once_end_with_one_authority(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from aiqueue.admission.certificates import provide;"
-        "sys.stdin.readline(); print(len(provide(Path(sys.argv[1]), ('localhost',))))"
+        "print('ready', flush=True); sys.stdin.readline(); print(len(provide(Path(sys.argv[1]), ('localhost',))))"
     )
     argv = [sys.executable, "-c", code, str(tmp_path)]
     crowd = [subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)]
-    said = [each.communicate("go\n", timeout=60)[0].strip() for each in crowd]
+    for each in crowd:
+        assert each.stdout is not None
+        assert each.stdout.readline() == "ready\n"
+    for each in crowd:
+        assert each.stdin is not None
+        each.stdin.write("go\n")
+        each.stdin.flush()
+    said = [each.communicate(timeout=60)[0].strip() for each in crowd]
     assert sorted(said) == ["0", "0", "0", "2"]
     held = files.read(tmp_path)
     assert held is not None

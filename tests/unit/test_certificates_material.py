@@ -106,6 +106,9 @@ def test_other_hosts_while_a_new_authority_is_announced(fresh: Material) -> None
     after = settled(announced, DUE + timedelta(minutes=1), ("other.svc",))
     assert signed_by(after, 1)
     assert verifies(after.certificate, fresh.bundle, "other.svc", DUE + timedelta(minutes=1))
+    # And once more: the key of the old authority is still there.
+    again = settled(after, DUE + timedelta(minutes=2))
+    assert (signed_by(again, 1), x509.hosts_of(served(again))) == (True, set(HOSTS))
     assert signed_by(settled(after, DUE + HOUR, ("other.svc",)), 0)
 
 
@@ -172,6 +175,14 @@ def test_after_a_long_sleep_everything_is_in_order_at_once_or_stays_believed(fre
     assert verifies(after.certificate, after.bundle, HOSTS[0], now)
 
 
+def test_a_serving_certificate_ends_with_its_authority(fresh: Material) -> None:
+    """Where nobody renewed for so long that the authority has days left, and a new one is not published yet."""
+    end = authorities(fresh)[0].not_valid_after_utc
+    after = settled(replace(fresh, certificate=b"", key=b""), end - 10 * DAY)
+    assert signed_by(after, 1)
+    assert served(after).not_valid_after_utc == end
+
+
 def test_expired_parts_are_said(fresh: Material) -> None:
     assert "the serving certificate ended on 2027-02-19 12:00 UTC" in sentence(fresh, NOW + 91 * DAY)
     assert "an authority ended on 2036-11-18 12:00 UTC" in sentence(fresh, NOW + 11 * YEAR)
@@ -198,6 +209,9 @@ def test_a_clock_that_goes_back_again_and_again_ends_at_the_bound(fresh: Materia
 def test_a_publication_in_the_future_begins_now(fresh: Material) -> None:
     announced = replace(settled(settled(fresh, DUE - HOUR), DUE), published=DUE + YEAR)
     assert settled(announced, DUE).published == DUE
+    # Two clocks are never quite the same.
+    nearly = replace(announced, published=DUE + HOUR)
+    assert renewed(nearly, HOSTS, DUE) == material.Renewal(nearly)
 
 
 def test_an_emptied_secret_keeps_what_is_announced(fresh: Material) -> None:

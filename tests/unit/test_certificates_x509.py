@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 from cryptography import x509 as standard
+from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from aiqueue.admission.certificates import x509
@@ -77,3 +78,15 @@ def test_what_cannot_be_read_is_said_in_one_way(damage: bytes) -> None:
 
 def test_keys_do_not_show(authority: x509.Authority) -> None:
     assert "key" not in repr(authority).lower()
+
+
+def test_an_authority_signed_by_another_is_none_of_ours(authority: x509.Authority) -> None:
+    other = x509.Authority.make("another", now=NOW, until=NOW + YEAR)
+    crossed = (
+        x509._builder(authority.certificate.subject, other.certificate.subject, authority.key.public_key(), NOW, NOW + DAY)
+        .add_extension(standard.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(other.key, hashes.SHA256())
+    )
+    assert x509.signed_by(crossed, other.certificate)
+    assert not x509.is_authority(crossed)
+    assert x509.is_authority(other.certificate)

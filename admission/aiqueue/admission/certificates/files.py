@@ -48,11 +48,11 @@ def provide(
         InvalidInput: a host is neither a DNS name nor an IP address.
         UnusableFolder: the folder cannot be made, read or written.
     """
-    moment = now or datetime.now(UTC)
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with _locked(folder / LOCK):
-            return _provide(folder, hosts, moment, settle)
+            # Whoever had the lock before us is not later than this.
+            return _provide(folder, hosts, now or datetime.now(UTC), settle)
     except OSError as error:
         raise UnusableFolder(
             f"certificates cannot be kept in {str(folder)!r}: {error}; name a folder that can be written"

@@ -137,7 +137,7 @@ def renewed(
         return Renewal(clean, known.faults or ("what is held is put in order",))
     if held.published is None:
         return Renewal(held)
-    if held.published > now:
+    if held.published > now + x509.BACKDATED_BY:
         sentence = f"the authority was published at {_said(held.published)}, which is not yet: its settle time begins now"
         return Renewal(replace(held, published=now), (sentence,))
     return _signed(held, known, names, now, settled=now - held.published >= settle, settle=settle)
