@@ -305,9 +305,9 @@ class TestKubectl:
         assert (status, out) == (0, "job.batch/warned created")
         name = f"Warning: Job {shop.namespace}/warned: "
         assert err.splitlines() == [
-            name + "metadata.annotations[aiqueue.dev/chekpoint] means nothing to aiqueue: did you mean aiqueue.dev/checkpoint?",
             name + "aiqueue.dev/max-runtime is 2d, and class normal allows 1d: it ends after 1d",
             name + "is stored and waits: tenant resting is in state Hold",
+            name + "metadata.annotations[aiqueue.dev/chekpoint] means nothing to aiqueue: did you mean aiqueue.dev/checkpoint?",
         ]
 
     def test_a_job_whose_name_is_to_be_made(self, shop: Doors, alice: Actor) -> None:

@@ -126,6 +126,12 @@ def test_what_may_fit_one_day_is_allowed_without_asking_the_ledger(content: dict
     assert source.reads == 0
 
 
+def test_a_least_size_above_the_size_that_a_run_left_over() -> None:
+    notes = {"min-parallelism": "33", "run": "0f8fad5b-d9cb-469f-a165-70867728950e/12/3"}
+    old = submitted_job(pods=4, notes=notes)
+    assert judged(submitted_job(pods=5, notes=notes), old) == Answer(True)
+
+
 def test_only_the_namespace_of_the_request_counts() -> None:
     job = submitted_job(metadata={"namespace": "team-a"})
     answer = judged(job, namespace="team-b")
@@ -260,6 +266,17 @@ class TestWarnings:
         answer = judged(job)
         assert len(answer.warnings) == 4
         assert all(len(each) < 200 for each in answer.warnings)
+
+    def test_what_matters_most_comes_first(self) -> None:
+        notes = {f"a{number}": "" for number in range(9)} | {"max-runtime": "48h"}
+        job = submitted_job(notes=notes, labels={f"aiqueue.dev/a{number}": "" for number in range(9)})
+        answer = judged(job, configuration=team_configuration(state=ObjectState.HOLD))
+        assert [each.partition(": ")[2][:12] for each in answer.warnings[:3]] == [
+            "aiqueue.dev/",
+            "is stored an",
+            "metadata.lab",
+        ]
+        assert len(answer.warnings) == 10
 
     def test_keys_of_others_and_of_ours(self) -> None:
         notes = {"run": "l/1/1", "evict-at": "x", "user": "alice", "hold": "false"}

@@ -121,21 +121,21 @@ def _refusal(review: Review, job: SubmittedJob, door: Door) -> Decision | None:
 
 
 def _least(pod_set: PodSet) -> PodSet:
-    return pod_set if pod_set.min_count is None else replace(pod_set, count=pod_set.min_count, min_count=None)
+    if pod_set.min_count is None:
+        return pod_set
+    return replace(pod_set, count=min(pod_set.count, pod_set.min_count), min_count=None)  # it may exceed what a run left over
 
 
 def _refused(review: Review, job: SubmittedJob, refusal: Decision) -> str:
-    least = job.observation.pod_sets[0].min_count
-    partial = (
-        f"even with {names.MIN_PARALLELISM_ANNOTATION} {least} it "
-        if least and refusal.reason is Reason.EXCEEDS_CEILING
-        else ""
-    )
+    (pod_set,) = job.observation.pod_sets
+    partial = ""
+    if pod_set.min_count is not None and refusal.reason is Reason.EXCEEDS_CEILING:
+        partial = f"even with {names.MIN_PARALLELISM_ANNOTATION} {pod_set.min_count} it "
     return f"{_named(review)}: {partial}{refusal.message}; what would change it: {refusal.would_change}"
 
 
 def _allowed(review: Review, job: SubmittedJob, known: Known | None) -> Answer:
-    told = list(hints.of_keys(job, review.old))
+    told: list[str] = []
     if known is not None:
         told.extend(hints.of_runtime(job, review.old, review.namespace, known.door))
         if rules.asks_anew(job, review.old):
@@ -145,7 +145,7 @@ def _allowed(review: Review, job: SubmittedJob, known: Known | None) -> Answer:
                     f"aiqueue's ledger has not answered for {known.unconfirmed_seconds:.0f} s: queue, class and quota were checked "
                     "as they stood before"
                 )
-    return Answer(allowed=True, warnings=_warnings(review, told))
+    return Answer(allowed=True, warnings=_warnings(review, [*told, *hints.of_keys(job, review.old)]))
 
 
 def _warnings(review: Review, told: Iterable[str]) -> tuple[str, ...]:
