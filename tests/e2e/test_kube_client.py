@@ -130,7 +130,7 @@ def test_a_server_of_another_authority_is_not_talked_to(cluster: DevCluster, tmp
     content["clusters"][0]["cluster"]["certificate-authority-data"] = base64.b64encode(another).decode()
     client = KubeClient.from_kubeconfig(write_kubeconfig(tmp_path, content))
     with pytest.raises(
-        errors.Unavailable, match="get of the server's version failed: no answer from .*certificate verify failed"
+        errors.Unavailable, match=r"get of the server's version failed: no answer from .*certificate verify failed"
     ):
         client.server_version()
     client.close()
