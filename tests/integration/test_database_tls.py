@@ -94,7 +94,9 @@ def test_the_systems_authorities_are_found_where_openssl_does_not_know_them() ->
 
 
 def test_the_rest_of_the_url_is_kept() -> None:
-    found = conninfo_to_dict(conninfo("postgresql+psycopg://ann:a%20b%40c'@ledger.example:6432/aiqueue?connect_timeout=3", TOLD))
+    found = conninfo_to_dict(
+        conninfo("postgresql+psycopg://ann:a%20b%40c'@ledger.example:6432/aiqueue?connect_timeout=3", TOLD)
+    )
     assert found == {
         "host": "ledger.example",
         "port": "6432",
