@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from aiqueue.cli.harness.errors import HarnessError
 from aiqueue.cli.harness.waiting import until
 from aiqueue.queue.errors import NotFound
 from fix_certificates import HOUR, authorities, served, verifies
+from fix_kube import Forwarder, forwarded_kubeconfig, server_port
 from fix_managed import WAIT_SECONDS
 
 pytestmark = pytest.mark.e2e
@@ -280,8 +282,7 @@ def test_cert_managers_configuration_is_left_to_it(kept: Kept) -> None:
     assert kept.keep() == (before, ())
 
 
-def test_a_secret_that_somebody_goes_on_writing(kept: Kept) -> None:
-    """A pass that loses every race says so, after a bounded number of attempts."""
+def test_what_was_read_too_early_is_not_written_over(kept: Kept) -> None:
     kept.keep()
     client = kept.client()
     try:
@@ -296,6 +297,29 @@ def test_a_secret_that_somebody_goes_on_writing(kept: Kept) -> None:
     finally:
         client.close()
     assert kept.keep()[1] == ()
+
+
+class Shortest(Random):
+    """Waits as short as they may be."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return min(a, b)
+
+
+def test_a_server_that_hangs_up_is_asked_a_few_times(kept: Kept, tmp_path: Path) -> None:
+    with Forwarder(server_port(kept.cluster)) as forwarder:
+        client = KubeClient.from_kubeconfig(forwarded_kubeconfig(kept.cluster, forwarder, tmp_path), connections=1)
+        try:
+            held = keeper.keep(client, PLACE)[0]
+            before = forwarder.accepted
+            forwarder.cut("flapping")
+            with pytest.raises(errors.Unavailable, match="get of ValidatingWebhookConfiguration aiqueue failed: no answer"):
+                keeper.keep(client, PLACE, rng=Shortest())
+            assert forwarder.accepted - before == keeper.MOST_FAILURES + 1
+            forwarder.cut("open")
+            assert keeper.keep(client, PLACE) == (held, ())
+        finally:
+            client.close()
 
 
 # cert-manager

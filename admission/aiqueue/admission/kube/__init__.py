@@ -15,6 +15,7 @@ Modules:
     backoff    how long to wait before trying again
     reflector  the thread that keeps a store equal to the cluster
     store      Jobs in memory, with what changed since the last look
+    trust      the Secret and the caBundle by which the API server believes the webhook
 
 Invariants:
     * A struct that was read is never written back: it holds a part of the object only. Writes are merge patches.
