@@ -162,6 +162,14 @@ def test_a_lost_bundle_is_made_anew(fresh: Material, bundle: bytes) -> None:
     assert verifies(mended.certificate, mended.bundle, HOSTS[0], NOW)
 
 
+def test_a_lost_bundle_comes_back_from_where_it_is_published(fresh: Material) -> None:
+    for lost in (b"", b"nonsense", fresh.certificate):
+        assert renewed(replace(fresh, bundle=lost), HOSTS, NOW, announced=fresh.bundle).material == fresh
+    # Without its key it goes on being believed while a new one is announced.
+    keyless = renewed(replace(fresh, bundle=b"", authority_keys=b""), HOSTS, NOW, announced=fresh.bundle).material
+    assert (len(authorities(keyless)), keyless.bundle.endswith(fresh.bundle)) == (2, True)
+
+
 def test_strangers_in_the_bundle_leave_it(fresh: Material) -> None:
     mixed = replace(fresh, bundle=b"# notes\n" + fresh.bundle + fresh.certificate + fresh.bundle)
     assert "is no authority that signed itself" in sentence(mixed)

@@ -35,8 +35,10 @@ Invariants:
 Failure modes:
     * A pass dies anywhere: the next one finds a state of the table, or a step before one, and goes on from there.
     * Two passes at once: one of them gets a conflict, looks again and finds less to do, or nothing.
-    * The Secret was emptied or deleted and applied again: a new authority signs; what the configuration still
+    * The Secret was emptied, or deleted and applied again: a new authority signs; what the configuration still
       names stays in the bundle for the settle time, so that replicas which serve from memory go on being believed.
+    * The bundle in the Secret is lost: it is what the configuration names.
+    * Somebody wrote another bundle into the configuration: ours is published again, and its settle time begins anew.
     * Parts are damaged, do not belong together or are over: made anew, one sentence each. With no serving certificate that
       verifies nobody is served anyway, so nothing waits for the settle time then.
     * The key of the authority is lost: a new authority is announced, and signs after the settle time; nothing drops.

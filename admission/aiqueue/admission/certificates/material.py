@@ -118,7 +118,7 @@ def renewed(
         hosts: DNS names and IP addresses that the serving certificate must have, and no others.
         now: aware time.
         settle: how long a change takes to reach everybody.
-        announced: the bundle that is published now; matters where nothing is held.
+        announced: the bundle that is published now; matters where none is held.
 
     Raises:
         InvalidInput: a host is neither a DNS name nor an IP address.
@@ -128,7 +128,8 @@ def renewed(
         others = tuple(each for each in _authorities(announced)[0] if each.not_valid_after_utc > now)
         known = _Known(others, (), None, ())
         return _with_new_authority(Material(), known, now, ("there is no certificate yet: an authority is made",))
-    known = _read(held, now)
+    lost = not _authorities(held.bundle)[0]
+    known = _read(replace(held, bundle=announced) if lost else held, now)
     due = _authority_due(known, now)
     if due:
         return _with_new_authority(held, known, now, (*known.faults, due))
