@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import pytest
 from kubernetes import client as official
 from kubernetes import config as official_config
 
+from aiqueue.cli import resources
 from aiqueue.cli.harness import manifests
 from aiqueue.cli.harness.cluster import DevCluster
 from aiqueue.cli.harness.errors import HarnessError
@@ -155,6 +157,24 @@ def pods_of(cluster: DevCluster, content: dict[str, Any]) -> list[dict[str, Any]
     items = cluster.api.call("GET", f"{folder}?labelSelector={selector}")["items"]
     assert isinstance(items, list)
     return items
+
+
+def overlay(folder: Path, *, components: tuple[str, ...], base: str | None = None) -> Path:
+    """Write a kustomization of components, and of an overlay where `base` names one, and return its folder."""
+    folder.mkdir()
+    content = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [_from(folder, "overlays", base)] if base is not None else [],
+        "components": [_from(folder, "components", each) for each in components],
+    }
+    (folder / "kustomization.yaml").write_text(json.dumps(content))  # JSON is YAML
+    return folder
+
+
+def _from(folder: Path, *parts: str) -> str:
+    # kustomize takes no absolute paths.
+    return os.path.relpath(resources.manifests_path().joinpath(*parts), folder)
 
 
 def _object(printed: str) -> dict[str, Any]:

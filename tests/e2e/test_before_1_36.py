@@ -6,8 +6,6 @@ did, and their Job controller leaves the startTime of a suspended Job where it i
 
 from __future__ import annotations
 
-import json
-import os
 import secrets
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,11 +17,10 @@ from aiqueue.admission.controller.actor import Again
 from aiqueue.admission.controller.facts import Result
 from aiqueue.admission.controller.term import Term
 from aiqueue.admission.kube.client import KubeClient
-from aiqueue.cli import resources
 from aiqueue.cli.harness.cluster import DevCluster
 from aiqueue.cli.harness.waiting import until
 from aiqueue.queue.store.actions import Action
-from fix_managed import JOBS, QUEUE, RUN, USER, WAIT_SECONDS, Actor, job
+from fix_managed import JOBS, QUEUE, RUN, USER, WAIT_SECONDS, Actor, job, overlay
 from fix_terms import Observer
 from fix_workbench import Bench, lay_out, result
 
@@ -31,7 +28,6 @@ pytestmark = pytest.mark.e2e
 
 #: The oldest that the programs agree to be.
 EMULATED = "1.33"
-COMPONENTS = resources.manifests_path() / "components"
 NAMESPACE, ACCOUNT = "aiqueue-system", "aiqueue-controller"
 OWN_SELECTOR = {"kubernetes.io/os": "linux"}
 OWN = {"nodeSelector": OWN_SELECTOR, "tolerations": [{"key": "mine", "operator": "Exists"}]}
@@ -42,16 +38,9 @@ CONTROLLER = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
 def old_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
     """A cluster of an older version with the dev overlay, adapted by the component, and alice who edits everywhere."""
     folder = tmp_path_factory.mktemp("old")
-    overlay = folder / "overlay"
-    overlay.mkdir()
-    base, component = (
-        os.path.relpath(each, overlay) for each in (resources.manifests_path() / "overlays" / "dev", COMPONENTS / "before-1.36")
-    )
-    (overlay / "kustomization.yaml").write_text(
-        f"apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [{base}]\ncomponents: [{component}]\n"
-    )
+    made = overlay(folder / "overlay", base="dev", components=("before-1.36",))
     with DevCluster.create(folder / "cluster", name="old", emulated=EMULATED) as cluster:
-        cluster.kubectl("apply", f"--kustomize={overlay}")
+        cluster.kubectl("apply", f"--kustomize={made}")
         cluster.kubectl("create", "clusterrolebinding", "alice", "--clusterrole=edit", "--user=alice")
         cluster.add_node(
             "node-1", cpu_millicores=8000, memory_bytes=32 * 2**30, labels={"pool": "h100", "kubernetes.io/os": "linux"}
@@ -97,9 +86,14 @@ class TestPolicies:
         assert "MutatingAdmissionPolicy" not in kinds
 
     def test_policies_type_check(self, old_cluster: DevCluster) -> None:
-        policies = json.loads(old_cluster.kubectl("get", "validatingadmissionpolicies", "--output=json"))["items"]
-        assert len(policies) == 4
-        assert [each["status"]["typeChecking"] for each in policies] == [{}] * 4
+        path = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
+
+        def checked() -> list[dict[str, Any]] | None:
+            found = [each.get("status", {}).get("typeChecking") for each in old_cluster.api.call("GET", path)["items"]]
+            return found if None not in found else None
+
+        results = until(checked, seconds=WAIT_SECONDS, what="the type check of the policies")
+        assert results == [{}] * 4
 
     @pytest.mark.parametrize("suspend", [None, False])
     def test_labelled_job_must_come_suspended(
@@ -186,7 +180,7 @@ class TestController:
     def stop(bench: Bench, unsuspend: Action) -> None:
         """Start the Job, let it run, and suspend it; its startTime stays."""
         assert result(bench.hands(unsuspend)) is Result.DONE
-        until(lambda: bench.seen().active, seconds=WAIT_SECONDS, what="the Job to run")
+        until(lambda: bench.seen().active > 0, seconds=WAIT_SECONDS, what="the Job to run")
         assert result(bench.hands(bench.evict(unsuspend))) is Result.DONE
         until(lambda: bench.seen().suspended_seen, seconds=WAIT_SECONDS, what="the Suspended condition")
         assert bench.seen().started

@@ -41,7 +41,7 @@ def running_job(team: str, alice: Actor, controller: Actor, name: str = "train",
     """A labelled Job that was admitted and whose pod runs."""
     stored = alice.create(job(team, name, labels={QUEUE: "gpus"}, **spec))
     controller.patch(stored, {**UNSUSPEND, "metadata": {"annotations": {RUN: "ledger/1/1"}}})
-    until(lambda: alice.get(stored)["status"].get("ready"), seconds=WAIT_SECONDS, what=f"the pod of Job {name}")
+    until(lambda: alice.get(stored)["status"].get("ready") == 1, seconds=WAIT_SECONDS, what=f"the pod of Job {name}")
     return stored
 
 

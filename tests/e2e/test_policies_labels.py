@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 
-from aiqueue.cli import resources
 from aiqueue.cli.harness.cluster import DevCluster
 from aiqueue.cli.harness.waiting import until
-from fix_managed import CLASS, DEFAULT_QUEUE, JOBS, QUEUE, RUN, USER, WAIT_SECONDS, Actor, job, pods_of, team_with
+from fix_managed import CLASS, DEFAULT_QUEUE, JOBS, QUEUE, RUN, USER, WAIT_SECONDS, Actor, job, overlay, pods_of, team_with
 
 pytestmark = pytest.mark.e2e
 
@@ -100,9 +99,9 @@ class TestDefaultQueue:
 class TestKueueLabels:
     @pytest.fixture(scope="class", autouse=True)
     @classmethod
-    def component(cls, managed_cluster: DevCluster) -> Iterator[None]:
+    def component(cls, managed_cluster: DevCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         """The component in force, and out of force afterwards."""
-        file = str(resources.manifests_path() / "components" / "kueue-labels" / "kueue-labels.yaml")
+        made = overlay(tmp_path_factory.mktemp("kueue") / "overlay", components=("kueue-labels",))
         probe = job("default", "probe", labels={KUEUE_QUEUE: "gpus"})
 
         def in_force() -> bool:
@@ -110,10 +109,10 @@ class TestKueueLabels:
             return QUEUE in made["metadata"]["labels"]
 
         assert not in_force()
-        managed_cluster.kubectl("apply", f"--filename={file}")
+        managed_cluster.kubectl("apply", f"--kustomize={made}")
         until(in_force, seconds=WAIT_SECONDS, what="the component to be in force")
         yield
-        managed_cluster.kubectl("delete", f"--filename={file}")
+        managed_cluster.kubectl("delete", f"--kustomize={made}")
         until(lambda: not in_force(), seconds=WAIT_SECONDS, what="the end of the component")
 
     def test_job_of_kueue_is_taken_in(self, team: str, managed_cluster: DevCluster, person: Actor, controller: Actor) -> None:

@@ -80,7 +80,7 @@ class TestJobs:
     ) -> None:
         stored = alice.create(with_gpu(job(team, "train", labels={QUEUE: "gpus"})))
         controller.patch(stored, {"spec": {"suspend": False}, "metadata": {"annotations": {RUN: "ledger/1/1"}}})
-        until(lambda: alice.get(stored)["status"].get("ready"), seconds=WAIT_SECONDS, what="the pod of the Job")
+        until(lambda: alice.get(stored)["status"].get("ready") == 1, seconds=WAIT_SECONDS, what="the pod of the Job")
         (made,) = pods_of(managed_cluster, stored)
         assert made["spec"]["containers"][0]["resources"]["limits"] == {GPU: "1"}
         alice.kubectl("delete", "job", "train", f"--namespace={team}", "--cascade=foreground", "--timeout=60s")
@@ -90,7 +90,7 @@ class TestTurnedOn:
     def test_what_was_there_before_goes_on(self, team: str, managed_cluster: DevCluster, alice: Actor) -> None:
         """An unlabelled Job with GPUs runs on, gets more pods, is edited and deleted."""
         stored = alice.create(with_gpu(job(team, "plain", completions=4)))
-        until(lambda: alice.get(stored)["status"].get("ready"), seconds=WAIT_SECONDS, what="the pod of the Job")
+        until(lambda: alice.get(stored)["status"].get("ready") == 1, seconds=WAIT_SECONDS, what="the pod of the Job")
         managed_cluster.kubectl("label", "namespace", team, f"{MANAGED}=required")
         probe = f"{JOBS.format(team)}?dryRun=All"
         api = managed_cluster.api
