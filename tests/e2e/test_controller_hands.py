@@ -128,7 +128,7 @@ def test_the_template_comes_back_when_the_job_controller_allows_it(bench: Bench)
     before = bench.seen()
     action = bench.admit()
     bench.hands(action)
-    until(lambda: bench.seen().active, seconds=WAIT_SECONDS, what="the Job to run")
+    until(lambda: bench.seen().active > 0, seconds=WAIT_SECONDS, what="the Job to run")
     bench.hands(bench.evict(action))
     assert result(bench.until_done(bench.restoration(action))[-1]) is Result.DONE
     after = bench.seen()
@@ -138,7 +138,7 @@ def test_the_template_comes_back_when_the_job_controller_allows_it(bench: Bench)
 def test_a_job_that_is_still_being_stopped_is_waited_for_not_given_up(bench: Bench) -> None:
     """It slipped by, is stopped and admitted at once: its template cannot change before the Job controller has seen the stop."""
     bench.kubectl("patch", "--type=merge", '-p={"spec":{"suspend":false}}')
-    until(lambda: bench.seen().active, seconds=WAIT_SECONDS, what="the Job to run")
+    until(lambda: bench.seen().active > 0, seconds=WAIT_SECONDS, what="the Job to run")
     unsuspend = bench.admit()
     assert result(bench.hands(bench.action(ActionKind.SUSPEND))) is Result.DONE
     assert result(bench.until_done(unsuspend)[-1]) is Result.DONE

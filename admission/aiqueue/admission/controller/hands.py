@@ -57,12 +57,17 @@ class JobHands:
         except Invalid as error:
             seen = self._look(action)
             at_rest = seen is None or (seen.suspended and seen.suspended_seen)
-            if seen is not None and at_rest and seen.started and action.kind is not ActionKind.SUSPEND:
-                return self._forget_start(action, seen) or do(action)
             # A stop is never given up, and a template cannot change before the Job controller has seen that the Job is suspended.
-            if action.kind is not ActionKind.UNSUSPEND or not at_rest:
+            if action.kind is ActionKind.SUSPEND or not at_rest:
                 return Again(str(error))
-            return Result.REFUSED, str(error)
+            hindrance = self._forget_start(action, seen) if seen is not None and seen.started else None
+            if hindrance is not None:
+                return hindrance
+        # The Job may have come to rest just after it refused: only what it refuses at rest is refused for good.
+        try:
+            return do(action)
+        except Invalid as error:
+            return (Result.REFUSED, str(error)) if action.kind is ActionKind.UNSUSPEND else Again(str(error))
 
     def _look(self, action: Action) -> Observation | None:
         """The Job as it is, None if there is none of this uid."""
