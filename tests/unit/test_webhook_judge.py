@@ -232,6 +232,13 @@ class TestWarnings:
         assert judged(submitted_job(**content), plain) == Answer(True, warnings=told), "also when it is written later"
         assert judged(submitted_job(**content, labels={"a": "b"}), submitted_job(**content)) == Answer(True), "and only then"
 
+    def test_a_runtime_beyond_a_new_class(self) -> None:
+        notes = {"max-runtime": "48h"}
+        answer = judged(submitted_job("open", "normal", notes=notes), submitted_job("open", "urgent", notes=notes))
+        assert answer.warnings == (
+            "Job team-a/fit: aiqueue.dev/max-runtime is 2d, and class normal allows 1d: it ends after 1d",
+        )
+
     @pytest.mark.parametrize(
         ("field", "key", "meant"),
         [

@@ -175,6 +175,19 @@ def test_what_a_run_was_admitted_with_stays_while_it_runs(change: dict[str, Any]
     assert judged(new, old) == Answer(False, f"Job team-a/fit: {sentence}", 403)
 
 
+def test_nor_may_it_change_as_it_starts() -> None:
+    answer = judged(submitted_job(pods=2, suspend=False), submitted_job(pods=1))
+    assert answer == Answer(
+        False, f"Job team-a/fit: spec.parallelism is 2: the Job runs with quota for 1, and its size may change {WHEN}", 403
+    )
+
+
+def test_a_size_left_out_is_one() -> None:
+    old = submitted_job(pods=ABSENT, suspend=False)
+    assert judged(submitted_job(pods=1, suspend=False), old) == Answer(True)
+    assert not judged(submitted_job(pods=2, suspend=False), old).allowed
+
+
 @pytest.mark.parametrize("change", [change for change, _ in RUNNING if change.get("class_name") != "urgent"])
 def test_and_may_change_while_it_is_suspended(change: dict[str, Any]) -> None:
     old = submitted_job(**AS_ADMITTED)
@@ -191,7 +204,8 @@ def test_and_once_it_has_ended(change: dict[str, Any], condition: str) -> None:
 
 
 def test_a_running_job_enters_no_queue() -> None:
-    answer = judged(submitted_job(suspend=False), submitted_job(queue=None, suspend=False))
+    old = submitted_job(queue=None, suspend=False)
+    answer = judged(submitted_job("train", "normal", suspend=False, pods=4, notes={"max-runtime": "1h"}), old)
     sentence = f"the Job runs in no queue, and the label {ANY}"
     assert answer == Answer(False, f"Job team-a/fit: metadata.labels[aiqueue.dev/queue] is 'train': {sentence}", 403)
 

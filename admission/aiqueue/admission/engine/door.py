@@ -55,7 +55,7 @@ class Door:
             queue_name: the queue it names.
             class_name: the class it names; None for the queue's default.
             pod_sets: judged at their `count`, whatever their `min_count`.
-            shape: `shape_of(pod_sets, class_name)` where the caller has it already.
+            shape: what the same pod sets and class always come with and no others do, where the caller has such a name.
         """
         route = self._route(namespace, queue_name, class_name)
         refusal = route.door or route.class_refused

@@ -12,7 +12,7 @@ from aiqueue.admission.webhook import hints, rules
 from aiqueue.admission.webhook.reviews import FORBIDDEN, INVALID, Answer, Review, bounded
 from aiqueue.admission.webhook.submitted import SubmittedJob
 from aiqueue.queue.errors import LedgerError
-from aiqueue.queue.records import Configuration, Decision, PodSet, shape_of
+from aiqueue.queue.records import Configuration, Decision, PodSet
 from aiqueue.queue.words import Reason
 
 UNCONFIRMED_SECONDS = 5.0  # a ledger that has not answered for longer is said to be away
@@ -115,9 +115,8 @@ def _on_form(review: Review, job: SubmittedJob) -> Answer | None:
 def _refusal(review: Review, job: SubmittedJob, door: Door) -> Decision | None:
     """The verdict of the data: on the least size that the Job is content with."""
     seen = job.observation
-    least = tuple(_least(each) for each in seen.pod_sets)
-    shape = seen.shape if least == seen.pod_sets else shape_of(least, seen.class_name)
-    return door.refusal(review.namespace, seen.queue_name or "", seen.class_name, least, shape=shape)
+    least = [_least(each) for each in seen.pod_sets]
+    return door.refusal(review.namespace, seen.queue_name or "", seen.class_name, least, shape=seen.shape)
 
 
 def _least(pod_set: PodSet) -> PodSet:
