@@ -33,6 +33,7 @@ from fix_managed import CLASS, QUEUE, WAIT_SECONDS, Actor, job
 pytestmark = pytest.mark.e2e
 
 MANIFESTS = resources.manifests_path()
+ROLE_SECONDS = 20.0
 ADMISSION = "admissionregistration.k8s.io"
 GROUPS = {
     "jobs": "batch",
@@ -152,7 +153,7 @@ def test_without_any_one_right_the_call_that_needs_it_names_it(
     # The server hears of a new role a moment after it is stored.
     until(
         lambda: not any(refusal(client, call, probe) for call in others),
-        seconds=WAIT_SECONDS,
+        seconds=ROLE_SECONDS,
         what=f"all rights but {missing}",
     )
     said = refusal(client, str(missing), probe)
