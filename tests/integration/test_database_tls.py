@@ -16,6 +16,7 @@ from aiqueue.cli.harness.certificates import Authority, Pair
 from aiqueue.cli.harness.ports import LOOPBACK
 from aiqueue.queue.database import conninfo, open_database, transaction
 from aiqueue.queue.errors import InvalidInput, LedgerError
+from fix_doors import Webhooks
 
 pytestmark = pytest.mark.integration
 
@@ -242,3 +243,33 @@ def test_an_authority_that_is_not_there_is_named(tls_server: TlsServer, tmp_path
     with pytest.raises(LedgerError, match=r"missing\.crt.* does not exist"), transaction(database):
         pytest.fail("a server was trusted without an authority")
     database.dispose()
+
+
+def behind_tls(webhooks: Webhooks, server: TlsServer, authority: Path) -> None:
+    """Have webhooks reach the ledger through TLS, believing this authority."""
+    front = make_url(server.url)
+    query = {"sslmode": "verify-full", "sslrootcert": str(authority)}
+    url = make_url(webhooks.webhook_url).set(host=front.host, port=front.port).update_query_dict(query)
+    webhooks.webhook_url = url.render_as_string(hide_password=False)
+
+
+def test_a_webhook_works_with_a_ledger_behind_tls(webhooks: Webhooks, tls_server: TlsServer) -> None:
+    """All of its sessions: those of the pool, and the one that listens."""
+    behind_tls(webhooks, tls_server, tls_server.authority)
+    started = webhooks.await_ready(webhooks.start())
+    sessions = text("SELECT query FROM pg_stat_activity WHERE usename = :user AND datname = current_database()")
+
+    def listens() -> bool:
+        with transaction(webhooks.ledger) as connection:
+            found = connection.execute(sessions, {"user": make_url(webhooks.webhook_url).username})
+            return any(query.startswith("LISTEN") for query in found.scalars())
+
+    webhooks.until(listens, "the webhook to listen")
+    assert "not listening" not in started.said()
+
+
+def test_a_webhook_that_cannot_trust_its_ledger_says_so(webhooks: Webhooks, tls_server: TlsServer) -> None:
+    behind_tls(webhooks, tls_server, tls_server.another)
+    started = webhooks.start()
+    webhooks.until(lambda: NAME_THE_AUTHORITY in started.get("/readyz")[1], "the webhook to say what is wrong")
+    assert started.get("/readyz")[0] == 503
