@@ -5,6 +5,7 @@ stopped by a webhook that is not there yet.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +105,23 @@ def test_both_are_the_same_but_for_the_certificate() -> None:
     assert NAMES == ["production", "production-cert-manager"]
     assert [each.rpartition("/")[2] for each in ours["components"]] == ["production", "issued-certificate"]
     assert [each.rpartition("/")[2] for each in theirs["components"]] == ["production", "cert-manager"]
+
+
+def test_an_installations_own_overlay_names_the_image_everywhere(installation: Installation, tmp_path: Path) -> None:
+    """As README.md has it; here with the component for older servers as well."""
+    content = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [os.path.relpath(installation.folder, tmp_path.resolve())],
+        "components": [os.path.relpath(OVERLAYS.parent / "components" / "before-1.36", tmp_path.resolve())],
+        "images": [{"name": "aiqueue", "newName": "registry.example/aiqueue", "newTag": "9.9.9"}],
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(content))
+    made = installation.cluster.kubectl("kustomize", str(tmp_path))
+    images = [line.split()[1] for line in made.splitlines() if line.strip().startswith("image:")]
+    assert images == ["registry.example/aiqueue:9.9.9"] * (3 if installation.folder.name == "production" else 2)
+    assert "kind: MutatingAdmissionPolicy" not in made
+    assert "jobs/status" in made
 
 
 def test_every_pod_is_admitted_and_becomes_ready(installation: Installation) -> None:
