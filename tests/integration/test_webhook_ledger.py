@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import make_url, text
 from sqlalchemy.exc import DBAPIError
 
+from aiqueue.admission.webhook import follower as follower_module
 from aiqueue.admission.webhook.follower import MOST_WAITING, READ_THROUGH_SECONDS, ConfigurationFollower
 from aiqueue.cli.harness import databases, product
 from aiqueue.cli.harness.waiting import until
@@ -99,6 +100,21 @@ def test_a_ledger_that_went_back_is_followed(webhooks: Webhooks) -> None:
             connection.execute(text("DELETE FROM queue WHERE name = 'gone'"))
             connection.execute(text("UPDATE config_revision SET revision = 1"))
         assert seconds_until(client, "gone", allowed=False, since=time.monotonic()) < 5
+
+
+def test_a_ledger_restored_to_the_same_revision_is_followed(webhooks: Webhooks, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follower_module, "_WHOLE_SECONDS", 0.5)
+    follower = ConfigurationFollower(webhooks.webhook_url)
+    follower.start()
+    try:
+        before = follower.read_through().configuration
+        with transaction(webhooks.ledger) as connection:
+            connection.execute(text("DELETE FROM queue WHERE name = 'closed'"))
+        until(lambda: (after := follower.current()) and len(after.configuration.queues) == 2, seconds=20, what="the change")
+        assert len(before.queues) == 3
+        assert follower.read_through().configuration.revision == before.revision
+    finally:
+        follower.stop()
 
 
 def _in_time(client: Client, name: str) -> Verdict:

@@ -14,9 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
+from aiqueue.admission.webhook import process
 from aiqueue.cli.harness import ports
 from aiqueue.cli.harness.certificates import Authority
+from aiqueue.queue.settings import Settings
 from fix_doors import COMMAND, WebhookProcess, Webhooks
 from fix_reviews import PATH, Client, job, review
 
@@ -272,6 +275,19 @@ def test_an_ipv6_address_is_written_in_brackets(webhooks: Webhooks) -> None:
     webhooks.await_ready(webhook)  # by IPv4
     with socket.create_connection(("::1", port), timeout=5) as connection:
         assert connection.family == socket.AF_INET6
+
+
+def test_a_process_that_follows_nothing_is_sick(tmp_path: Path) -> None:
+    url, where = SecretStr("postgresql://nobody@127.0.0.1:9/nothing"), "127.0.0.1:0"
+    webhook = process.Webhook(Settings(database_url=url, webhook_certificate_folder=tmp_path, webhook_address=where))
+    try:
+        # It was not started, so its thread is as dead as one that ended.
+        (sick,) = webhook.sick()
+        assert "the thread that follows the configuration has ended" in sick
+        assert webhook.problems()[0] == sick
+    finally:
+        webhook._application.close()
+        webhook._socket.close()
 
 
 @pytest.mark.parametrize(
