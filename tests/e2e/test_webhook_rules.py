@@ -305,7 +305,7 @@ class TestKubectl:
         assert (status, out) == (0, "job.batch/warned created")
         name = f"Warning: Job {shop.namespace}/warned: "
         assert err.splitlines() == [
-            name + "aiqueue.dev/max-runtime is 2d, and class normal allows 1d: it ends after 1d",
+            name + "aiqueue.dev/max-runtime is 2d, and class normal allows 1d: the lesser counts",
             name + "is stored and waits: tenant resting is in state Hold",
             name + "metadata.annotations[aiqueue.dev/chekpoint] means nothing to aiqueue: did you mean aiqueue.dev/checkpoint?",
         ]

@@ -219,7 +219,7 @@ class TestWarnings:
     @pytest.mark.parametrize(
         ("content", "sentence"),
         [
-            ({"notes": {"max-runtime": "48h"}}, "aiqueue.dev/max-runtime is 2d, and class normal allows 1d: it ends after 1d"),
+            ({"notes": {"max-runtime": "48h"}}, "aiqueue.dev/max-runtime is 2d, and class normal allows 1d: the lesser counts"),
             ({"notes": {"max-runtime": "24h"}}, None),
             ({"notes": {"max-runtime": "48h"}, "queue": "open"}, None),
             ({"notes": {"max-runtime": "48h"}, "queue": "open", "class_name": "urgent"}, None),
@@ -236,7 +236,7 @@ class TestWarnings:
         notes = {"max-runtime": "48h"}
         answer = judged(submitted_job("open", "normal", notes=notes), submitted_job("open", "urgent", notes=notes))
         assert answer.warnings == (
-            "Job team-a/fit: aiqueue.dev/max-runtime is 2d, and class normal allows 1d: it ends after 1d",
+            "Job team-a/fit: aiqueue.dev/max-runtime is 2d, and class normal allows 1d: the lesser counts",
         )
 
     @pytest.mark.parametrize(

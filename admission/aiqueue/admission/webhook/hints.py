@@ -65,7 +65,7 @@ def of_runtime(job: SubmittedJob, old: SubmittedJob | None, namespace: str, door
     cls = door.effective_class(namespace, observation.queue_name or "", observation.class_name)
     if cls is not None and wanted is not None and cls.max_runtime_seconds is not None and wanted > cls.max_runtime_seconds:
         limit = format_duration(cls.max_runtime_seconds)
-        yield f"{names.MAX_RUNTIME_ANNOTATION} is {format_duration(wanted)}, and class {cls.name} allows {limit}: it ends after {limit}"
+        yield f"{names.MAX_RUNTIME_ANNOTATION} is {format_duration(wanted)}, and class {cls.name} allows {limit}: the lesser counts"
 
 
 def of_tenant(job: SubmittedJob, namespace: str, door: Door) -> Iterator[str]:
