@@ -39,7 +39,12 @@ def listen(address: str, *, share_port: bool) -> socket.socket:
         RefusedToStart: the port is taken, or not for this user.
     """
     host, colon, written = address.rpartition(":")
-    if not colon or not written.isdecimal() or int(written) > 65535 or (":" in host and not (host[:1] == "[" and host[-1:] == "]")):
+    if (
+        not colon
+        or not written.isdecimal()
+        or int(written) > 65535
+        or (":" in host and not (host[:1] == "[" and host[-1:] == "]"))
+    ):
         raise InvalidInput(_VARIABLE, address, "write host:port, for example 0.0.0.0:8443 or [::]:8443")
     host = host.strip("[]")
     try:
