@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from aiqueue.admission.webhook import app
+from aiqueue.admission.webhook import app, reviews
 from aiqueue.admission.webhook.app import Application
 from aiqueue.admission.webhook.judge import Judge, Known
 from aiqueue.admission.webhook.refusals import RefusalLog
 from aiqueue.admission.webhook.reviews import Answer, Review
+from aiqueue.queue.errors import LedgerError
 from fix_reviews import job, review
 
 BODY = json.dumps(review(job("team-a", "train"))).encode()
@@ -93,6 +94,31 @@ def test_a_fault_of_ours_lets_the_job_in_and_is_logged(applications: Callable[[C
     assert (line["event"], line["log_level"]) == ("review failed", "error")
     assert line["exc_info"]
     assert "template" not in str(line)  # no whole objects
+
+
+@pytest.mark.parametrize(("part", "expected"), [("decode", 400), ("encode", 200)])
+def test_a_fault_in_reading_or_writing_is_no_500(
+    applications: Callable[[Callable[[], Known]], Application],
+    monkeypatch: pytest.MonkeyPatch,
+    part: str,
+    expected: int,
+) -> None:
+    sound, broken = getattr(reviews, part), [True]
+
+    def once(*given: Any) -> Any:
+        if broken.pop() if broken else False:
+            raise RuntimeError("a bug")
+        return sound(*given)
+
+    def away() -> Known:
+        raise LedgerError("away")
+
+    monkeypatch.setattr(reviews, part, once)
+    with capture_logs() as logged:
+        status, answer = asyncio.run(post(applications(away)))
+    assert status == expected
+    assert b"its log says why" in answer
+    assert logged[0]["log_level"] == "error"
 
 
 def test_a_verdict_that_takes_too_long_lets_the_job_in_in_time(
