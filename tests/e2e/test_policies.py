@@ -282,6 +282,21 @@ class TestParallelism:
         for size in (3, 0):
             assert alice.patch(running, {"spec": {"parallelism": size}})["spec"]["parallelism"] == size
 
+    @pytest.mark.parametrize("change", [{}, SUSPEND["spec"]], ids=["alone", "and-suspend"])
+    def test_nor_does_it_grow_by_its_completions(
+        self, team: str, person: Actor, controller: Actor, *, change: dict[str, Any]
+    ) -> None:
+        """It runs 2 of 4 pods at a time, and Kubernetes would let completions rise to parallelism."""
+        asked = job(team, "train", labels={QUEUE: "gpus"}, parallelism=4, completions=2, completionMode="Indexed")
+        stored = controller.patch(person.create(asked), UNSUSPEND)
+        for who in (person, controller):
+            assert who.refused(stored, {"spec": {"completions": 4, **change}}) == (
+                f"Job {team}/train is running in queue gpus with quota for what it asked for: spec.completions may be raised or "
+                "lowered only while spec.suspend is true; suspend it first, then change it in a second request"
+            )
+        person.patch(stored, SUSPEND)
+        assert person.patch(stored, {"spec": {"completions": 4}})["spec"]["completions"] == 4
+
     def test_unmanaged_job_is_free_to(self, alice: Actor, plain: dict[str, Any]) -> None:
         for size in (2, 0):
             assert alice.patch(plain, {"spec": {"parallelism": size}})["spec"]["parallelism"] == size
@@ -330,6 +345,20 @@ class TestAnnotations:
         stored = alice.create(job(team, "train", suspend=True))
         sentence = alice.refused(stored, {"metadata": {"labels": {QUEUE: "gpus"}, "annotations": {RUN: "x"}}})
         assert sentence.startswith(OURS_ALONE.format(team=team))
+
+    @pytest.mark.parametrize("key", [RUN, EVICT_AT])
+    def test_nothing_is_carried_back_into_a_queue(
+        self, team: str, person: Actor, controller: Actor, running: dict[str, Any], key: str
+    ) -> None:
+        """A Job that left with the annotation could change its size outside and come back as one that was started."""
+        controller.patch(running, {"metadata": {"annotations": {RUN: None}}})
+        controller.patch(running, note(key, "ledger/1/1"))
+        person.patch(running, SUSPEND)
+        person.patch(running, label(None))
+        ending = "remove what is left of an earlier run, or wait until aiqueue has"
+        assert person.refused(running, label("gpus")) == OURS_ALONE.format(team=team) + ending
+        back = person.patch(running, {"metadata": {"labels": {QUEUE: "gpus"}, "annotations": {key: None}}})
+        assert back["metadata"]["annotations"] == {USER: person.user}
 
     def test_job_that_left_may_be_cleaned_up(self, alice: Actor, running: dict[str, Any]) -> None:
         """What it carries from its managed life may go, but not change."""

@@ -152,6 +152,10 @@ RUNNING: list[tuple[dict[str, Any], str]] = [
     ({"pods": 9}, f"spec.parallelism is 9: the Job runs with quota for 8, and its size may change {WHEN}"),
     ({"pods": 7}, f"spec.parallelism is 7: the Job runs with quota for 8, and its size may change {WHEN}"),
     (
+        {"completions": 8},
+        f"spec.completions is 8: the Job runs with 6, and no more pods run than are to complete: it may change {WHEN}",
+    ),
+    (
         {"notes": {"max-runtime": "2h", "min-parallelism": "1"}},
         f"metadata.annotations[aiqueue.dev/max-runtime] is '2h': the Job runs with '1h', and the annotation {ANY}",
     ),
@@ -164,7 +168,12 @@ RUNNING: list[tuple[dict[str, Any], str]] = [
         f"metadata.annotations[aiqueue.dev/min-parallelism] is '2': the Job runs with '1', and the annotation {ANY}",
     ),
 ]
-AS_ADMITTED: dict[str, Any] = {"class_name": "normal", "pods": 8, "notes": {"max-runtime": "1h", "min-parallelism": "1"}}
+AS_ADMITTED: dict[str, Any] = {
+    "class_name": "normal",
+    "pods": 8,
+    "completions": 6,
+    "notes": {"max-runtime": "1h", "min-parallelism": "1"},
+}
 
 
 @pytest.mark.parametrize(("change", "sentence"), RUNNING)

@@ -9,8 +9,9 @@ Form, on create and update (`broken_form`):
   is a quantity, and all pods together ask for no more than an amount can hold.
 
 Running, on update (`broken_while_running`): unless the Job is suspended before and after, its queue, class, size
-(`spec.parallelism`), `max-runtime` and `min-parallelism` stay as they are. That is what a run was admitted with and what holds
-its quota. The policies say the first three too, and are asked before any webhook.
+(`spec.parallelism`, `spec.completions`), `max-runtime` and `min-parallelism` stay as they are. That is what a run was admitted with and what holds
+its quota. The policies say the first three too, and are asked before any webhook. Completions count because no more pods run than
+are to complete, and Kubernetes lets those of an Indexed Job rise to its parallelism.
 
 An update answers for what it changes and nothing else: what was wrong before, in the same words, is no reason to refuse it. So
 nothing that is stored ever becomes impossible to change. An update that puts a Job into a queue is a create for these rules.
@@ -18,8 +19,7 @@ nothing that is stored ever becomes impossible to change. An update that puts a 
 Rules that queueing systems have for Jobs and that are not here, and why:
 
 * Prebuilt workloads, admission gates, elastic Jobs, synchronized completions, topology requests: no label or annotation of
-  aiqueue's speaks of them. A gang is what runs at once, and Kubernetes itself changes completions of a Job only together with
-  parallelism.
+  aiqueue's speaks of them. A gang is what runs at once.
 * A Job is put into a default queue, suspended and stamped; our own annotations, `managedBy` and unsuspending are guarded; the
   queue label stays where a namespace requires it: policies do that inside the API server, and hold while no webhook runs.
 * Deletes are never refused, and nobody asks about them.
@@ -95,6 +95,9 @@ def _changes(job: SubmittedJob, old: SubmittedJob) -> Iterator[InvalidInput]:
     size, admitted = _parallelism(job), _parallelism(old)
     if size != admitted:
         yield InvalidInput("spec.parallelism", size, f"the Job runs with quota for {admitted}, and its size may change {_WHEN}")
+    if job.job.spec.completions != old.job.spec.completions:
+        fix = f"the Job runs with {old.job.spec.completions}, and no more pods run than are to complete: it may change {_WHEN}"
+        yield InvalidInput("spec.completions", job.job.spec.completions, fix)
     for name, text, known in (
         (names.MAX_RUNTIME_ANNOTATION, job.annotations.max_runtime, old.annotations.max_runtime),
         (names.MIN_PARALLELISM_ANNOTATION, job.annotations.min_parallelism, old.annotations.min_parallelism),
