@@ -155,9 +155,12 @@ class PodSet:
 
 
 def shape_of(pod_sets: Sequence[PodSet], class_name: str | None) -> str:
-    """Name workloads that any scheduler must treat alike but for their place in the queue: 16 hexadecimal digits."""
+    """Name workloads that any scheduler must treat alike but for their place in the queue: 40 hexadecimal digits.
+
+    Two workloads of one shape are decided on as one, so it must be beyond anybody to find two that share a shape and differ.
+    """
     canonical = dumps([class_name, list(pod_sets)], default=_fields, sort_keys=True, separators=(",", ":"))
-    return hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b(canonical.encode(), digest_size=20).hexdigest()
 
 
 def _fields(record: PodSet | Toleration | NodeRequirement) -> dict[str, Any]:
