@@ -200,6 +200,7 @@ def test_a_job_may_leave_while_it_is_suspended_and_its_quota_comes_back(stage: S
     stage.until_state("leaving", "Cancelled")
     stage.until(lambda: stage.used() == 0, "the quota to come back")
     assert stage.pods("leaving") == []
+    stage.until(lambda: "aiqueue.dev/run" not in stage.job("leaving")["metadata"]["annotations"], "what the run wrote to go")
     stage.cluster.kubectl("label", "job", "leaving", f"-n={stage.namespace}", "aiqueue.dev/queue=train")
     stage.until_state("leaving", "Admitted")
     stage.until(lambda: stage.job("leaving")["status"].get("ready") == 1, "the Job to run again")
