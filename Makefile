@@ -46,7 +46,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 bench-engine: $(VENV)/.ready ## Measure how fast the engine decides
 	@$(BIN)/python tests/bench/bench_engine.py
 
-bench-webhook: $(VENV)/.ready programs ## Measure what the policies and the webhook cost those who create Jobs (about three minutes)
+bench-webhook: $(VENV)/.ready programs ## Measure what the policies and the webhook cost those who create Jobs (about three minutes; Linux)
 	@$(BIN)/python tests/bench/bench_webhook.py
 
 fuzz: $(VENV)/.ready ## Look for counterexamples for a while: make fuzz MINUTES=30

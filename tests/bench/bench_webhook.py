@@ -1,6 +1,6 @@
 """What aiqueue's doors cost those who create Jobs: prints one JSON line.
 
-    python tests/bench/bench_webhook.py [--rates 300,100] [--seconds 4] [--rounds 4]
+    python tests/bench/bench_webhook.py [--rates 300,100] [--seconds 3] [--rounds 4]
 
 A real etcd, API server and Postgres, one `aiqueue webhook`, and three modes in turn, since a machine is never equally
 busy for long: no door, the policies, the policies and the webhook. In each round and mode creates are sent in a closed loop
@@ -39,7 +39,7 @@ def options() -> argparse.Namespace:
     parser.add_argument(
         "--rates", type=_numbers, default="300,100", help="creates a second, an open loop for each (default %(default)s)"
     )
-    parser.add_argument("--seconds", type=float, default=4, help="of each open loop (default %(default)s)")
+    parser.add_argument("--seconds", type=float, default=3, help="of each open loop (default %(default)s)")
     parser.add_argument("--closed-seconds", type=float, default=1, help="of each closed loop (default %(default)s)")
     parser.add_argument("--rounds", type=int, default=4, help="how often each mode is measured (default %(default)s)")
     parser.add_argument("--connections", type=int, default=32, help="of the client (default %(default)s)")
