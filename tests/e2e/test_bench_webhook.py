@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 BENCHMARK = Path(__file__).parents[1] / "bench" / "bench_webhook.py"
-SMALL = ("--rates=40,20", "--seconds=0.5", "--closed-seconds=0.2", "--rounds=1", "--connections=4", "--queues=5,25")
+SMALL = ("--rates=40", "--seconds=0.5", "--closed-seconds=0.2", "--rounds=1", "--connections=4", "--queues=5,10")
 MODES = ("nothing", "policies", "both")
 
 
@@ -32,19 +32,18 @@ def test_a_small_run_prints_one_line_with_every_figure() -> None:
     (line,) = done.stdout.splitlines()
     found = json.loads(line)
     assert found["benchmark"] == "webhook"
-    for rate, requests in (("40", 20), ("20", 10)):
-        at = found["latency_at"][rate]
-        for mode in MODES:
-            assert at[mode]["requests"] == requests
-            assert 0 < at[mode]["p50_ms"] <= at[mode]["p90_ms"] <= at[mode]["p99_ms"] <= at[mode]["max_ms"]
-        # What the doors add may be noise here, but it is the difference of what was measured.
-        assert at["added_by_both"]["p99_ms"] == pytest.approx(at["both"]["p99_ms"] - at["nothing"]["p99_ms"], abs=0.011)
-        assert at["webhook_seen_by_server"]["asked"] == requests
+    at, requests = found["latency_at"]["40"], 20
+    for mode in MODES:
+        assert at[mode]["requests"] == requests
+        assert 0 < at[mode]["p50_ms"] <= at[mode]["p90_ms"] <= at[mode]["p99_ms"] <= at[mode]["max_ms"]
+    # What the doors add may be noise here, but it is the difference of what was measured.
+    assert at["added_by_both"]["p99_ms"] == pytest.approx(at["both"]["p99_ms"] - at["nothing"]["p99_ms"], abs=0.011)
+    assert at["webhook_seen_by_server"]["asked"] == requests
     for mode in MODES:
         assert found["throughput"][mode]["per_second"]["median"] > 0
         assert found["throughput"][mode]["cpu_ms_per_request"]["apiserver"] >= 0
     assert found["refused"]["latency"]["requests"] > 0
-    assert list(found["webhook_alone_with_queues"]) == ["5", "25"]
+    assert list(found["webhook_alone_with_queues"]) == ["5", "10"]
 
 
 @pytest.mark.e2e

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import ssl
 import subprocess
 import sys
@@ -278,12 +277,9 @@ def _webhook(scene: Scene, queues: int, database_url: str, certificates: Authori
     try:
         yield Webhook(queues, port, certificates.file, log, process)
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(10)
+        # It has nothing to lose, and nobody is served any more.
+        process.kill()
+        process.wait(10)
 
 
 def _await_ready(webhook: Webhook) -> None:
