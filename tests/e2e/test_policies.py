@@ -297,6 +297,21 @@ class TestParallelism:
         person.patch(stored, SUSPEND)
         assert person.patch(stored, {"spec": {"completions": 4}})["spec"]["completions"] == 4
 
+    def test_nor_by_having_its_pods_replaced_before_they_end(
+        self, team: str, person: Actor, controller: Actor, waiting: dict[str, Any]
+    ) -> None:
+        replaced: dict[str, Any] = {"spec": {"podReplacementPolicy": "TerminatingOrFailed"}}
+        ended: dict[str, Any] = {"spec": {"podReplacementPolicy": "Failed"}}
+        controller.patch(waiting, {"spec": UNSUSPEND["spec"] | ended["spec"]})
+        assert person.refused(waiting, replaced) == (
+            f"Job {team}/train is running in queue gpus with quota for its pods: spec.podReplacementPolicy must be Failed while it "
+            "runs, so that a pod is replaced only once it has ended; leave it as it is"
+        )
+        controller.patch(waiting, replaced)
+        assert person.patch(waiting, ended)["spec"] | ended["spec"] == person.get(waiting)["spec"]
+        person.patch(waiting, SUSPEND)
+        assert person.patch(waiting, replaced)["spec"]["podReplacementPolicy"] == "TerminatingOrFailed"
+
     def test_unmanaged_job_is_free_to(self, alice: Actor, plain: dict[str, Any]) -> None:
         for size in (2, 0):
             assert alice.patch(plain, {"spec": {"parallelism": size}})["spec"]["parallelism"] == size
