@@ -40,6 +40,10 @@ FORM: list[tuple[dict[str, Any], str]] = [
     ({"notes": {"min-parallelism": "-1"}}, ANNOTATION.format("min-parallelism", "'-1'") + "write a whole number above zero"),
     ({"notes": {"min-parallelism": "4"}, "pods": 4}, ANNOTATION.format("min-parallelism", "'4'") + LESS),
     ({"notes": {"min-parallelism": "5"}, "pods": 8, "completions": 4}, ANNOTATION.format("min-parallelism", "'5'") + LESS),
+    (
+        {"notes": {"min-parallelism": "1"}, "pods": 4, "completions": 1},
+        ANNOTATION.format("min-parallelism", "'1'") + "remove the annotation: no more than one pod runs at once",
+    ),
     ({"notes": {"max-runtime": "1 hour"}}, ANNOTATION.format("max-runtime", "'1 hour'") + DURATION),
     ({"notes": {"max-runtime": "0s"}}, ANNOTATION.format("max-runtime", "'0s'") + ABOVE_ZERO),
     ({"notes": {"max-runtime": "200000d"}}, ANNOTATION.format("max-runtime", "'200000d'") + "write at most 100 years"),

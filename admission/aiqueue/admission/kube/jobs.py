@@ -217,6 +217,8 @@ def _min_count(text: str | None, count: int | None) -> int | None:
         raise InvalidInput(field, _shown(text), "write a whole number above zero")
     if count is not None and int(text) >= count:
         fix = f"write less than {count}, the pods that run at once, or remove the annotation"
+        if count <= 1:
+            fix = "remove the annotation: no more than one pod runs at once"
         raise InvalidInput(field, _shown(text), fix)
     return int(text)
 
