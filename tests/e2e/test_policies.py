@@ -114,6 +114,21 @@ class TestCreate:
             "set it to kubernetes.io/job-controller"
         )
 
+    def test_manual_selector_is_refused(self, team: str, person: Actor) -> None:
+        """Its pods would not carry the label by which they are looked for before their quota is given back."""
+        chosen: dict[str, Any] = {"manualSelector": True, "selector": {"matchLabels": {"app": "own"}}}
+        asked = job(team, "train", labels={QUEUE: "gpus"}, **chosen)
+        asked["spec"]["template"]["metadata"]["labels"] = {"app": "own"}
+        sentence = (
+            f"Job {team}/train asks for queue gpus but spec.manualSelector is true: leave spec.manualSelector and spec.selector "
+            "out, so that its pods can be told from others"
+        )
+        assert person.creation_refused(asked) == sentence
+        stored = person.create(
+            asked | {"metadata": {"name": "train", "namespace": team}, "spec": asked["spec"] | {"suspend": True}}
+        )
+        assert person.refused(stored, label("gpus")) == sentence
+
     def test_managed_by_of_a_stored_job_is_nobodys_to_write(
         self, person: Actor, controller: Actor, waiting: dict[str, Any]
     ) -> None:

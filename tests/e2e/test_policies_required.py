@@ -85,6 +85,32 @@ class TestJobs:
         assert made["spec"]["containers"][0]["resources"]["limits"] == {GPU: "1"}
         alice.kubectl("delete", "job", "train", f"--namespace={team}", "--cascade=foreground", "--timeout=60s")
 
+    def test_a_pod_stays_with_its_job(
+        self, team: str, managed_cluster: DevCluster, person: Actor, alice: Actor, controller: Actor
+    ) -> None:
+        """Without its label or its controller the Job controller would replace it, and it would run on."""
+        stored = alice.create(with_gpu(job(team, "train", labels={QUEUE: "gpus"})))
+        controller.patch(stored, {"spec": {"suspend": False}, "metadata": {"annotations": {RUN: "ledger/1/1"}}})
+        until(lambda: alice.get(stored)["status"].get("ready") == 1, seconds=WAIT_SECONDS, what="the pod of the Job")
+        (made,) = pods_of(managed_cluster, stored)
+        name = made["metadata"]["name"]
+        uid = "batch.kubernetes.io/controller-uid"
+        other = {**made["metadata"]["ownerReferences"][0], "uid": "other", "name": "other"}
+        for change in ({"labels": {uid: None}}, {"labels": {uid: "other"}}, {"ownerReferences": [other]}):
+            with pytest.raises(HarnessError) as refusal:
+                person.kubectl(
+                    "patch", "pod", name, f"-n={team}", "--type=merge", f"--patch={json.dumps({'metadata': change})}"
+                )
+            assert said(refusal.value) == (
+                f"Pod {team}/{name} belongs to a Job, and in this namespace (it is labelled aiqueue.dev/managed: required) it "
+                f"stays with it: leave its label {uid} and its controller in metadata.ownerReferences as they are"
+            )
+        person.kubectl("label", "pod", name, f"-n={team}", "other=free")
+        alice.kubectl("delete", "job", "train", f"-n={team}", "--cascade=orphan", "--timeout=60s")
+        (left,) = pods_of(managed_cluster, stored)
+        assert left["metadata"].get("ownerReferences", []) == []
+        alice.kubectl("delete", "pod", name, f"-n={team}", "--timeout=60s")
+
 
 class TestTurnedOn:
     def test_what_was_there_before_goes_on(self, team: str, managed_cluster: DevCluster, alice: Actor) -> None:
