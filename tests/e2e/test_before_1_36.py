@@ -93,7 +93,7 @@ class TestPolicies:
             return found if None not in found else None
 
         results = until(checked, seconds=WAIT_SECONDS, what="the type check of the policies")
-        assert results == [{}] * 4
+        assert results == [{}] * 5
 
     @pytest.mark.parametrize("suspend", [None, False])
     def test_labelled_job_must_come_suspended(
