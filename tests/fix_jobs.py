@@ -66,9 +66,7 @@ user_annotations = st.dictionaries(
     ),
     texts,
 )
-labels = st.dictionaries(
-    st.sampled_from((names.QUEUE_LABEL, names.CLASS_LABEL, names.KUEUE_QUEUE_LABEL, names.KUEUE_CLASS_LABEL, "else")), texts
-)
+labels = st.dictionaries(st.sampled_from((names.QUEUE_LABEL, names.CLASS_LABEL, "else")), texts)
 owners = st.lists(with_fields({"kind": texts, "name": texts, "uid": texts}, controller=st.booleans()), max_size=2)
 types = st.sampled_from(("Complete", "Failed", "Suspended", "else"))
 statuses = st.sampled_from(("True", "False", "Unknown"))

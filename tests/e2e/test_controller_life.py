@@ -205,23 +205,3 @@ def test_a_job_may_leave_while_it_is_suspended_and_its_quota_comes_back(stage: S
     stage.until_state("leaving", "Admitted")
     stage.until(lambda: stage.job("leaving")["status"].get("ready") == 1, "the Job to run again")
     assert [run["outcome"] for run in stage.runs("leaving")] == ["Cancelled", "Running"]
-
-
-def test_a_pod_is_replaced_only_once_it_has_ended(stage: Stage) -> None:
-    """Else whoever deletes pods has more of them than there is quota for, as long as they take to end."""
-    stage.tenants(gpus=8)
-    stage.lead()
-    # Longer than the ten seconds after which Kubernetes would replace it.
-    slow = {"pod_annotations": {"aiqueue.dev/dev-termination": "20s"}, "template": {"terminationGracePeriodSeconds": 60}}
-    stage.create_job("slow", backoffLimit=3, **slow)
-    stage.until(lambda: stage.job("slow")["status"].get("ready") == 1, "the Job to run")
-    (first,) = stage.pods("slow")
-    stage.cluster.kubectl("delete", "pod", first["metadata"]["name"], f"-n={stage.namespace}", "--wait=false")
-
-    def phases() -> dict[str, str]:
-        return {each["metadata"]["name"]: each["status"]["phase"] for each in stage.pods("slow")}
-
-    seen = stage.until(lambda: found if (found := phases()) != {first["metadata"]["name"]: "Running"} else None, "a change")
-    assert seen.get(first["metadata"]["name"]) != "Running", f"a second pod while the first ran: {seen}"
-    stage.until(lambda: stage.job("slow")["status"].get("ready") == 1, "the Job to run again")
-    assert stage.used() == 8

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from aiqueue.cli.harness.errors import HarnessError
-from fix_managed import CLASS, EVICT_AT, QUEUE, RUN, USER, Actor, job, said
+from aiqueue.cli.harness.waiting import until
+from fix_managed import CLASS, EVICT_AT, QUEUE, RUN, USER, WAIT_SECONDS, Actor, job, said
 
 pytestmark = pytest.mark.e2e
 
@@ -44,6 +45,10 @@ def label(value: str | None, key: str = QUEUE) -> dict[str, Any]:
 
 def note(key: str, value: str | None) -> dict[str, Any]:
     return {"metadata": {"annotations": {key: value}}}
+
+
+def has_ended(content: dict[str, Any]) -> bool:
+    return any(each["type"] == "Complete" for each in content["status"].get("conditions", []))
 
 
 @pytest.fixture(params=["alice", "admin"])
@@ -254,6 +259,13 @@ class TestQueueLabel:
         sentence = alice.refused(waiting, label("gpus"))
         assert sentence == f"Job {team}/train is running and may not be put into queue gpus{LABEL_ONLY_SUSPENDED}"
 
+    def test_job_that_is_over_may_change_and_leave_its_queue(self, team: str, alice: Actor, controller: Actor) -> None:
+        over = alice.create(job(team, "over", labels={QUEUE: "gpus"}, runtime="0s"))
+        controller.patch(over, UNSUSPEND | note(RUN, "ledger/1/1"))
+        until(lambda: has_ended(alice.get(over)) or None, seconds=WAIT_SECONDS, what="the end of the Job")
+        assert alice.patch(over, label("other"))["metadata"]["labels"][QUEUE] == "other"
+        assert QUEUE not in alice.patch(over, label(None))["metadata"]["labels"]
+
 
 class TestClassLabel:
     @pytest.mark.parametrize("change", [{}, SUSPEND], ids=["alone", "and-suspend"])
@@ -311,21 +323,6 @@ class TestParallelism:
             )
         person.patch(stored, SUSPEND)
         assert person.patch(stored, {"spec": {"completions": 4}})["spec"]["completions"] == 4
-
-    def test_nor_by_having_its_pods_replaced_before_they_end(
-        self, team: str, person: Actor, controller: Actor, waiting: dict[str, Any]
-    ) -> None:
-        replaced: dict[str, Any] = {"spec": {"podReplacementPolicy": "TerminatingOrFailed"}}
-        ended: dict[str, Any] = {"spec": {"podReplacementPolicy": "Failed"}}
-        controller.patch(waiting, {"spec": UNSUSPEND["spec"] | ended["spec"]})
-        assert person.refused(waiting, replaced) == (
-            f"Job {team}/train is running in queue gpus with quota for its pods: spec.podReplacementPolicy must be Failed while it "
-            "runs, so that a pod is replaced only once it has ended; leave it as it is"
-        )
-        controller.patch(waiting, replaced)
-        assert person.patch(waiting, ended)["spec"] | ended["spec"] == person.get(waiting)["spec"]
-        person.patch(waiting, SUSPEND)
-        assert person.patch(waiting, replaced)["spec"]["podReplacementPolicy"] == "TerminatingOrFailed"
 
     def test_unmanaged_job_is_free_to(self, alice: Actor, plain: dict[str, Any]) -> None:
         for size in (2, 0):

@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 from hypothesis import given
-from hypothesis import strategies as st
 
 from aiqueue.admission.kube import jobs, objects
 from aiqueue.queue.observations import Observation
@@ -17,8 +16,8 @@ from aiqueue.queue.words import WorkloadState
 from fix_jobs import whole_jobs
 
 
-def observed(content: dict[str, Any], *, kueue_labels: bool = False) -> Observation:
-    return jobs.observe(msgspec.json.decode(json.dumps(content), type=objects.Job), cluster="c", kueue_labels=kueue_labels)
+def observed(content: dict[str, Any]) -> Observation:
+    return jobs.observe(msgspec.json.decode(json.dumps(content), type=objects.Job), cluster="c")
 
 
 def strings(value: object) -> list[str]:
@@ -31,9 +30,9 @@ def strings(value: object) -> list[str]:
     return []
 
 
-@given(whole_jobs, st.booleans())
-def test_a_job_is_always_observed(content: dict[str, Any], kueue_labels: bool) -> None:
-    seen = observed(content, kueue_labels=kueue_labels)
+@given(whole_jobs)
+def test_a_job_is_always_observed(content: dict[str, Any]) -> None:
+    seen = observed(content)
     (pod_set,) = seen.pod_sets
     assert pod_set.name == "main"
     assert pod_set.count >= 0

@@ -62,7 +62,6 @@ def test_unsuspend() -> None:
         },
         "spec": {
             "suspend": False,
-            "podReplacementPolicy": "Failed",
             "parallelism": 3,
             "template": {
                 "spec": {
@@ -75,7 +74,7 @@ def test_unsuspend() -> None:
 
 
 def test_an_unsuspend_without_a_flavor_leaves_the_template_alone() -> None:
-    assert patches.unsuspend("u", "7", STAMP, {}, ())["spec"] == {"suspend": False, "podReplacementPolicy": "Failed"}
+    assert patches.unsuspend("u", "7", STAMP, {}, ())["spec"] == {"suspend": False}
 
 
 def test_suspend_always_writes_something() -> None:
@@ -106,7 +105,6 @@ def test_restore_undoes_unsuspend(selector: dict[str, str], tolerations: tuple[T
     assert running["spec"]["template"]["spec"]["nodeSelector"] == selector | added
     stopped = merged(running, patches.suspend("u", "7", STAMP))
     after = merged(stopped, patches.restore("u", "7", selector, added, tolerations, parallelism=4))
-    assert after["spec"].pop("podReplacementPolicy") == "Failed", "it is no part of the template, and stays"
     if not selector:
         # The API server drops an empty map.
         assert after["spec"]["template"]["spec"].pop("nodeSelector") == {}

@@ -178,14 +178,16 @@ class TestAskingTheLedger:
 
     def test_no_ledger_and_nothing_known(self) -> None:
         answer = Judge(Source(None, None)).thorough(review_of(submitted_job()))
-        sentence = "is stored and waits: aiqueue's ledger did not answer, so it is not known whether queue train can take it"
+        sentence = (
+            "is stored and waits: aiqueue's ledger could not be asked, so it is not known whether queue train can take it"
+        )
         assert answer == Answer(True, warnings=(f"Job team-a/fit: {sentence}",))
 
     def test_no_ledger_and_a_refusal_in_memory(self) -> None:
         answer = Judge(Source(team_configuration(), None)).thorough(review_of(submitted_job(gpus=33)))
         assert answer.allowed
         assert answer.warnings == (
-            "Job team-a/fit: is stored and waits: aiqueue's ledger did not answer, so it is not known whether queue train can take it",
+            "Job team-a/fit: is stored and waits: aiqueue's ledger could not be asked, so it is not known whether queue train can take it",
             (
                 "Job team-a/fit: by what was last known it cannot start: needs 33 nvidia.com/gpu of flavor h100 and tenant research "
                 "can never have more than 32: exceeds it by 1"

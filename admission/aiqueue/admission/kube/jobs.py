@@ -84,22 +84,21 @@ def told(complaint: InvalidInput) -> str:
     return templates.clean(str(complaint))
 
 
-def observe(job: objects.Job, *, cluster: str, kueue_labels: bool = False) -> Observation:
+def observe(job: objects.Job, *, cluster: str) -> Observation:
     """What is to be known of a Job at its resourceVersion. Never raises: see `Observation.invalid`.
 
     Args:
         job: as decoded from the API server.
         cluster: the ledger's name for the cluster.
-        kueue_labels: whether `kueue.x-k8s.io` labels count where ours are missing.
     """
-    return examine(job, cluster=cluster, kueue_labels=kueue_labels).observation
+    return examine(job, cluster=cluster).observation
 
 
-def examine(job: objects.Job, *, cluster: str, kueue_labels: bool = False) -> Examined:
+def examine(job: objects.Job, *, cluster: str) -> Examined:
     """As `observe`, with each complaint by itself. Never raises."""
     complaints: list[InvalidInput] = []
     metadata, status = job.metadata, job.status
-    queue_name, class_name = _door(metadata.labels or objects.JobLabels(), kueue_labels, complaints)
+    queue_name, class_name = _door(metadata.labels or objects.JobLabels(), complaints)
     annotations = metadata.annotations or objects.JobAnnotations()
     stamp = RunStamp.parse(annotations.run) if annotations.run is not None else None
     pod_set = _pod_set(job, stamp is not None, complaints)
@@ -156,10 +155,8 @@ def _timed(annotations: objects.JobAnnotations) -> tuple[tuple[str, str | None],
     )
 
 
-def _door(labels: objects.JobLabels, kueue_labels: bool, complaints: list[InvalidInput]) -> tuple[str | None, str | None]:
+def _door(labels: objects.JobLabels, complaints: list[InvalidInput]) -> tuple[str | None, str | None]:
     queue_name, class_name = labels.queue, labels.class_name
-    if kueue_labels and queue_name is None:
-        queue_name, class_name = labels.kueue_queue, class_name or labels.kueue_class
     if queue_name == "":
         complaints.append(InvalidInput(_label(names.QUEUE_LABEL), "", "write the name of a queue of this namespace"))
     if class_name == "":

@@ -19,10 +19,6 @@ RUN_ANNOTATION = PREFIX + "run"
 EVICT_AT_ANNOTATION = PREFIX + "evict-at"
 USER_ANNOTATION = PREFIX + "user"
 
-# Read where the setting `kueue_labels` is on, so that nobody has to edit a manifest to move over.
-KUEUE_QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
-KUEUE_CLASS_LABEL = "kueue.x-k8s.io/priority-class"
-
 CONTROLLER_UID_LABEL = "batch.kubernetes.io/controller-uid"
 FIELD_MANAGER = "aiqueue"
 POD_SET = "main"  # name of the one pod set of a Job

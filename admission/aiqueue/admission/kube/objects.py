@@ -28,8 +28,6 @@ class JobLabels(Object, frozen=True):
 
     queue: str | None = msgspec.field(default=None, name=names.QUEUE_LABEL)
     class_name: str | None = msgspec.field(default=None, name=names.CLASS_LABEL)
-    kueue_queue: str | None = msgspec.field(default=None, name=names.KUEUE_QUEUE_LABEL)
-    kueue_class: str | None = msgspec.field(default=None, name=names.KUEUE_CLASS_LABEL)
 
 
 class JobAnnotations(Object, frozen=True):

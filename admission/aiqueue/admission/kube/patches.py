@@ -56,9 +56,6 @@ def unsuspend(
 ) -> Patch:
     """Start the Job: the template is steered to the flavors' nodes, and the run annotation says who started it.
 
-    A pod is replaced only once it has ended. By default Kubernetes replaces it as soon as it is to end, and a pod may take as
-    long for that as its template says: by deleting pods anybody could have several times as many as there is quota for.
-
     Args:
         uid: of the Job that was decided on.
         resource_version: at which it was decided on.
@@ -68,7 +65,7 @@ def unsuspend(
         parallelism: the admitted size, where it is not the one asked for.
     """
     patch = _patch(uid, resource_version, {names.RUN_ANNOTATION: str(stamp), names.EVICT_AT_ANNOTATION: None})
-    patch["spec"] = {"suspend": False, "podReplacementPolicy": "Failed"}
+    patch["spec"] = {"suspend": False}
     template: Patch = {}
     if node_selector_to_add:
         template["nodeSelector"] = dict(node_selector_to_add)

@@ -93,7 +93,9 @@ class Judge:
     def _unchecked(self, review: Review, job: SubmittedJob) -> Answer:
         """The ledger is away: the Job is stored, and the controller says of it what could not be said now."""
         queue = bounded(job.observation.queue_name or "", 63)
-        told = [f"is stored and waits: aiqueue's ledger did not answer, so it is not known whether queue {queue} can take it"]
+        told = [
+            f"is stored and waits: aiqueue's ledger could not be asked, so it is not known whether queue {queue} can take it"
+        ]
         known = self._source.current()
         refusal = _refusal(review, job, known.door) if known is not None else None
         if refusal is not None:
