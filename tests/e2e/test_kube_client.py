@@ -202,6 +202,7 @@ def test_we_say_who_we_are(cluster: DevCluster, kube: KubeClient, kube_namespace
     create_jobs(cluster, job_document(kube_namespace, "a"))
     kube.patch_job(kube_namespace, "a", {"metadata": {"annotations": {"n": "1"}}})
     assert user_agent().startswith("aiqueue-controller/")
+    assert user_agent("certificates").startswith("aiqueue-certificates/")
     until(
         lambda: f'"userAgent":"{user_agent()}"' in cluster.audit_log.read_text(),
         seconds=WAIT_SECONDS,

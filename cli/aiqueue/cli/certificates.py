@@ -77,8 +77,8 @@ def _client(settings: Settings) -> KubeClient:
     from aiqueue.admission.kube.client import KubeClient
 
     if settings.kubeconfig is not None:
-        return KubeClient.from_kubeconfig(settings.kubeconfig, connections=1)
-    return KubeClient.in_cluster(connections=1)
+        return KubeClient.from_kubeconfig(settings.kubeconfig, connections=1, component="certificates")
+    return KubeClient.in_cluster(connections=1, component="certificates")
 
 
 def _tell(held: Material | None, done: Sequence[str], output: Output) -> None:

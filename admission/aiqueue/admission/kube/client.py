@@ -50,25 +50,35 @@ _namespace = msgspec.json.Decoder(objects.Namespace)
 _version = msgspec.json.Decoder(objects.ServerVersion)
 
 
-def user_agent() -> str:
-    """How the API server's logs and audit name us."""
-    return f"aiqueue-controller/{importlib.metadata.version('aiqueue')}"
+def user_agent(component: str = "controller") -> str:
+    """How the API server's logs and audit name a part of aiqueue."""
+    return f"aiqueue-{component}/{importlib.metadata.version('aiqueue')}"
 
 
 class KubeClient:
-    """A connection pool to one API server. Safe for use by many threads."""
+    """A connection pool to one API server. Safe for use by many threads.
 
-    def __init__(self, configuration: official.Configuration, *, connections: int = 16) -> None:
+    Args:
+        configuration: of the official client.
+        connections: kept at most.
+        component: the part of aiqueue that asks, see `user_agent`.
+    """
+
+    def __init__(
+        self, configuration: official.Configuration, *, connections: int = 16, component: str = "controller"
+    ) -> None:
         configuration.connection_pool_maxsize = connections
         configuration.keep_alive = True
         configuration.retries = False
         self._api = official.ApiClient(configuration)
         self._pool: urllib3.PoolManager = self._api.rest_client.pool_manager
         self._host = str(configuration.host).rstrip("/")
-        self._agent = user_agent()
+        self._agent = user_agent(component)
 
     @classmethod
-    def from_kubeconfig(cls, path: str | Path, *, context: str | None = None, connections: int = 16) -> KubeClient:
+    def from_kubeconfig(
+        cls, path: str | Path, *, context: str | None = None, connections: int = 16, component: str = "controller"
+    ) -> KubeClient:
         """Connect as a kubeconfig file says.
 
         Raises:
@@ -85,10 +95,10 @@ class KubeClient:
                 f"kubeconfig {str(path)!r} cannot be used: {error}; check that the file exists and that kubectl can use it"
             ) from error
         _require_proof(configuration, path)
-        return cls(configuration, connections=connections)
+        return cls(configuration, connections=connections, component=component)
 
     @classmethod
-    def in_cluster(cls, *, connections: int = 16) -> KubeClient:
+    def in_cluster(cls, *, connections: int = 16, component: str = "controller") -> KubeClient:
         """Connect as the service account of the pod we run in; its token is read again as it rotates.
 
         Raises:
@@ -102,7 +112,7 @@ class KubeClient:
                 f"the pod's service account cannot be used: {error}; outside a cluster name a kubeconfig file, "
                 "inside one set automountServiceAccountToken"
             ) from error
-        return cls(configuration, connections=connections)
+        return cls(configuration, connections=connections, component=component)
 
     @property
     def host(self) -> str:
