@@ -64,9 +64,7 @@ class KubeClient:
         component: the part of aiqueue that asks, see `user_agent`.
     """
 
-    def __init__(
-        self, configuration: official.Configuration, *, connections: int = 16, component: str = "controller"
-    ) -> None:
+    def __init__(self, configuration: official.Configuration, *, connections: int = 16, component: str = "controller") -> None:
         configuration.connection_pool_maxsize = connections
         configuration.keep_alive = True
         configuration.retries = False
