@@ -1,7 +1,6 @@
 """The example Jobs on the example nodes, released as the controller would release them."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,17 +18,15 @@ NODES = ("gpu-1", "gpu-2", "gpu-3", "gpu-4")
 
 
 @pytest.fixture(scope="module")
-def example_nodes(managed_cluster: DevCluster) -> Iterator[None]:
-    filename = f"--filename={EXAMPLES / 'nodes.yaml'}"
-    managed_cluster.kubectl("apply", filename)
-    api = managed_cluster.api
+def example_nodes(gpu_cluster: DevCluster) -> None:
+    """The nodes of all tests have the names of the examples', so they become these, and stay."""
+    gpu_cluster.kubectl("apply", f"--filename={EXAMPLES / 'nodes.yaml'}")
+    api = gpu_cluster.api
 
     def ready() -> bool:
         return all(kwok.is_ready(api.call("GET", f"/api/v1/nodes/{name}")) for name in NODES)
 
     until(ready, seconds=WAIT_SECONDS, what="readiness of the example nodes")
-    yield
-    managed_cluster.kubectl("delete", filename)
 
 
 @pytest.mark.usefixtures("example_nodes")
