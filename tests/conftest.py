@@ -1,6 +1,7 @@
 """Registers fixtures and markers; the fixtures themselves live in `fix_*.py` beside this file."""
 
 import importlib.util
+import signal
 import sys
 from pathlib import Path
 
@@ -10,6 +11,10 @@ from hypothesis import settings
 # Whatever fails prints what reproduces it. Real parts answer when they answer, so no example has a deadline.
 settings.register_profile("aiqueue", print_blob=True, derandomize=False, deadline=None)
 settings.load_profile("aiqueue")
+
+# A shell starts what it puts into the background deaf to Ctrl-C, and every program started here would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config: pytest.Config) -> None:
