@@ -22,7 +22,7 @@ help: ## Show this list
 demo: $(VENV)/.ready ## Show aiqueue at work on a throwaway cluster and database (first time about 10 minutes, then under one)
 	@$(BIN)/aiqueue demo
 
-test: $(VENV)/.ready programs ## Run every test on real parts; the time of each part is at the end (10 to 15 minutes)
+test: $(VENV)/.ready programs ## Run every test on real parts; the time of each part is at the end (about 16 minutes)
 	@$(BIN)/python -m pytest --quiet --durations=12 --durations-min=1 $(addprefix tests/,$(PARTS))
 
 lint: $(VENV)/.ready ## Check style, formatting, types, the arrows between packages and the Containerfile
