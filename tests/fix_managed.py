@@ -198,6 +198,7 @@ def admin(managed_cluster: DevCluster) -> Actor:
     """A cluster administrator, in no group that RBAC treats apart."""
     binding = ("clusterrolebinding", "root-admin", "--clusterrole=cluster-admin", "--user=root-admin")
     managed_cluster.kubectl("create", *binding)
+    await_right(managed_cluster, "root-admin")
     return Actor(managed_cluster, managed_cluster.user_kubeconfig("root-admin", ()), "root-admin")
 
 
@@ -217,6 +218,32 @@ def controller(managed_cluster: DevCluster) -> Actor:
     account = (manifests.NAMESPACE, manifests.SERVICE_ACCOUNT)
     kubeconfig = managed_cluster.service_account_kubeconfig(*account)
     return Actor(managed_cluster, kubeconfig, f"system:serviceaccount:{account[0]}:{account[1]}")
+
+
+def has_right(cluster: DevCluster, user: str, verb: str, resource: str, namespace: str = "") -> bool:
+    """Whether the API server would let a user do it now; a `resource` is written `resource.group/subresource`."""
+    kind, _, subresource = resource.partition("/")
+    name, _, group = kind.partition(".")
+    where = {"namespace": namespace, "verb": verb, "resource": name, "group": group, "subresource": subresource}
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {"user": user, "groups": ["system:authenticated"], "resourceAttributes": where},
+    }
+    answer = cluster.api.call("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
+    return bool(answer["status"]["allowed"])
+
+
+def await_right(
+    cluster: DevCluster, user: str, verb: str = "create", resource: str = "jobs.batch", *, namespace: str = ""
+) -> None:
+    """Wait until the API server goes by a binding: it is stored a moment before that."""
+    until(
+        lambda: has_right(cluster, user, verb, resource, namespace),
+        seconds=WAIT_SECONDS,
+        what=f"the right of {user} to {verb} {resource}",
+        longest_pause_seconds=0.1,
+    )
 
 
 def team_with(**labels: str) -> pytest.MarkDecorator:
@@ -243,5 +270,7 @@ def team(managed_cluster: DevCluster, request: pytest.FixtureRequest) -> Iterato
     api.call("POST", f"/apis/{group}/v1/namespaces/{name}/rolebindings", editors)
     account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
     until(lambda: api.is_ok(account), seconds=WAIT_SECONDS, what=f"the service account of {name}", longest_pause_seconds=0.1)
+    for user in ("alice", "bob"):
+        await_right(managed_cluster, user, namespace=name)
     yield name
     api.ask("DELETE", f"/api/v1/namespaces/{name}")

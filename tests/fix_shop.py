@@ -17,7 +17,7 @@ from aiqueue.cli.harness.cluster import DevCluster
 from aiqueue.cli.harness.errors import HarnessError
 from aiqueue.queue.database import open_database, transaction
 from fix_doors import CONFIGURATION, Doors
-from fix_managed import CLASS, QUEUE, Actor, job
+from fix_managed import CLASS, QUEUE, Actor, await_right, job
 
 NOTE = "aiqueue.dev/"  # prefix of annotations
 #: Besides `CONFIGURATION`: a queue of another namespace, and one whose tenant takes no work.
@@ -53,6 +53,8 @@ def shop(
     managed_cluster.kubectl(
         "create", "rolebinding", "editors", "--clusterrole=edit", "--user=alice", "--user=bob", f"--namespace={namespace}"
     )
+    for user in ("alice", "bob"):
+        await_right(managed_cluster, user, namespace=namespace)
     name = f"aiqueue_shop_{secrets.token_hex(6)}"
     url = databases.create(server_url, name, template=ledger_template)
     ledger = open_database(url, application_name="test", pool_size=2)

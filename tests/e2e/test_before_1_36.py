@@ -20,7 +20,7 @@ from aiqueue.admission.kube.client import KubeClient
 from aiqueue.cli.harness.cluster import DevCluster
 from aiqueue.cli.harness.waiting import until
 from aiqueue.queue.store.actions import Action
-from fix_managed import JOBS, QUEUE, RUN, USER, WAIT_SECONDS, Actor, job, overlay
+from fix_managed import JOBS, QUEUE, RUN, USER, WAIT_SECONDS, Actor, await_right, job, overlay
 from fix_terms import Observer
 from fix_workbench import Bench, lay_out, result
 
@@ -42,6 +42,7 @@ def old_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster
     with DevCluster.create(folder / "cluster", name="old", emulated=EMULATED) as cluster:
         cluster.kubectl("apply", f"--kustomize={made}")
         cluster.kubectl("create", "clusterrolebinding", "alice", "--clusterrole=edit", "--user=alice")
+        await_right(cluster, "alice")
         cluster.add_node(
             "node-1", cpu_millicores=8000, memory_bytes=32 * 2**30, labels={"pool": "h100", "kubernetes.io/os": "linux"}
         )
