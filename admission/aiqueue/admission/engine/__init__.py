@@ -51,7 +51,15 @@ built later counts from submission.
 
 from aiqueue.admission.engine.door import Door
 from aiqueue.admission.engine.engine import Engine, PlanNotCurrent
-from aiqueue.admission.engine.events import ConfigurationChanged, Event, RunClosed, RunOpened, WorkloadGone, WorkloadPending
+from aiqueue.admission.engine.events import (
+    ConfigurationChanged,
+    Event,
+    RunClosed,
+    RunOpened,
+    UsageMoved,
+    WorkloadGone,
+    WorkloadPending,
+)
 from aiqueue.admission.engine.flavors import assign_for_adoption
 from aiqueue.admission.engine.plan import Admission, Eviction, Plan
 
@@ -66,6 +74,7 @@ __all__ = [
     "PlanNotCurrent",
     "RunClosed",
     "RunOpened",
+    "UsageMoved",
     "WorkloadGone",
     "WorkloadPending",
     "assign_for_adoption",

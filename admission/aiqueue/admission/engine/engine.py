@@ -9,7 +9,15 @@ from heapq import heappop, heappush, nsmallest
 
 from aiqueue.admission.engine.backlog import Backlog
 from aiqueue.admission.engine.buckets import Bucket, Contender, Line, Standing, micros, moment
-from aiqueue.admission.engine.events import ConfigurationChanged, Event, RunClosed, RunOpened, WorkloadGone, WorkloadPending
+from aiqueue.admission.engine.events import (
+    ConfigurationChanged,
+    Event,
+    RunClosed,
+    RunOpened,
+    UsageMoved,
+    WorkloadGone,
+    WorkloadPending,
+)
 from aiqueue.admission.engine.flavors import Needs, Placement, search
 from aiqueue.admission.engine.journal import Journal
 from aiqueue.admission.engine.plan import Admission, Eviction, Plan
@@ -19,6 +27,7 @@ from aiqueue.admission.engine.tree import Cell, TenantNode, build_tree
 from aiqueue.admission.engine.verdicts import Rendered, Verdicts
 from aiqueue.queue.errors import AiqueueError, NotFound
 from aiqueue.queue.records import Configuration, Decision, Run, Workload
+from aiqueue.queue.usage import Usage
 from aiqueue.queue.words import ObjectState, RunOutcome
 
 NOTHING: frozenset[Cell] = frozenset()
@@ -80,6 +89,7 @@ class Engine:
         self._verdicts = Verdicts(self._backlog)
         self._returning: dict[int, Workload] = {}  # wait again, but their run has not given its quota back
         self._to_evict: dict[int, str] = {}  # run -> why it is to be told
+        self._usages: dict[tuple[str, str, str], Usage] = {}
         self._now: datetime | None = None
         self._tentative: _Tentative | None = None
 
@@ -101,6 +111,8 @@ class Engine:
                 self._close(run_id)
             case ConfigurationChanged(configuration):
                 self._configure(configuration)
+            case UsageMoved(usages):
+                self._usages.update(usages)
 
     def decide(self, now: datetime) -> Plan:
         """Say what should be done now. Asked twice it answers the same; nothing is done until `confirm`.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aiqueue.queue.records import Configuration, Run, Workload
+from aiqueue.queue.usage import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,4 +47,14 @@ class RunClosed:
     run_id: int
 
 
-Event = ConfigurationChanged | WorkloadPending | WorkloadGone | RunOpened | RunClosed
+@dataclass(frozen=True, slots=True)
+class UsageMoved:
+    """What queues used, by (namespace, queue, resource); replaces what was known of each. Nothing known is nothing used.
+
+    The ledger folds it where runs open, close or change size, and tells what it folded.
+    """
+
+    usages: Mapping[tuple[str, str, str], Usage]
+
+
+Event = ConfigurationChanged | WorkloadPending | WorkloadGone | RunOpened | RunClosed | UsageMoved

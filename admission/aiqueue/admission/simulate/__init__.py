@@ -1,0 +1,1 @@
+"""The production engine on a virtual clock: what would happen to these jobs under this configuration."""
