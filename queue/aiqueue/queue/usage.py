@@ -10,9 +10,15 @@ engine orders the queues of a tenant by it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from fractions import Fraction
 from math import expm1, log
+
+from aiqueue.queue.records import Tenant
+
+_MILLIONTHS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +54,58 @@ class Usage:
 def first_use(moment: datetime, amount: int, half_life_seconds: int) -> Usage:
     """Usage of a queue that held nothing before this moment."""
     return Usage(0.0, amount, half_life_seconds, moment)
+
+
+def normalised(
+    usages: Mapping[str, Usage],
+    totals: Mapping[str, int],
+    weights: Mapping[str, Fraction],
+    queue_weight: Fraction,
+    moment: datetime,
+) -> int:
+    """The usage of a queue as one number: the less, the sooner its work goes where its tenant's `order` says `usage`.
+
+    For each resource, its usage over all that the tree has of it, times the tenant's weight of the resource; the sum of these over
+    the queue's weight. So it says for how many seconds' worth of the whole tree the queue has used, whatever the units of the
+    resources are. An integer, so that queues that differ by less than a rounding error are equal.
+
+    Args:
+        usages: of the queue, by resource; those of resources that the tree has nothing of are passed over.
+        totals: nominal amounts of the whole tree, by resource, as of `totals_of_trees`.
+        weights: of resources, as the queue's tenant gives them; 1 where it gives none.
+        queue_weight: of the queue; 0 counts as 1, since such queues come last whatever they used.
+        moment: at which it is evaluated.
+
+    Returns:
+        Millionths of a second.
+    """
+    total = 0.0
+    for resource in sorted(usages):  # in one order always: sums of floats depend on it
+        of_tree = totals.get(resource, 0)
+        if of_tree:
+            total += float(weights.get(resource, 1)) * usages[resource].at(moment) / of_tree
+    return round(_MILLIONTHS * total / float(queue_weight or 1))
+
+
+def totals_of_trees(tenants: Mapping[str, Tenant]) -> dict[str, dict[str, int]]:
+    """By tenant, what the whole tree that it stands in has of each resource: nominal over all flavors and tenants of the tree.
+
+    A tenant whose parents are missing or go round in a circle stands alone. Tenants of one tree share one mapping.
+    """
+    of_root: dict[str, dict[str, int]] = {}
+    found: dict[str, dict[str, int]] = {}
+    for name, tenant in tenants.items():
+        found[name] = totals = of_root.setdefault(_root(name, tenants), {})
+        for quota in tenant.quotas:
+            totals[quota.resource] = totals.get(quota.resource, 0) + quota.nominal
+    return found
+
+
+def _root(name: str, tenants: Mapping[str, Tenant]) -> str:
+    at, seen = name, {name}
+    while (parent := tenants[at].parent) is not None:
+        if parent not in tenants or parent in seen:
+            return name
+        seen.add(parent)
+        at = parent
+    return at
