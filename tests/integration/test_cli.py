@@ -32,6 +32,15 @@ def test_apply_says_what_became_of_each_object(aiqueue: Command) -> None:
     assert again.out.splitlines()[2:] == ["class/normal configured", "flavor/h100 unchanged"]
 
 
+def test_apply_warns_of_what_has_no_effect_and_goes_on(aiqueue: Command) -> None:
+    written = OBJECTS.replace("spec: {priority: 100}", "spec: {priority: 100, preemptible: false, minRuntime: 5m}")
+    said = "warning: stdin, document 3 (Class normal): spec.minRuntime is 5m: it protects from other workloads"
+    for arguments in ([], ["--dry-run"]):
+        result = aiqueue("apply", "-f", "-", *arguments, given=written)
+        assert [line for line in result.err.splitlines() if line.startswith(said)] == result.err.splitlines()[:1]
+        assert "class/normal" in result.out
+
+
 def test_apply_reads_files_and_folders_in_one_transaction(aiqueue: Command, tmp_path: Path) -> None:
     queue, *others = OBJECTS.split("---")
     folder = tmp_path / "folder"

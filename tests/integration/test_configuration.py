@@ -217,6 +217,23 @@ def test_draining_needs_leave_and_is_then_written(full: Engine) -> None:
     assert apply(full, [draining]) == {"Queue team-a/train": "unchanged"}
 
 
+def test_moving_a_tenant_under_one_that_drains_needs_leave_too(full: Engine) -> None:
+    apply(full, [Tenant("old", state=ObjectState.DRAIN)], allow_drain=True)
+    moved = Tenant("research", parent="old")
+    (sentence,) = refusals(full, [moved])
+    assert sentence.startswith("Tenant research: spec.parent is 'old': old is being drained, so what runs in research")
+    assert apply(full, [moved], allow_drain=True) == {"Tenant research": "configured"}
+
+
+def test_what_a_delete_left_wrong_does_not_refuse_other_changes(full: Engine) -> None:
+    inner = Tenant("inner", parent="lab", quotas=(Quota("h100", "cpu", 1000, None, 4000),))
+    apply(full, [inner, Tenant("kid", parent="inner", quotas=(Quota("h100", "cpu", 3000),))])
+    delete(full, "Tenant", "kid")
+    assert apply(full, [Class("other")]) == {"Class other": "created"}
+    (sentence,) = refusals(full, [inner])
+    assert sentence.startswith("Tenant inner: lendingLimit of h100 cpu is '4'")
+
+
 def test_a_tenant_that_still_runs_something_gets_no_children(full: Engine, rows: Rows) -> None:
     rows.run(rows.workload("w", state=WorkloadState.ADMITTED), tenant="research", allocations=[("h100", "cpu", 1)])
     moved: list[Record] = [Tenant("other", parent="lab"), Queue("team-a", "train", "other"), Tenant("kid", parent="research")]

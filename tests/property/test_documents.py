@@ -42,7 +42,9 @@ flavors = st.builds(
     Flavor,
     name=names,
     node_labels=st.dictionaries(keys, values, max_size=4),
-    node_taints=st.lists(st.builds(Taint, keys, values, effects), max_size=3).map(tuple),
+    node_taints=st.lists(
+        st.builds(Taint, keys, values, effects), max_size=3, unique_by=lambda taint: (taint.key, taint.effect)
+    ).map(tuple),
     tolerations=st.lists(tolerations(), max_size=3).map(tuple),
     topology_levels=st.lists(keys, max_size=4, unique=True).map(tuple),
 )
@@ -97,14 +99,15 @@ def queues(draw: st.DrawFn) -> Queue:
 @st.composite
 def classes(draw: st.DrawFn) -> Class:
     most = draw(st.one_of(st.none(), st.integers(1, MAX_DURATION_SECONDS)))
+    total = draw(st.one_of(st.none(), st.integers(most or 1, MAX_DURATION_SECONDS)))
     return Class(
         name=draw(names),
         priority=draw(st.integers(-(2**31), 2**31 - 1)),
         preemptible=draw(st.booleans()),
-        min_runtime_seconds=draw(st.integers(0, most or MAX_DURATION_SECONDS)),
+        min_runtime_seconds=draw(st.integers(0, most or total or MAX_DURATION_SECONDS)),
         grace_period_seconds=draw(durations),
         max_runtime_seconds=most,
-        max_total_runtime_seconds=draw(st.one_of(st.none(), st.integers(most or 1, MAX_DURATION_SECONDS))),
+        max_total_runtime_seconds=total,
         ready_timeout_seconds=draw(st.integers(1, MAX_DURATION_SECONDS)),
         recovery_timeout_seconds=draw(durations),
         requeue_limit=draw(st.integers(0, 2**31 - 1)),

@@ -216,6 +216,17 @@ def test_a_missing_spec_is_all_defaults() -> None:
         ("Class", "{maxRuntime: 0s}", "spec.maxRuntime is '0s': write at least 1s"),
         ("Class", "{maxRuntime: 2h, maxTotalRuntime: 1h}", "spec.maxTotalRuntime is '1h': write at least maxRuntime, 2h"),
         ("Class", "{maxRuntime: 1h, minRuntime: 2h}", "spec.minRuntime is '2h': write at most maxRuntime, 1h"),
+        ("Class", "{minRuntime: 2h, maxTotalRuntime: 1h}", "spec.minRuntime is '2h': write at most maxTotalRuntime, 1h"),
+        (
+            "Flavor",
+            "{nodeTaints: [{key: a, value: x}, {key: a, value: y, effect: NoExecute}, {key: a, value: y}]}",
+            "spec.nodeTaints[2] is a second a:NoSchedule: keep one",
+        ),
+        (
+            "Flavor",
+            "{topologyLevels: [zone, kubernetes.io/hostname, rack]}",
+            "spec.topologyLevels is [zone, kubernetes.io/hostname, rack]: put kubernetes.io/hostname last",
+        ),
         ("Flavor", "{nodeLabels: {'a b': c}}", "spec.nodeLabels.a b is not a label's key: write a name"),
         ("Flavor", "{nodeLabels: {a: 1}}", "spec.nodeLabels.a is 1: put it in quotes"),
         ("Flavor", "{nodeLabels: {a: 'x y'}}", "spec.nodeLabels.a is 'x y': write at most 63"),

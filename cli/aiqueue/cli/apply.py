@@ -11,6 +11,7 @@ from aiqueue.cli.exits import say
 from aiqueue.cli.files import read_objects
 from aiqueue.cli.ledger import claimed_by, writing
 from aiqueue.cli.printers import Column, JsonPrinter, Listing, NamePrinter, Row
+from aiqueue.queue.documents import name_of
 
 
 class ApplyOutput(StrEnum):
@@ -36,13 +37,19 @@ def apply(
 ) -> None:
     """Create or replace flavors, tenants, queues and classes, all or nothing.
 
-    What is applied replaces the whole object of that name. Nothing is deleted. All errors of all documents are shown.
+    What is applied replaces the whole object of that name. Nothing is deleted. All errors of all documents are shown; what
+    is allowed and has no effect as written is a warning.
     """
     documents = read_objects(filename)
+    from aiqueue.queue.oversights import oversights
     from aiqueue.queue.store import configuration
 
+    places = {name_of(document.record): document.where for document in documents if document.record is not None}
     with writing(keep=not dry_run) as connection:
         changes = configuration.apply(connection, documents, claimed_by=claimed_by(), allow_drain=allow_drain)
+        warnings = oversights(configuration.load(connection), places)
+    for warning in warnings:
+        say(f"warning: {warning}")
     if dry_run:
         say("dry run: nothing was changed")
     print_changes([(change.verb, change.name.kind, change.name.path) for change in changes], output, dry_run=dry_run)

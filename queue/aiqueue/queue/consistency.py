@@ -1,6 +1,14 @@
 """Whether objects fit together: what no object can tell of itself alone.
 
-Pure: the ledger asks it before it writes, the simulator before it runs.
+Pure: the ledger asks it before it writes, the simulator before it runs. All objects of one apply are judged together, with
+those that are stored. Refused are: a reference to what does not exist; parents that go round in a circle, or a tree deeper than
+`MAX_DEPTH`; a queue on a tenant with children; lending more than there is; a tree that has more of something than the ledger can
+count.
+
+Allowed, since each has a use: a tenant without queues (it lends all it has); a nominal of 0 (to borrow, or to have nothing for a
+while); borrowing limits past what there is to borrow; a lending limit of 0; weight 0; a starvation bound of 0; flavors that no
+quota names; trees that share a flavor, whose nodes nobody counts here. What has no effect, and so was hardly meant, is told as
+a warning: `aiqueue.queue.oversights`.
 """
 
 from __future__ import annotations
@@ -12,8 +20,11 @@ from difflib import get_close_matches
 from aiqueue.queue.documents import ObjectName, Record
 from aiqueue.queue.errors import InvalidDocument, InvalidInput
 from aiqueue.queue.records import Configuration, Flavor, Queue, Tenant
-from aiqueue.queue.units import format_amount
+from aiqueue.queue.units import MAX_AMOUNT, format_amount
+from aiqueue.queue.words import ObjectState
 
+#: Levels of a tree, its root included: what is decided for a leaf is looked up on its way to the root.
+MAX_DEPTH = 256
 _SHOWN_NAMES = 5
 
 
@@ -54,6 +65,47 @@ def check(configuration: Configuration, places: Mapping[ObjectName, str] | None 
     return [*_tenants(configuration, places or {}), *_queues(configuration, places or {})]
 
 
+def check_change(before: Configuration, after: Configuration, places: Mapping[ObjectName, str]) -> list[InvalidInput]:
+    """What a change must be refused for: all that is wrong with the objects it writes, and what it makes wrong with others.
+
+    What was wrong with others before (one was deleted, or a newer program looks closer) is no reason to refuse this change.
+
+    Args:
+        before: what is stored.
+        after: what will be.
+        places: where the objects of the change were written.
+    """
+    written = set(places.values())
+    known = {str(error) for error in check(before, places)}
+    return [error for error in check(after, places) if error.where in written or str(error) not in known]
+
+
+def drained_by_move(before: Configuration, after: Configuration) -> dict[str, str]:
+    """Tenants that a new parent puts under one that is being drained, each with that one. There must be no circles."""
+    found: dict[str, str] = {}
+    for name, tenant in sorted(after.tenants.items()):
+        known = before.tenants.get(name)
+        moved = known is not None and known.parent != tenant.parent and tenant.state is not ObjectState.DRAIN
+        if moved and _drain_above(name, before) is None:
+            drained = _drain_above(name, after)
+            if drained is not None:
+                found[name] = drained
+    return found
+
+
+def _drain_above(name: str, configuration: Configuration) -> str | None:
+    """The nearest tenant above one that is in state Drain."""
+    tenants = configuration.tenants
+    at = tenants[name].parent
+    for _ in tenants:  # no way up is longer
+        if at is None or at not in tenants:
+            return None
+        if tenants[at].state is ObjectState.DRAIN:
+            return at
+        at = tenants[at].parent
+    return None
+
+
 def children_of(tenants: Mapping[str, Tenant]) -> dict[str, list[str]]:
     """Names of the children of each tenant that has some, sorted."""
     children: dict[str, list[str]] = {}
@@ -91,7 +143,9 @@ def _tenants(configuration: Configuration, places: Mapping[ObjectName, str]) -> 
             path = " -> ".join((*circle, circle[0]))
             yield InvalidDocument("spec.parent", tenant.parent, f"break the circle {path}", where=where)
     if not cyclic:
+        yield from _depth(configuration, places)
         yield from _lending(configuration, places)
+        yield from _totals(configuration, places)
 
 
 def _circle(start: str, tenants: Mapping[str, Tenant]) -> tuple[str, ...]:
@@ -102,6 +156,41 @@ def _circle(start: str, tenants: Mapping[str, Tenant]) -> tuple[str, ...]:
         seen[at] = None
         at = tenants[at].parent
     return tuple(seen) if at == start else ()
+
+
+def _depth(configuration: Configuration, places: Mapping[ObjectName, str]) -> Iterator[InvalidInput]:
+    """The first tenants that lie too deep."""
+    tenants = configuration.tenants
+    depth: dict[str | None, int] = {}
+    for name in reversed(_leaves_first(tenants, children_of(tenants))):
+        depth[name] = depth.get(tenants[name].parent, 0) + 1
+        if depth[name] == MAX_DEPTH + 1:
+            fix = f"choose a parent nearer to the root: this would be level {depth[name]}, and a tree has at most {MAX_DEPTH}"
+            where = places.get(ObjectName("Tenant", name), f"Tenant {name}")
+            yield InvalidDocument("spec.parent", tenants[name].parent, fix, where=where)
+
+
+def _totals(configuration: Configuration, places: Mapping[ObjectName, str]) -> Iterator[InvalidInput]:
+    """What all of a tree has of one resource of one flavor is an amount too, and must be one that the ledger can hold."""
+    tenants, root_of = configuration.tenants, dict[str, str]()
+    totals: dict[tuple[str, str, str], int] = {}
+    greatest: dict[tuple[str, str, str], tuple[bool, int, str]] = {}  # of each total, the tenant that is to blame
+    for name in reversed(_leaves_first(tenants, children_of(tenants))):
+        root = root_of[name] = root_of.get(tenants[name].parent or "", name)
+        for quota in tenants[name].quotas:
+            key = (root, quota.flavor, quota.resource)
+            totals[key] = totals.get(key, 0) + quota.nominal
+            blame = (ObjectName("Tenant", name) in places, quota.nominal, name)
+            greatest[key] = max(blame, greatest.get(key, blame))
+    for (root, flavor, resource), total in sorted(totals.items()):
+        if total > MAX_AMOUNT:
+            _, nominal, name = greatest[root, flavor, resource]
+            yield InvalidDocument(
+                f"nominal of {flavor} {resource}",
+                format_amount(resource, nominal),
+                f"lower it: all of the tree under {root} would have {total} base units, and at most {MAX_AMOUNT} can be counted",
+                where=places.get(ObjectName("Tenant", name), f"Tenant {name}"),
+            )
 
 
 def _lending(configuration: Configuration, places: Mapping[ObjectName, str]) -> Iterator[InvalidInput]:

@@ -15,6 +15,7 @@ from aiqueue.queue.words import Fungibility, ObjectState, OrderKey, Queueing, Re
 MAX_QUOTAS = 1000
 MAX_TOPOLOGY_LEVELS = 16
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+_HOSTNAME = "kubernetes.io/hostname"
 
 
 def parse(kind: str, name: str, namespace: str, spec: object, problems: Problems) -> Record:
@@ -37,13 +38,26 @@ def _flavor(name: str, spec: Fields) -> Flavor:
     levels = spec.label_keys("topologyLevels")
     if len(levels) > MAX_TOPOLOGY_LEVELS:
         spec.add("topologyLevels", Phrase(f"{len(levels)} levels"), f"list at most {MAX_TOPOLOGY_LEVELS}")
+    elif _HOSTNAME in levels[:-1]:
+        spec.add("topologyLevels", Phrase(f"[{', '.join(levels)}]"), f"put {_HOSTNAME} last: nothing is smaller than a node")
     return Flavor(
         name=name,
         node_labels=spec.labels("nodeLabels"),
-        node_taints=tuple(_taint(path, item, spec.problems) for path, item in spec.items("nodeTaints")),
+        node_taints=_taints(spec),
         tolerations=tuple(_toleration(path, item, spec.problems) for path, item in spec.items("tolerations")),
         topology_levels=levels,
     )
+
+
+def _taints(spec: Fields) -> tuple[Taint, ...]:
+    taints: list[Taint] = []
+    for path, item in spec.items("nodeTaints"):
+        taint = _taint(path, item, spec.problems)
+        if taint.key and any((taint.key, taint.effect) == (other.key, other.effect) for other in taints):
+            what = Phrase(f"a second {taint.key}:{taint.effect}")
+            spec.problems.add(path, what, "keep one: a node has one taint of a key and an effect")
+        taints.append(taint)
+    return tuple(taints)
 
 
 def _effect(fields: Fields, default: str, *, may_be_empty: bool) -> str:
@@ -201,7 +215,9 @@ def _class(name: str, spec: Fields) -> Class:
     if most is not None and total is not None and total < most:
         written = format_duration(total)
         spec.add("maxTotalRuntime", written, f"write at least maxRuntime, {format_duration(most)}, or lower that")
-    if most is not None and parsed.min_runtime_seconds > most:
-        written = format_duration(parsed.min_runtime_seconds)
-        spec.add("minRuntime", written, f"write at most maxRuntime, {format_duration(most)}, or raise that")
+    for bound, name_of_bound in ((most, "maxRuntime"), (total, "maxTotalRuntime")):
+        if bound is not None and parsed.min_runtime_seconds > bound:
+            written = format_duration(parsed.min_runtime_seconds)
+            spec.add("minRuntime", written, f"write at most {name_of_bound}, {format_duration(bound)}, or raise that")
+            break
     return parsed

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 
-from aiqueue.queue.consistency import check, children_of, find, listed, with_objects
+from aiqueue.queue.consistency import check_change, children_of, drained_by_move, find, listed, with_objects
 from aiqueue.queue.documents import Document, ObjectName, Record, name_of, raise_if_any, to_document
 from aiqueue.queue.errors import InvalidDocument, InvalidInput, NotFound, StillReferenced
 from aiqueue.queue.records import Configuration, Queue, Tenant
@@ -93,10 +93,13 @@ def apply(
     _lock(connection)
     current = load(connection)
     changed = {name: record for name, record in wanted.items() if find(current, name) != record}
+    after = with_objects(current, changed.values())
+    contradictions = check_change(current, after, places)
+    errors.extend(contradictions)
     if not allow_drain:
         errors.extend(_drains(changed, places))
-    after = with_objects(current, changed.values())
-    errors.extend(check(after, places))
+        if not contradictions:
+            errors.extend(_moves_under_drain(current, after, places))
     errors.extend(_runs_of_parents(connection, current, after, places))
     raise_if_any(errors)
     changes = [
@@ -183,6 +186,12 @@ def _drains(changed: Mapping[ObjectName, Record], places: Mapping[ObjectName, st
         if isinstance(record, (Tenant, Queue)) and record.state is ObjectState.DRAIN:
             fix = "what runs there would be evicted: give --allow-drain if you mean it, or write Hold to let it go on"
             yield InvalidDocument("spec.state", str(record.state), fix, where=places[name])
+
+
+def _moves_under_drain(before: Configuration, after: Configuration, places: Mapping[ObjectName, str]) -> Iterable[InvalidInput]:
+    for tenant, drained in drained_by_move(before, after).items():
+        fix = f"{drained} is being drained, so what runs in {tenant} would be evicted: give --allow-drain if you mean it"
+        yield InvalidDocument("spec.parent", after.tenants[tenant].parent, fix, where=places[ObjectName("Tenant", tenant)])
 
 
 def _runs_of_parents(
