@@ -27,7 +27,7 @@ def read_objects(paths: Iterable[str]) -> list[Document]:
     errors: list[InvalidInput] = []
     for path in paths:
         try:
-            texts = _texts(path)
+            texts = _texts(path, "-f")
         except InvalidInput as error:
             errors.append(error)
             continue
@@ -56,7 +56,24 @@ def read_objects(paths: Iterable[str]) -> list[Document]:
     return ours
 
 
-def _texts(path: str) -> list[tuple[str, bytes]]:
+def read_texts(paths: Iterable[str], argument: str) -> list[tuple[str, str]]:
+    """(name, text) of each file that `paths` stand for, as `read_objects` has them; `argument` names them in errors.
+
+    Raises:
+        InvalidInput: a path cannot be read, or is no text; an InvalidDocuments if several are wrong.
+    """
+    texts: list[tuple[str, str]] = []
+    errors: list[InvalidInput] = []
+    for path in paths:
+        try:
+            texts.extend((source, _decoded(data, source)) for source, data in _texts(path, argument))
+        except InvalidInput as error:
+            errors.append(error)
+    raise_if_any(errors)
+    return texts
+
+
+def _texts(path: str, argument: str) -> list[tuple[str, bytes]]:
     """(name, content) of each file that `path` stands for."""
     if path == "-":
         return [("stdin", sys.stdin.buffer.read(MAX_BYTES + 1))]
@@ -67,9 +84,11 @@ def _texts(path: str) -> list[tuple[str, bytes]]:
         files = sorted(each for each in place.iterdir() if each.suffix in _SUFFIXES and each.is_file())
         contents = [(str(each), _bytes(each)) for each in files]
     except OSError as error:
-        raise InvalidInput("-f", path, f"it cannot be read ({error.strerror or error}): name a file, a folder or -") from None
+        raise InvalidInput(
+            argument, path, f"it cannot be read ({error.strerror or error}): name a file, a folder or -"
+        ) from None
     if not contents:
-        raise InvalidInput("-f", path, "name a folder that holds *.yaml or *.yml files")
+        raise InvalidInput(argument, path, "name a folder that holds *.yaml or *.yml files")
     return contents
 
 

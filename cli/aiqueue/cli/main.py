@@ -16,6 +16,7 @@ from aiqueue.cli.apply import apply
 from aiqueue.cli.delete import delete
 from aiqueue.cli.exits import EPILOG, report
 from aiqueue.cli.get import get
+from aiqueue.cli.simulate import simulate
 from aiqueue.queue.errors import AiqueueError
 
 
@@ -42,6 +43,7 @@ app.command(epilog=EPILOG)(apply)
 app.command(epilog=EPILOG)(get)
 app.add_typer(explain.app, name="explain")
 app.command(epilog=EPILOG)(delete)
+app.command(epilog=EPILOG)(simulate)
 app.add_typer(db.app, name="db")
 app.add_typer(certificates.app, name="certificates")
 app.add_typer(dev.app, name="dev")

@@ -28,6 +28,7 @@ class SimulatedJob:
         checkpoint_us: how much work an eviction can lose at most; None loses all.
         held: submitted with the owner's hold.
         invalid: the sentence that says what is wrong with it.
+        fails: it fails at the end of its runtime.
     """
 
     namespace: str
@@ -41,6 +42,7 @@ class SimulatedJob:
     checkpoint_us: int | None = None
     held: bool = False
     invalid: str | None = None
+    fails: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,8 +37,13 @@ class Document:
     content: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read_documents(text: str, source: str) -> list[Document]:
-    """Read every document of `text`; `source` names it in errors.
+def read_documents(text: str, source: str, *, repeats: bool = False) -> list[Document]:
+    """Read every document of a text.
+
+    Args:
+        text: YAML.
+        source: names it in errors.
+        repeats: whether an object may be given several times, as where each is for another time.
 
     Raises:
         InvalidInput: something is wrong with one of them; where several things are, an InvalidDocuments that holds them.
@@ -51,7 +56,7 @@ def read_documents(text: str, source: str) -> list[Document]:
         document = _document(value, problems)
         if document is not None and document.record is not None:
             name = name_of(document.record)
-            if name in first_place:
+            if name in first_place and not repeats:
                 problems.add(str(name), Phrase("given twice"), f"keep one; the first is {first_place[name]}")
             first_place.setdefault(name, place)
         errors.extend(problems.errors)
