@@ -9,13 +9,13 @@ from typing import Any
 from sqlalchemy import Connection
 
 from aiqueue.admission.engine.engine import Engine
-from aiqueue.admission.engine.events import ConfigurationChanged, RunOpened, WorkloadPending
+from aiqueue.admission.engine.events import ConfigurationChanged, RunOpened, UsageMoved, WorkloadPending
 from aiqueue.cli.listings.control import decision_status
 from aiqueue.cli.listings.query import instant
 from aiqueue.cli.listings.work import run_document, workload_document
 from aiqueue.queue.errors import NotFound
 from aiqueue.queue.records import Decision
-from aiqueue.queue.store import configuration, views, work
+from aiqueue.queue.store import configuration, usage, views, work
 from aiqueue.queue.words import WorkloadState
 
 _WAITING = (WorkloadState.PENDING, WorkloadState.HELD)
@@ -93,6 +93,7 @@ def _decide(connection: Connection, workload_id: int, now: datetime) -> tuple[De
     engine.observe(ConfigurationChanged(configuration.load(connection)))
     for run in work.load_open_runs(connection):
         engine.observe(RunOpened(run))
+    engine.observe(UsageMoved(usage.load(connection)))
     for pending in work.load_pending(connection):
         engine.observe(WorkloadPending(pending))
     try:
@@ -104,7 +105,7 @@ def _decide(connection: Connection, workload_id: int, now: datetime) -> tuple[De
         plan = engine.decide(now)
         if any(admission.workload.id == workload_id for admission in plan.admissions):
             return None, position, True
-        # Go on as if it were committed; ids of runs that exist nowhere are negative.
+        # Go on as if it were committed; ids of runs that exist nowhere are negative. Usage at `now` is what it was.
         engine.confirm(plan, range(run_id - len(plan.admissions), run_id))
         run_id -= len(plan.admissions)
         if plan.wake_at is None or plan.wake_at > now:

@@ -5,7 +5,7 @@
     2 observe    ledger <- what was seen and reported       (observing)
     3 configure  ledger -> engine, if the revision moved
     4 decide     engine -> Plan -> ledger -> actor          (bounded Plans until nothing is left to decide)
-    5 keep house usage check, archive
+    5 keep house usage check (what is held, and the decayed usage of queues), archive
 
 Only this thread writes to the ledger. Any error that leaves a doubt about what the ledger holds throws the engine away and
 rebuilds it; TermLost ends the term.
@@ -43,7 +43,7 @@ from aiqueue.queue.errors import AiqueueError, ConfigurationMoved, LedgerConflic
 from aiqueue.queue.observations import Observation, RunStamp
 from aiqueue.queue.records import Configuration
 from aiqueue.queue.settings import Settings
-from aiqueue.queue.store import actions, configuration, housekeeping, known, plans, work
+from aiqueue.queue.store import actions, configuration, housekeeping, known, plans, usage, work
 from aiqueue.queue.store.actions import Action
 from aiqueue.queue.words import ActionKind
 
@@ -67,6 +67,7 @@ class Leader:
         self.problem: str | None = "the engine is being built"
         self.rebuilds = 0
         self.usage_differences = 0
+        self.usage_repairs = 0
         self._seq = 0
         self._inbox = Inbox()
         self._inbox.wake = jobs.poke
@@ -147,6 +148,7 @@ class Leader:
                     found = plans.was_committed(connection, self.term.number, self._seq)
                 _log.info("last Plan after a doubt", seq=self._seq, committed=found)
         cluster = self.registration.cluster
+        self._repair_usage()
         with self.term.transaction() as connection:
             allow_seconds(connection, _REBUILD_READ_SECONDS)
             self._configuration = configuration.load(connection)
@@ -154,6 +156,7 @@ class Leader:
             pending = work.load_pending(connection)
             runs = work.load_open_runs(connection)
             undone = actions.load_open(connection, cluster.id)
+            usages = usage.load(connection)
         self._engine = Engine(max_admissions=self.settings.max_admissions_per_plan)
         self._engine.observe(ConfigurationChanged(self._configuration))
         for run in runs:
@@ -180,6 +183,7 @@ class Leader:
             context,
             self._foreign,
         )
+        observing.usages.whole(usages)
         self._actor.submit(undone)
         self.jobs.reset_drain()
         _log.info(
@@ -191,6 +195,15 @@ class Leader:
             known=len(mirror.known),
         )
         return observing
+
+    def _repair_usage(self) -> None:
+        """A controller of an older version, or a person with SQL, moves runs without counting what their queues use."""
+        with self.term.transaction() as connection:
+            allow_seconds(connection, _REBUILD_READ_SECONDS)
+            repaired = usage.repair(connection, self.term.number) if usage.differing(connection) else 0
+        if repaired:
+            self.usage_repairs += repaired
+            _log.warning("decayed usage was not what runs tell: counted again", queues_and_resources=repaired)
 
     def _round(self, observing: Observing) -> None:
         # 1
@@ -232,8 +245,10 @@ class Leader:
     def _reload(self, observing: Observing) -> None:
         with self.term.transaction() as connection:
             self._configuration = configuration.load(connection)
+            usages = usage.load(connection)
         observing.context.configuration = self._configuration
         self._engine.observe(ConfigurationChanged(self._configuration))
+        observing.usages.whole(usages)
         # Jobs that run without a run may have got a queue, and with it a tenant to be adopted by.
         running = [row.uid for row in observing.mirror.needed() if row.run is None and not row.status[0]]
         observing.look(seen for seen in map(self._latest, running) if seen is not None)
@@ -267,6 +282,7 @@ class Leader:
             self._replace_decisions = False
             self.term.clock.sample(committed.now)
             self._engine.confirm(plan, committed.run_ids)
+            observing.usages.moved(committed.usages)
             self._tell(observing, plan, rows, committed)
         return plan
 
@@ -313,7 +329,9 @@ class Leader:
             self._usage_at = now
             with self.term.transaction() as connection:
                 truth = housekeeping.usage(connection)
-            if truth != dict(self._engine.usage()):
+                usages = usage.load(connection)
+                differing = usage.differing(connection)
+            if truth != dict(self._engine.usage()) or differing or not observing.usages.agrees(usages):
                 self.usage_differences += 1
                 raise LedgerConflict("the engine's usage differs from the ledger's")
         if now - self._housed_at >= _HOUSE_SECONDS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from aiqueue.admission.controller.facts import ActionEnded, Fact, JobFound, JobG
 from aiqueue.admission.controller.follow import Batch, Context
 from aiqueue.admission.controller.mirror import Mirror
 from aiqueue.admission.controller.term import Term
+from aiqueue.admission.controller.usages import ToldUsages
 from aiqueue.admission.engine.engine import Engine
 from aiqueue.admission.engine.events import Event, RunClosed, RunOpened, WorkloadGone, WorkloadPending
 from aiqueue.admission.kube.client import KubeClient
@@ -47,6 +48,10 @@ class Observing:
     confirmer: Confirmer
     context: Context
     foreign: dict[str, str]
+    usages: ToldUsages = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.usages = ToldUsages(self.engine)
 
     def look(self, observations: Iterable[Observation]) -> None:
         """Follow what was observed."""
@@ -196,6 +201,7 @@ class Observing:
             for run in adopted:
                 _log.info("running Job adopted", job=f"{run.workload.namespace}/{run.workload.name}", run=run.id)
                 self.engine.observe(RunOpened(run))
+            self.usages.moved(written.usages)
             self.actor.withdraw({closed.workload_id: closed.run_id for closed in batch.changes.closed})
             self.actor.submit(new_actions)
         for check in batch.pod_checks:

@@ -6,7 +6,8 @@ Purpose: every read and write of the ledger is a function of this package; it ta
     leadership     terms: take over, renew, resign, fence                clusters   identity of ledger and clusters
     observing      what was seen of Jobs, runs closed and adopted        plans      Plans: runs opened, decisions, actions
     actions        the outbox                                            known, work  live rows read back
-    housekeeping   archive, old plans, usage as SQL sees it
+    housekeeping   archive, old plans, what open runs hold as SQL sees it
+    usage          decayed usage of queues: folded where runs are opened and closed, read, compared and repaired
 
 Invariants: whatever a controller writes begins with `leadership.fence`; a batch is written whole or not at all; sets of rows go to
 the server in one statement each, as JSON, so a write costs a fixed number of round trips.

@@ -12,9 +12,11 @@ from sqlalchemy import Connection, RowMapping, text
 
 from aiqueue.queue.errors import LedgerConflict
 from aiqueue.queue.observations import Observation
-from aiqueue.queue.store import leadership
+from aiqueue.queue.store import leadership, usage
 from aiqueue.queue.store.changes import AdoptedRun, Changes, NewAction, NewWorkload, SeenAgain
 from aiqueue.queue.store.codec import pod_set_to_json
+from aiqueue.queue.store.usage import UsageKey
+from aiqueue.queue.usage import Usage
 from aiqueue.queue.words import TERMINAL_STATES, AuditVerb, WorkloadState
 
 _OBSERVED = """
@@ -32,13 +34,17 @@ SELECT workload_id, position, name, count, min_count, requests, node_selector, t
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What the ledger made of a batch: ids of new workloads by uid, of adopted runs (id, attempt, opened at) by uid, of actions."""
+    """What the ledger made of a batch: ids of new workloads by uid, of adopted runs (id, attempt) by uid, of actions; and usage.
+
+    `usages` are of the queues whose runs were closed or adopted, folded at `now`.
+    """
 
     now: datetime
     workload_ids: Mapping[str, int]
     observed_at: Mapping[str, datetime]
     adopted: Mapping[str, tuple[int, int]]
     action_ids: Mapping[tuple[str, int, str], int]
+    usages: Mapping[UsageKey, Usage]
 
 
 def write(connection: Connection, term: int, cluster_id: int, changes: Changes) -> Written:
@@ -61,7 +67,9 @@ def write(connection: Connection, term: int, cluster_id: int, changes: Changes) 
     if changes.done_actions:  # before new ones are added: what was done may have to be done again
         connection.execute(text("DELETE FROM action WHERE id = ANY(:ids)"), {"ids": changes.done_actions})
     actions = _add_actions(connection, cluster_id, term, changes.actions, ids)
-    return Written(now, ids, {uid: row["observed_at"] for uid, row in found.items()}, adopted, actions)
+    moved = [*(closed.run_id for closed in changes.closed), *(run_id for run_id, _ in adopted.values())]
+    usages = usage.fold(connection, moved, now)
+    return Written(now, ids, {uid: row["observed_at"] for uid, row in found.items()}, adopted, actions, usages)
 
 
 def _rows(connection: Connection, statement: str, rows: Iterable[Mapping[str, Any]], **values: Any) -> list[RowMapping]:

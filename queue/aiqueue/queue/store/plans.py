@@ -12,9 +12,11 @@ from sqlalchemy import Connection, text
 
 from aiqueue.queue.errors import ConfigurationMoved, LedgerConflict
 from aiqueue.queue.records import Allocation, Decision
-from aiqueue.queue.store import leadership
+from aiqueue.queue.store import leadership, usage
 from aiqueue.queue.store.codec import evidence_to_json
 from aiqueue.queue.store.observing import INSERT_ALLOCATIONS
+from aiqueue.queue.store.usage import UsageKey
+from aiqueue.queue.usage import Usage
 from aiqueue.queue.words import ActionKind, RunOutcome, WorkloadState
 
 
@@ -62,12 +64,16 @@ class PlanRows:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """Run and action ids, parallel to the admissions; action ids, parallel to the evictions; and the database's clock."""
+    """Run and action ids, parallel to the admissions; action ids, parallel to the evictions; and the database's clock.
+
+    `usages` are what it made of the usage of the queues that were admitted from: folded at `now`, when the runs were opened.
+    """
 
     now: datetime
     run_ids: tuple[int, ...]
     unsuspend_ids: tuple[int, ...]
     suspend_ids: tuple[int, ...]
+    usages: Mapping[UsageKey, Usage]
 
 
 def commit(connection: Connection, term: int, cluster_id: int, plan: PlanRows, *, replace_decisions: bool = False) -> Committed:
@@ -104,7 +110,7 @@ def commit(connection: Connection, term: int, cluster_id: int, plan: PlanRows, *
         connection.execute(text("DELETE FROM shape_decision"))
         connection.execute(text("DELETE FROM workload_decision"))
     _decide(connection, plan, now)
-    return Committed(now, run_ids, unsuspend_ids, suspend_ids)
+    return Committed(now, run_ids, unsuspend_ids, suspend_ids, usage.fold(connection, run_ids, now))
 
 
 def was_committed(connection: Connection, term: int, seq: int) -> bool:

@@ -8,7 +8,8 @@ Invariants that the schema itself keeps:
 - amounts are BIGINT base units of zero or more, states and outcomes are of the closed lists in `words`;
 - a workload is one (cluster, uid); a name is unique among live workloads of a cluster and namespace;
 - a workload has at most one open run (`uq_run_open_workload`), and (workload, attempt) names a run for ever;
-- quota is held by exactly the allocations of open runs: usage is a sum over them, kept nowhere else;
+- quota is held by exactly the allocations of open runs: what is used now is a sum over them, kept nowhere else; what was used, older
+  use counting for less, is kept in `queue_usage`, whose rates are such sums again and are compared with them;
 - a row that live work or configuration refers to cannot be deleted (foreign keys without cascade);
 - a leader term is one row: writes of a controller lock it FOR SHARE, a take-over updates it.
 
@@ -34,6 +35,7 @@ from aiqueue.queue.tables.work import (
     ArchivedRunRow,
     ArchivedWorkloadRow,
     PodSetRow,
+    QueueUsageRow,
     RunRow,
     ShapeDecisionRow,
     WorkloadDecisionRow,
@@ -59,6 +61,7 @@ __all__ = [
     "PodSetRow",
     "QueueClassRow",
     "QueueRow",
+    "QueueUsageRow",
     "QuotaRow",
     "RunRow",
     "ShapeDecisionRow",

@@ -1,10 +1,10 @@
-"""What is submitted, admitted and decided: workloads with pod sets, runs with allocations, decisions, actions, archives."""
+"""What is submitted, admitted and decided: workloads with pod sets, runs with allocations, usage, decisions, actions, archives."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, Integer, Text, UniqueConstraint, text
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, Double, ForeignKey, Index, Integer, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from aiqueue.queue.tables.base import (
@@ -140,6 +140,22 @@ class AllocationRow(Base):
     resource: Mapped[Name] = mapped_column(primary_key=True)
     amount: Mapped[Amount]
     __table_args__ = (*not_negative("amount"),)
+
+
+class QueueUsageRow(Base):
+    """What a queue used of one resource, over all flavors, older use counting for less: see `aiqueue.queue.usage`.
+
+    `rate` is what its open runs hold since `as_of`. Folded in the transaction that opens or closes a run, and nowhere else.
+    """
+
+    __tablename__ = "queue_usage"
+    queue_id: Mapped[int] = mapped_column(ForeignKey("queue.id", ondelete="CASCADE"), primary_key=True)
+    resource: Mapped[Name] = mapped_column(primary_key=True)
+    value: Mapped[float] = mapped_column(Double)
+    rate: Mapped[Amount]
+    half_life_seconds: Mapped[Amount]
+    as_of: Mapped[Instant]
+    __table_args__ = (*not_negative("value", "rate", "half_life_seconds"),)
 
 
 class ShapeDecisionRow(Base):
