@@ -1,7 +1,7 @@
 """aiqueue at work: controllers as processes of their own on a real cluster and a fresh ledger.
 
-`stage` is a namespace with a queue `train`, an empty ledger and no controller yet. A test starts controllers, breaks them and
-reads the truth back from the API server, its audit log and Postgres.
+`stage` is a namespace, an empty ledger and no controller yet; `Stage.tenants` gives it a queue `train`. A test starts
+controllers, breaks them and reads the truth back from the API server, its audit log and Postgres.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import secrets
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -301,27 +302,27 @@ def gpu_cluster(managed_cluster: DevCluster) -> DevCluster:
     return managed_cluster
 
 
-@pytest.fixture
-def stage(gpu_cluster: DevCluster, ledger_url: str, tmp_path: Path) -> Iterator[Stage]:
-    """A namespace and a ledger of their own; whatever was started is ended, and no Job is left to the next test."""
+@contextmanager
+def staged(cluster: DevCluster, ledger_url: str, folder: Path) -> Iterator[Stage]:
+    """A namespace, and a ledger that is this one; whatever was started is ended, and no Job is left to others."""
     namespace = f"stage-{secrets.token_hex(4)}"
-    gpu_cluster.kubectl("create", "namespace", namespace)
+    cluster.kubectl("create", "namespace", namespace)
     account = f"/api/v1/namespaces/{namespace}/serviceaccounts/default"
-    until(lambda: gpu_cluster.api.is_ok(account), seconds=WAIT_SECONDS, what=f"the service account of {namespace}")
+    until(lambda: cluster.api.is_ok(account), seconds=WAIT_SECONDS, what=f"the service account of {namespace}")
     ledger = open_database(ledger_url, application_name="test", pool_size=2)
     with transaction(ledger) as connection:  # ledgers copied from one template would take one another for themselves
         connection.execute(text("UPDATE ledger SET uid = gen_random_uuid()"))
     made = Stage(
-        gpu_cluster,
+        cluster,
         product.Product(
             owner_url=ledger_url,
             admin_url=product.login(ledger_url, "admin"),
             controller_url=product.login(ledger_url, "controller"),
-            controller_kubeconfig=gpu_cluster.service_account_kubeconfig("aiqueue-system", "aiqueue-controller"),
+            controller_kubeconfig=cluster.service_account_kubeconfig("aiqueue-system", "aiqueue-controller"),
         ),
         ledger,
         namespace,
-        tmp_path,
+        folder,
     )
     yield made
     for each in made.controllers:
@@ -329,5 +330,12 @@ def stage(gpu_cluster: DevCluster, ledger_url: str, tmp_path: Path) -> Iterator[
             each.signal(signal.SIGCONT)
             each.kill()
     made.delete_jobs()
-    gpu_cluster.kubectl("delete", "namespace", namespace, "--wait=false")
+    cluster.kubectl("delete", "namespace", namespace, "--wait=false")
     ledger.dispose()
+
+
+@pytest.fixture
+def stage(gpu_cluster: DevCluster, ledger_url: str, tmp_path: Path) -> Iterator[Stage]:
+    """A stage for one test."""
+    with staged(gpu_cluster, ledger_url, tmp_path) as made:
+        yield made

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from sqlalchemy import Engine
@@ -23,12 +24,19 @@ def ledger_template(server_url: str) -> Iterator[str]:
     databases.drop(server_url, name)
 
 
-@pytest.fixture
-def ledger_url(server_url: str, ledger_template: str) -> Iterator[str]:
-    """The URL of a migrated database that only this test has, as its owner."""
+@contextmanager
+def copied(server_url: str, ledger_template: str) -> Iterator[str]:
+    """The URL of a migrated database, as its owner, that is dropped in the end."""
     name = f"aiqueue_ledger_{secrets.token_hex(6)}"
     yield databases.create(server_url, name, template=ledger_template)
     databases.drop(server_url, name)
+
+
+@pytest.fixture
+def ledger_url(server_url: str, ledger_template: str) -> Iterator[str]:
+    """The URL of a migrated database that only this test has, as its owner."""
+    with copied(server_url, ledger_template) as url:
+        yield url
 
 
 @pytest.fixture
