@@ -31,10 +31,10 @@ from aiqueue.admission.simulate.scenario import START, Edit, Scenario, Simulated
 from aiqueue.queue.consistency import with_objects
 from aiqueue.queue.errors import AiqueueError
 from aiqueue.queue.observations import RunStamp
-from aiqueue.queue.records import Configuration, Workload
+from aiqueue.queue.records import Configuration, Queue, Tenant, Workload
 from aiqueue.queue.units import format_duration
 from aiqueue.queue.usage import Usage, first_use
-from aiqueue.queue.words import Reason, RunOutcome, WorkloadState
+from aiqueue.queue.words import OrderKey, Reason, RunOutcome, WorkloadState
 
 Progress = Callable[[int, int], object]
 UsageKey = tuple[str, str, str]  # namespace, queue, resource
@@ -102,6 +102,7 @@ class _Simulation:
         self._evictions: list[tuple[int, int]] = []  # when it is due, run
         self._configuration = Configuration(0)
         self._configurations: list[tuple[int, Configuration]] = []
+        self._by_usage = _usage_decides(scenario)
         self._usages: dict[UsageKey, Usage] = {}
         self._moved: dict[UsageKey, Usage] = {}
         self._edits = 0  # so many have applied
@@ -284,7 +285,9 @@ class _Simulation:
         self._fold(opened, now_us, 1)
 
     def _fold(self, opened: _Open, now_us: int, sign: int) -> None:
-        """Fold what the queue of a run used, from which on it holds more or less."""
+        """Fold what the queue of a run used, now that it holds more or less."""
+        if not self._by_usage:
+            return
         job = self._scenario.jobs[opened.number]
         tenant = self._configuration.tenants[opened.tenant]
         now = moment(now_us)
@@ -318,6 +321,19 @@ class _Simulation:
                 verdict = self._engine.verdict(number + 1)
                 if verdict is not None:
                     job.reason, job.message = verdict.reason, verdict.message
+
+
+def _usage_decides(scenario: Scenario) -> bool:
+    """Whether what a queue used ever decides anything: a tenant that orders by it has, at some time, more queues than one."""
+    feeding: dict[str, set[tuple[str, str]]] = {}
+    ordering = set[str]()
+    for edit in scenario.edits:
+        for record in edit.records:
+            if isinstance(record, Queue):
+                feeding.setdefault(record.tenant, set()).add((record.namespace, record.name))
+            elif isinstance(record, Tenant) and OrderKey.USAGE in record.order:
+                ordering.add(record.name)
+    return any(len(feeding.get(name, ())) > 1 for name in ordering)
 
 
 def _uid(number: int) -> str:
