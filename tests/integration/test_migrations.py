@@ -17,7 +17,7 @@ from aiqueue.queue.database import open_database, transaction
 from aiqueue.queue.documents import Record
 from aiqueue.queue.errors import LedgerError, SchemaMismatch
 from aiqueue.queue.records import Class, Flavor, Queue, Quota, Tenant
-from aiqueue.queue.store import configuration, views
+from aiqueue.queue.store import configuration, usage, views
 from aiqueue.queue.tables import Base
 
 pytestmark = pytest.mark.integration
@@ -107,6 +107,7 @@ def logins(ledger: Engine, ledger_url: str) -> Iterator[dict[str, Engine]]:
         objects: list[Record] = [Flavor("f"), Class("c"), Tenant("t", quotas=(Quota("f", "cpu", 1),)), Queue("n", "q", "t")]
         configuration.apply(connection, objects, claimed_by=None)
         connection.execute(text("INSERT INTO cluster (name, kube_system_uid) VALUES ('c', 'u')"))
+        connection.execute(text("INSERT INTO queue_usage SELECT id, 'cpu', 1, 0, 60, now() FROM queue"))
     engines: dict[str, Engine] = {}
     made: list[str] = []
     for role in ROLES:
@@ -147,6 +148,8 @@ RIGHTS = {
     "SELECT FROM alembic_version": set(ROLES),
     "SELECT FROM workload": set(ROLES) - {"aiqueue_webhook"},
     "SELECT FROM leader": set(ROLES) - {"aiqueue_webhook"},
+    "SELECT FROM queue_usage": set(ROLES) - {"aiqueue_webhook"},
+    "DELETE FROM queue_usage": {"aiqueue_controller"},
     "SELECT FROM audit": {"aiqueue_admin", "aiqueue_reader"},
     "INSERT INTO class (name, priority, preemptible, min_runtime_seconds, grace_period_seconds, ready_timeout_seconds,"
     " recovery_timeout_seconds, requeue_limit) VALUES ('x', 1, true, 0, 0, 0, 0, 0)": {"aiqueue_admin"},
@@ -193,9 +196,11 @@ def test_no_role_has_a_right_on_a_table_that_is_not_in_the_list(ledger: Engine) 
 
 def test_an_administrator_works_with_the_rights_of_its_role(logins: dict[str, Engine]) -> None:
     with transaction(logins["aiqueue_admin"]) as connection:
+        assert len(usage.load(connection)) == 1
         changes = configuration.apply(connection, [Tenant("t", quotas=(Quota("f", "cpu", 2),)), Class("d")], claimed_by="ana")
         assert [change.verb for change in changes] == ["configured", "created"]
         configuration.delete(connection, "Queue", "q", "n", claimed_by="ana")
+        assert usage.load(connection) == {}  # goes with its queue, though an administrator may not write it
         configuration.delete(connection, "Tenant", "t", claimed_by="ana")
         (entry, *_) = views.list_audit(connection)
         me = connection.execute(text("SELECT session_user")).scalar_one()

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
-from math import expm1, log
+from math import exp, expm1, log
 
 from aiqueue.queue.records import Tenant
 
@@ -43,8 +43,9 @@ class Usage:
             return 0.0
         seconds = max(0.0, (moment - self.as_of).total_seconds())
         decay = log(2) / self.half_life_seconds
-        forgotten = -expm1(-decay * seconds)  # the part that is gone; exact where little time passed
-        return self.value - self.value * forgotten + self.rate / decay * forgotten
+        passed = decay * seconds
+        # What is left of the old, and the integral since: each exact where little time passed and where much did.
+        return self.value * exp(-passed) + self.rate / decay * -expm1(-passed)
 
     def moved(self, moment: datetime, change: int, half_life_seconds: int) -> Usage:
         """Folded at a moment from which `change` more (or less) is held and the half-life is this one."""
