@@ -159,7 +159,7 @@ class _Reader:
         annotations = _annotations(given.content, where, _OF_JOBS)
         try:
             job = submitted.read(msgspec.Raw(msgspec.json.encode(given.content)))
-        except (msgspec.MsgspecError, OverflowError) as error:
+        except msgspec.MsgspecError as error:
             raise _not_a_job(error, where) from None
         observation = job.observation
         if observation.queue_name is None:
@@ -244,8 +244,8 @@ def _annotations(content: Mapping[str, Any], where: str, known: tuple[str, ...])
         if not name.startswith(PREFIX):
             continue
         if name not in known:
-            close = get_close_matches(name, known, n=1)
-            fix = f"did you mean {close[0]}?" if close else f"remove it; known here: {', '.join(known)}"
+            close = get_close_matches(name.removeprefix(PREFIX), [each.removeprefix(PREFIX) for each in known], n=1)
+            fix = f"did you mean {PREFIX}{close[0]}?" if close else f"remove it; known here: {', '.join(known)}"
             raise InvalidDocument(_annotation(name), value, fix, where=where)
         if not isinstance(value, str):
             raise InvalidDocument(_annotation(name), value, "put it in quotes, since it must be text", where=where)
