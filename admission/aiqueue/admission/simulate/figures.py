@@ -8,7 +8,7 @@
   is the cluster's where it is known, else the sum of nominal quota as it is in force at each time;
 - dominant use of a tenant: its integral of the resource of which it had most compared with the capacity, as a share of that
   capacity, over its weight. A tenant of weight 0 has no share that could be fair, and is left out;
-- Jain's index over the dominant uses x of n tenants that had jobs: (sum x)^2 / (n * sum x^2), 1 where all are alike (also all 0).
+- Jain's index over the dominant uses x of the n tenants of which jobs arrived: (sum x)^2 / (n * sum x^2), 1 where all are alike (also all 0).
 
 Sums are of integers, microseconds and base units, so no figure depends on an order of addition.
 """
@@ -48,6 +48,7 @@ class TenantFigures:
     """What became of one tenant's jobs. `held` is what its runs held, by resource, in base units times microseconds."""
 
     jobs: int = 0
+    arrived: int = 0
     finished: int = 0
     waits: Waits = field(default_factory=Waits)
     held: dict[str, int] = field(default_factory=dict)
@@ -83,7 +84,7 @@ class Figures:
 
     def jain(self) -> float:
         """Jain's index of the tenants that had jobs."""
-        weights = {name: self.weights.get(name, Fraction(1)) for name in self.tenants if name}
+        weights = {name: self.weights.get(name, Fraction(1)) for name, each in self.tenants.items() if name and each.arrived}
         uses = [self.dominant(name) / weight for name, weight in weights.items() if weight > 0]
         squares = sum(each * each for each in uses)
         return float(round(sum(uses) ** 2 / (len(uses) * squares), 9)) if squares else 1.0
@@ -116,6 +117,7 @@ def figures_of(outcome: Outcome) -> Figures:
         if of_tenant is None:
             of_tenant = tenants[job.tenant] = TenantFigures()
         of_tenant.jobs += 1
+        of_tenant.arrived += outcome.until_us is None or job.job.arrival_us <= outcome.until_us
         if job.runs:
             wait = job.runs[0].admitted_us - job.job.arrival_us
             waits.values.append(wait)

@@ -95,8 +95,11 @@ def table(outcome: Outcome) -> RenderableType:
     figures = figures_of(outcome)
     parts: list[RenderableType] = [_figures_table(figures), "", _tenants_table(figures)]
     waiting = [each for each in outcome.jobs if each.state in _WAITING]
-    if waiting:
-        parts += ["", _waiting_table(waiting)]
+    came = waiting if outcome.until_us is None else [each for each in waiting if each.job.arrival_us <= outcome.until_us]
+    if came:
+        parts += ["", _waiting_table(came)]
+    if len(came) < len(waiting):
+        parts += ["", f"{len(waiting) - len(came)} jobs had not arrived yet."]
     return Group(*parts)
 
 

@@ -11,13 +11,12 @@ both isolated and cohort, so what differs between the two is lending alone.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from aiqueue.admission.simulate.scenario import Edit, Scenario, SimulatedJob
 from aiqueue.admission.simulate.tracefile import GPU, InvalidTrace, Trace, TraceErrors
@@ -67,10 +66,10 @@ def read_cluster(path: Path) -> Cluster:
             data = file.read(_MAX_BYTES + 1)
         if len(data) > _MAX_BYTES:
             raise InvalidTrace("--cluster", str(path), f"name a file of at most {_MAX_BYTES} bytes")
-        content = msgspec.json.decode(data)
+        content = json.loads(data)
     except OSError as error:
         raise InvalidTrace("--cluster", str(path), f"it cannot be read ({error.strerror or error}): name a file") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidTrace("--cluster", str(path), f"it is no JSON ({error}): write an object with total_gpus") from None
     if not isinstance(content, dict):
         raise InvalidTrace("the file", Phrase("no object"), "write a JSON object with total_gpus", where=str(path))
