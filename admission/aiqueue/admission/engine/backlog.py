@@ -1,7 +1,7 @@
 """All pending work, and what becomes of it when something happens: entering, leaving, parking, waking, rerouting.
 
 Whatever may alter a verdict leaves a mark here (`stale_shapes`, `stale_workloads`), and whatever may make an admission possible
-puts the line among those `awake`; so neither has to be looked for. Marks may be too many, never too few.
+or better puts the line among those `awake`; so neither has to be looked for. Marks may be too many, never too few.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ from aiqueue.admission.engine import reasons
 from aiqueue.admission.engine.buckets import Bucket, Door, Line, Pending, Standing, micros
 from aiqueue.admission.engine.flavors import needs_of
 from aiqueue.admission.engine.ordered import Ordered
+from aiqueue.admission.engine.ordering import SECOND, QueueOrder
 from aiqueue.admission.engine.routes import Refusal, route_of
+from aiqueue.admission.engine.starvation import Watch
 from aiqueue.admission.engine.tree import Cell, TenantNode
 from aiqueue.queue.records import Configuration, Workload
-from aiqueue.queue.words import Reason, WorkloadState
+from aiqueue.queue.usage import Usage
+from aiqueue.queue.words import Fungibility, Reason, WorkloadState
 
 ANY_MOVE = -(1 << 200)  # a need that is met by any change of a cell
 
@@ -25,8 +28,14 @@ class Backlog:
 
     Attributes:
         clock: microseconds since 1970 of the last decide; None before the first.
-        alarms: (when a waiting bucket starts to starve, bucket).
+        awake: lines to be looked at.
+        touched: Strict lines whose head may be another.
+        alarms: (when a waiting head is past its deadline, bucket).
         backoffs: (when a back-off ends, workload).
+        turns: (when the queues of a line will stand otherwise, line), where somebody waits for it.
+        watch: the overdue heads of each tree.
+        loosened: roots of trees in which somebody overdue may be gone.
+        picky: names of the roots of trees where what others borrow may change which flavor a tenant prefers.
         flipped: buckets that the last configuration came to let in, whose `open_since` is still to be set.
     """
 
@@ -34,9 +43,15 @@ class Backlog:
         self.pending: dict[int, Pending] = {}
         self.lines: dict[str, Line] = {}
         self.awake: dict[str, Line] = {}
+        self.touched: dict[str, Line] = {}
         self.clock: int | None = None
         self.alarms: Ordered[tuple[int, int]] = Ordered()
         self.backoffs: Ordered[tuple[int, int]] = Ordered()
+        self.turns: Ordered[tuple[int, str]] = Ordered()
+        self.watch = Watch()
+        self.loosened: dict[str, TenantNode] = {}
+        self.picky: set[str] = set()
+        self.order = QueueOrder()
         self.flipped: list[Bucket] = []
         self.stale_shapes: dict[tuple[str, str], None] = {}
         self.stale_workloads: dict[int, None] = {}
@@ -122,61 +137,99 @@ class Backlog:
         if not alike:
             del line.shapes[bucket.shape]
             line.needs.pop(bucket.shape, None)
+        of_queue = line.queues[bucket.door[:2]]
+        del of_queue[bucket.serial]
+        if not of_queue:
+            del line.queues[bucket.door[:2]]
+            line.usage_rank.pop(bucket.door[:2], None)
 
     # Where a bucket stands.
 
     def stand(self, bucket: Bucket, standing: Standing) -> None:
         """Move a bucket to where it stands now, by its present head; an empty one stands Idle unless it is Shut."""
+        overdue = bucket.overdue
         self._leave(bucket)
         if standing is not Standing.SHUT and not len(bucket.entries):
             standing = Standing.IDLE
         bucket.standing = standing
-        if standing in (Standing.IDLE, Standing.SHUT):
-            return
         line = bucket.line
-        bucket.item = bucket.head_item()
-        if standing is Standing.READY:
-            line.ready.add(bucket.item)
-        elif standing is Standing.BEHIND:
-            line.behind.add(bucket.item)
-        else:
-            line.waiting.add(bucket.item)
-            if not line.strict:
-                self._watch(bucket)
+        if standing not in (Standing.IDLE, Standing.SHUT):
+            bucket.item = bucket.head_item()
+            line.at(standing).add(bucket.item)
+            self._time(bucket)
+        if line.node is not None and line.node.parent is not None:
+            leads = line.leader()
+            if (overdue is not None and bucket.overdue != overdue) or leads != line.led_by:
+                line.led_by = leads
+                if overdue is not None or self.watch.watches(line.node.root):
+                    self.loosened[line.node.root.name] = line.node.root
 
     def _leave(self, bucket: Bucket) -> None:
         line = bucket.line
         line.contender = None
-        if bucket.standing is Standing.READY:
-            line.ready.remove(bucket.item)
-        elif bucket.standing is Standing.BEHIND:
-            line.behind.remove(bucket.item)
-        elif bucket.standing is Standing.WAITING:
-            line.waiting.remove(bucket.item)
-            if bucket.starving:
-                line.starving.remove(bucket.item)
-            elif bucket.deadline is not None:
-                self.alarms.remove((bucket.deadline, bucket.serial))
-            bucket.starving = False
-            bucket.deadline = None
+        self.awake[line.name] = line
+        if line.strict:
+            self.touched[line.name] = line
+        if bucket.standing not in (Standing.IDLE, Standing.SHUT):
+            line.at(bucket.standing).remove(bucket.item)
+        if bucket.starving:
+            line.starving.remove(bucket.item)
+        elif bucket.alarmed:
+            self.alarms.remove((bucket.deadline, bucket.serial))
+        bucket.starving = bucket.alarmed = False
+        if bucket.overdue is not None and line.node is not None:
+            self.watch.remove(line.node.root, bucket)
 
-    def _watch(self, bucket: Bucket) -> None:
-        """Start the clock of a head that waits in a BestEffort tenant."""
+    def _time(self, bucket: Bucket) -> None:
+        """Start the clock of a head that may starve: that waits in a BestEffort tenant, or stands in a tree with others."""
+        line = bucket.line
+        waits = bucket.standing is Standing.WAITING
+        in_tree = line.node is not None and line.node.parent is not None
+        if not in_tree and (line.strict or not waits):
+            return
         head = self.pending[bucket.entries.first[3]]
         until = head.workload.not_before
         since = max(head.entry[0], bucket.open_since, micros(until) if until is not None else 0)
-        bucket.deadline = since + bucket.line.bound
+        bucket.deadline = since + line.bound
         if self.clock is not None and bucket.deadline <= self.clock:
-            self._starve(bucket)
-        else:
+            self._past(bucket)
+        elif waits:
+            bucket.alarmed = True
             self.alarms.add((bucket.deadline, bucket.serial))
 
-    def _starve(self, bucket: Bucket) -> None:
-        bucket.starving = True
-        bucket.line.contender = None
-        bucket.line.starving.add(bucket.item)
-        for item in bucket.line.behind:
-            self._mark(bucket.line.buckets[item[-1]])
+    def _past(self, bucket: Bucket) -> None:
+        """The deadline of a bucket's head is over."""
+        line = bucket.line
+        if bucket.standing is Standing.WAITING and not line.strict:
+            bucket.starving = True
+            line.contender = None
+            self.awake[line.name] = line
+            line.starving.add(bucket.item)
+            for item in line.behind:
+                self._mark(line.buckets[item[-1]])
+        if line.node is not None and line.node.parent is not None:
+            self.watch.add(line.node.root, bucket)
+            self.retry(line.node.root)
+            if bucket.starving:  # it keeps back those behind it, which then keep back nobody
+                self.loosened[line.node.root.name] = line.node.root
+
+    def retry(self, root: TenantNode) -> None:
+        """Have those of a tree looked at again that fit: they may fit better now, or no longer be let in."""
+        for leaf in root.leaves:
+            line = self.lines.get(leaf.name)
+            if line is not None and line.contender is not None:
+                line.contender = None
+                self.awake[line.name] = line
+
+    def loosen(self) -> None:
+        """Have those looked at again that stood behind somebody overdue who may be gone."""
+        loosened, self.loosened = self.loosened, {}
+        for root in loosened.values():
+            self.retry(root)
+            for leaf in root.leaves:
+                line = self.lines.get(leaf.name)
+                if line is not None and len(line.behind):
+                    self._release(line)
 
     def park(self, bucket: Bucket, standing: Standing, lots: list[tuple[Cell, int]]) -> None:
         """Let a Ready bucket wait until a cell has the room it needs there; the inverse is `unpark`."""
@@ -215,21 +268,74 @@ class Backlog:
                     self.wake(self._by_serial[lot.first[1]])
 
     def usage_moved(self, tenant: str) -> None:
-        """Forget where the next of a tenant was found to fit, for runs of it opened or closed."""
+        """Have a tenant and those who share with it looked at again, for runs of it opened or closed."""
+        node = self._nodes.get(tenant)
+        if node is not None:
+            self.retry(node.root)
         line = self.lines.get(tenant)
         if line is not None:
             line.contender = None
+            self.awake[tenant] = line
 
-    def figures_moved(self, node: TenantNode) -> None:
-        """Mark the verdicts that name figures of this tenant or of one under it."""
-        for leaf in node.leaves:
-            line = self.lines.get(leaf.name)
-            if line is not None:
-                for standing in (line.waiting, line.behind):
-                    for item in standing:
-                        self.stale_shapes[(line.name, line.buckets[item[-1]].shape)] = None
+    def learn(self, usages: Mapping[tuple[str, str, str], Usage]) -> None:
+        """Learn what queues used."""
+        for name in self.order.learn(usages):
+            queue = self._configuration.queues.get(name)
+            line = self.lines.get(queue.tenant) if queue is not None else None
+            if line is not None and line.by_usage:
+                line.ranked_at = None
+                self.awake[line.name] = line
+
+    def rank(self, line: Line) -> None:
+        """Bring the buckets of a line in order by what their queues used, as of now."""
+        if not line.by_usage or self.clock is None or line.ranked_at == self.clock:
+            return
+        line.ranked_at = self.clock
+        if len(line.queues) == 1 and not line.usage_rank:
+            return
+        numbers = self.order.numbers(line.name, line.queues, self.clock)
+        moved = [name for name, number in numbers.items() if line.usage_rank.get(name, 0) != number]
+        line.usage_rank = numbers
+        for name in moved:
+            for bucket in line.queues[name].values():
+                self._place(bucket)
+                self.stand(bucket, bucket.standing)
+                self._mark(bucket)
+        if moved:
+            self._release(line)
+        if line.rerank_at is not None:
+            self.turns.remove((line.rerank_at, line.name))
+            line.rerank_at = None
+
+    def _place(self, bucket: Bucket) -> None:
+        """Give a bucket its rank in its line."""
+        rank, slot = bucket.route.rank, bucket.route.usage_slot
+        if slot is not None:
+            number = bucket.line.usage_rank.get(bucket.door[:2], 0)
+            rank = (rank[0], number, rank[2]) if slot == 1 else (rank[0], rank[1], number)
+        bucket.rank = rank
+
+    def await_turn(self, line: Line) -> None:
+        """Set an alarm for when the order of a line changes by itself, if that may let somebody in."""
+        blocks = line.strict or len(line.starving)
+        if not line.by_usage or not blocks or len(line.queues) < 2 or line.rerank_at is not None or self.clock is None:
+            return
+        at = self.order.turns_over_at(line, self.clock)
+        if at is not None:
+            line.rerank_at = at
+            self.turns.add((at, line.name))
 
     # What a Plan does; each has its exact inverse.
+
+    def open_since(self, bucket: Bucket, clock: int) -> None:
+        """Count the waiting of a bucket from when the configuration came to let it in; the inverse is `not_open`."""
+        bucket.open_since = clock
+        self.stand(bucket, bucket.standing)
+
+    def not_open(self, bucket: Bucket, _: int) -> None:
+        """Take that back."""
+        bucket.open_since = 0
+        self.stand(bucket, bucket.standing)
 
     def take(self, bucket: Bucket, pending: Pending) -> None:
         """Admit the head of a Ready bucket, tentatively."""
@@ -253,27 +359,46 @@ class Backlog:
     # Time and configuration.
 
     def advance(self, clock: int) -> None:
-        """Let back-offs end and heads starve whose time has come."""
-        self.clock = clock
+        """Let back-offs end, heads starve and queues change places whose time has come."""
+        first, self.clock = self.clock is None, clock
+        if first:
+            for bucket in self._buckets.values():
+                if bucket.standing is Standing.READY:
+                    self.stand(bucket, Standing.READY)
         while len(self.backoffs) and self.backoffs.first[0] <= clock:
             self.put(self.pending[self.backoffs.first[1]].workload)
         while len(self.alarms) and self.alarms.first[0] <= clock:
             alarm = self.alarms.first
+            bucket = self._by_serial[alarm[1]]
             self.alarms.remove(alarm)
-            self._starve(self._by_serial[alarm[1]])
+            bucket.alarmed = False
+            self._past(bucket)
+        while len(self.turns) and self.turns.first[0] <= clock + SECOND:
+            line = self.lines[self.turns.first[1]]
+            self.turns.remove(self.turns.first)
+            line.rerank_at = None
+            self.awake[line.name] = line
 
     def next_alarm(self) -> int | None:
         """When `advance` will next change anything, in microseconds since 1970."""
-        return min((timers.first[0] for timers in (self.backoffs, self.alarms) if len(timers)), default=None)
+        return min((timers.first[0] for timers in (self.backoffs, self.alarms, self.turns) if len(timers)), default=None)
 
     def configure(self, configuration: Configuration, nodes: Mapping[str, TenantNode]) -> None:
         """Route all buckets anew; everything that can be looked at will be."""
         self._configuration, self._nodes = configuration, nodes
-        self.lines, self.awake, self.alarms = {}, {}, Ordered()
+        self.order.configure(configuration)
+        self.picky = {
+            node.root.name
+            for node in nodes.values()
+            if node.parent is not None and node.record.when_can_borrow is Fungibility.TRY_NEXT_FLAVOR
+        }
+        self.lines, self.awake, self.touched, self.loosened = {}, {}, {}, {}
+        self.alarms, self.turns, self.watch = Ordered(), Ordered(), Watch()
         for bucket in self._buckets.values():
             refused_each = bucket.route.door or bucket.route.class_refused
             was_shut = bucket.standing is Standing.SHUT
-            bucket.standing, bucket.lots, bucket.starving, bucket.deadline = Standing.IDLE, [], False, None
+            bucket.standing, bucket.lots, bucket.starving = Standing.IDLE, [], False
+            bucket.alarmed, bucket.overdue = False, None
             self._route(bucket)
             if was_shut and bucket.standing is not Standing.SHUT:
                 self.flipped.append(bucket)
@@ -286,9 +411,12 @@ class Backlog:
         route = bucket.route = route_of(self._configuration, self._nodes, bucket.sample)
         line = self.lines.get(route.line)
         if line is None:
-            line = self.lines[route.line] = Line(route.line, route)
+            line = self.lines[route.line] = Line(route.line, route.node)
         bucket.line = line
         line.buckets[bucket.serial] = bucket
+        line.queues.setdefault(bucket.door[:2], {})[bucket.serial] = bucket
+        line.ranked_at = None  # a queue that comes in has its place among the others
+        self._place(bucket)
         line.shapes.setdefault(bucket.shape, {})[bucket.serial] = bucket
         bucket.needs = None
         if route.node is not None:
@@ -302,12 +430,13 @@ class Backlog:
 
     def position(self, pending: Pending) -> tuple[int, int]:
         """The place, from 1, of a workload among all that wait in its tenant, and how many those are."""
-        ahead, whole, rank = 0, 0, pending.bucket.route.rank
+        self.rank(pending.bucket.line)
+        ahead, whole, rank = 0, 0, pending.bucket.rank
         for bucket in pending.bucket.line.buckets.values():
             whole += len(bucket)
-            if bucket.route.rank < rank:
+            if bucket.rank < rank:
                 ahead += len(bucket)
-            elif bucket.route.rank == rank:
+            elif bucket.rank == rank:
                 ahead += bucket.entries.rank(pending.entry) + bucket.aside.rank(pending.entry)
         return ahead + 1, whole
 

@@ -18,15 +18,17 @@ from enum import Enum
 from aiqueue.admission.engine.flavors import Needs, Placement
 from aiqueue.admission.engine.ordered import Ordered
 from aiqueue.admission.engine.routes import Refusal, Route
-from aiqueue.admission.engine.tree import Cell
+from aiqueue.admission.engine.tree import Cell, TenantNode
 from aiqueue.queue.records import Decision, Workload
-from aiqueue.queue.words import Queueing
+from aiqueue.queue.words import OrderKey, Queueing, Reclaim
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 Entry = tuple[int, int, str, int]  # created, first observed, uid, id: age
-Item = tuple[int, int, int, int, str, int, int]  # rank, age, bucket: the place of a bucket in its line
+Rank = tuple[int, int, int]  # queue of weight 0, then what the tenant's order says before age
+Item = tuple[int, int, int, int, int, str, int, int]  # rank, age, bucket: the place of a bucket in its line
+Overdue = tuple[int, int, int, str, int, int]  # deadline, age, bucket
 Door = tuple[str, str, str | None, str]  # namespace, queue, class, shape
 
 
@@ -72,12 +74,16 @@ class Bucket:
         aside: those that may not for reasons of their own.
         item: its place in the line, while it stands in one.
         lots: the cells it is parked on, with what it needs there.
+        rank: what sorts it before age.
         starving: it waits, and has waited longer than its tenant's bound.
-        deadline: when it starts to starve.
+        deadline: when its head starts to starve.
+        alarmed: whether an alarm is set for that.
+        overdue: its entry among those of its tree that are past their deadline.
         open_since: when the configuration came to let it in, where it did not at first.
     """
 
     __slots__ = (
+        "alarmed",
         "aside",
         "deadline",
         "door",
@@ -87,6 +93,8 @@ class Bucket:
         "lots",
         "needs",
         "open_since",
+        "overdue",
+        "rank",
         "route",
         "sample",
         "serial",
@@ -101,10 +109,13 @@ class Bucket:
         self.entries: Ordered[Entry] = Ordered()
         self.aside: Ordered[Entry] = Ordered()
         self.standing = Standing.IDLE
-        self.item: Item = (0, 0, 0, 0, "", 0, serial)
+        self.rank: Rank = (0, 0, 0)
+        self.item: Item = (0, 0, 0, 0, 0, "", 0, serial)
         self.lots: list[tuple[Cell, int]] = []
         self.starving = False
-        self.deadline: int | None = None
+        self.deadline = 0
+        self.alarmed = False
+        self.overdue: Overdue | None = None
         self.open_since = 0
         self.line: Line
         self.route: Route
@@ -127,53 +138,95 @@ class Bucket:
 
     def head_item(self) -> Item:
         """The place that its oldest workload has in the line. There must be one."""
-        return (*self.route.rank, *self.entries.first, self.serial)
+        return (*self.rank, *self.entries.first, self.serial)
+
+
+class Contender:
+    """The next of a tenant that fits, and where."""
+
+    __slots__ = ("age", "bucket", "depth", "line", "placement", "priority")
+
+    def __init__(self, line: Line, bucket: Bucket, placement: Placement) -> None:
+        self.line = line
+        self.bucket = bucket
+        self.placement = placement
+        self.priority = bucket.route.priority
+        self.age = bucket.entries.first
+        self.depth = line.node.depth if line.node is not None else 0
 
 
 class Line:
     """The order of one tenant: its buckets by where they stand, each sorted by rank and age.
 
     Attributes:
-        alone: whether its tenant shares with no other.
+        node: its tenant; None where the queue leads to none.
         strict: whether the first that waits blocks all behind it.
-        bound: microseconds after which a BestEffort tenant's waiting workload blocks those behind it that would delay it.
-        contender: its candidate and where it was found to fit, while nothing moved since; only of a tenant that stands alone.
+        reserves: whether a blocked head keeps what is left of the tenant's nominal, since it could not always take it back.
+        by_usage: whether the order goes by what queues used.
+        bound: microseconds after which waiting work starves.
+        queues: its buckets by queue.
+        usage_rank: where a queue stands among those of the line by what it used; see `backlog`.
+        ranked_at: when those were worked out, in microseconds since 1970.
+        rerank_at: when they will have changed, where somebody waits for that.
+        led_by: of a Strict line, the serial of the bucket before all others.
+        contender: its next that fits, as the tournament has it.
+        reserved: what its blocked head keeps, as (cell, amount).
         told_head: the id of the Strict head that the verdicts of the others name.
     """
 
     __slots__ = (
-        "alone",
         "behind",
         "bound",
         "buckets",
+        "by_usage",
         "contender",
+        "led_by",
         "name",
         "needs",
+        "node",
+        "queues",
+        "ranked_at",
         "ready",
-        "route",
+        "rerank_at",
+        "reserved",
+        "reserves",
         "shapes",
         "starving",
         "strict",
         "told_head",
+        "usage_rank",
         "waiting",
     )
 
-    def __init__(self, name: str, route: Route) -> None:
+    def __init__(self, name: str, node: TenantNode | None) -> None:
         self.name = name
-        self.route = route
-        record = route.node.record if route.node is not None else None
+        self.node = node
+        record = node.record if node is not None else None
         self.strict = record is not None and record.queueing is Queueing.STRICT
-        self.alone = route.node is None or route.node.parent is None
+        self.reserves = self.strict and record is not None and record.parent is not None and record.reclaim is not Reclaim.ANY
+        self.by_usage = record is not None and OrderKey.USAGE in record.order
         self.bound = record.starvation_bound_seconds * 1_000_000 if record is not None else 0
         self.buckets: dict[int, Bucket] = {}
+        self.queues: dict[tuple[str, str], dict[int, Bucket]] = {}
+        self.usage_rank: dict[tuple[str, str], int] = {}
+        self.ranked_at: int | None = None
+        self.rerank_at: int | None = None
         self.shapes: dict[str, dict[int, Bucket]] = {}
         self.needs: dict[str, Needs | Decision] = {}
         self.ready: Ordered[Item] = Ordered()
         self.waiting: Ordered[Item] = Ordered()
         self.behind: Ordered[Item] = Ordered()
         self.starving: Ordered[Item] = Ordered()
+        self.led_by: int | None = None
         self.contender: Contender | None = None
+        self.reserved: tuple[tuple[Cell, int], ...] = ()
         self.told_head: int | None = None
+
+    def at(self, standing: Standing) -> Ordered[Item]:
+        """The buckets that are Ready, Waiting or Behind."""
+        if standing is Standing.READY:
+            return self.ready
+        return self.waiting if standing is Standing.WAITING else self.behind
 
     def candidate(self) -> Bucket | None:
         """The next to look at, None where there is none or a Strict head blocks it."""
@@ -181,14 +234,22 @@ class Line:
         if item is None:
             return None
         if self.strict:
-            head = self.waiting.peek()
-            if head is not None and head < item:
+            head = self.head()
+            if head is not None and head.item < item:
                 return None
         return self.buckets[item[-1]]
 
     def head(self) -> Bucket | None:
-        """The first that waits."""
-        return self.buckets[self.waiting.first[-1]] if len(self.waiting) else None
+        """The first that is kept waiting."""
+        items = [first for first in (self.waiting.peek(), self.behind.peek()) if first is not None]
+        return self.buckets[min(items)[-1]] if items else None
+
+    def leader(self) -> int | None:
+        """The serial of the bucket before all others of a Strict line, which alone can be next; None of others."""
+        if not self.strict:
+            return None
+        items = [first for first in (self.ready.peek(), self.waiting.peek(), self.behind.peek()) if first is not None]
+        return min(items)[-1] if items else None
 
     def reserved_from(self, bucket: Bucket, needs: Needs) -> frozenset[Cell]:
         """The cells that a bucket may not take from, because one before it that starves may need them."""
@@ -210,6 +271,3 @@ class Line:
             if isinstance(guard.needs, Needs) and not guard.needs.cells.isdisjoint(needs.cells):
                 return guard
         return None
-
-
-Contender = tuple[bool, int, Entry, Line, Bucket, Placement]  # borrows, -priority, age (no two are equal), and who and where

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from heapq import heappop, heappush, nsmallest
+from heapq import nsmallest
 
 from aiqueue.admission.engine.backlog import Backlog
-from aiqueue.admission.engine.buckets import Bucket, Contender, Line, Standing, micros, moment
+from aiqueue.admission.engine.buckets import micros, moment
+from aiqueue.admission.engine.contest import Contest
 from aiqueue.admission.engine.events import (
     ConfigurationChanged,
     Event,
@@ -18,43 +19,22 @@ from aiqueue.admission.engine.events import (
     WorkloadGone,
     WorkloadPending,
 )
-from aiqueue.admission.engine.flavors import Needs, Placement, search
 from aiqueue.admission.engine.journal import Journal
-from aiqueue.admission.engine.plan import Admission, Eviction, Plan
+from aiqueue.admission.engine.plan import Eviction, Plan
 from aiqueue.admission.engine.routes import BUILT_IN_CLASS, class_of
 from aiqueue.admission.engine.runs import OpenRun, Runs
-from aiqueue.admission.engine.tree import Cell, TenantNode, build_tree
+from aiqueue.admission.engine.tournament import Tournament
+from aiqueue.admission.engine.tree import TenantNode, build_tree
 from aiqueue.admission.engine.verdicts import Rendered, Verdicts
 from aiqueue.queue.errors import AiqueueError, NotFound
 from aiqueue.queue.records import Configuration, Decision, Run, Workload
-from aiqueue.queue.usage import Usage
 from aiqueue.queue.words import ObjectState, RunOutcome
 
-NOTHING: frozenset[Cell] = frozenset()
+FIGURES_PAUSE = timedelta(milliseconds=200)  # between Plans that only bring figures up to date
 
 
 class PlanNotCurrent(AiqueueError):
     """The Plan to confirm is not the last one decided, or something happened since: decide again."""
-
-
-@dataclass(slots=True)
-class _Contest:
-    """What came of contending.
-
-    Attributes:
-        placements: of the admissions, in their order.
-        exhausted: lines with nothing left to look at.
-        trials: buckets admitted from or parked.
-        cut: whether a bound ended it.
-    """
-
-    journal: Journal
-    contenders: list[Contender] = field(default_factory=list)
-    admissions: list[Admission] = field(default_factory=list)
-    placements: list[Placement] = field(default_factory=list)
-    exhausted: list[Line] = field(default_factory=list)
-    trials: int = 0
-    cut: bool = False
 
 
 @dataclass(slots=True)
@@ -64,7 +44,7 @@ class _Tentative:
     plan: Plan
     journal: Journal
     rendered: Rendered
-    contest: _Contest
+    contest: Contest
 
 
 class Engine:
@@ -74,9 +54,12 @@ class Engine:
         max_admissions: the most admissions, and the most evictions, of one Plan.
         max_decisions: the most verdicts worked out for one Plan.
         max_trials: the most shapes tried for one Plan.
+        tells: whether Plans say why others wait; without, only `verdict` does, and nothing is remembered to be told.
     """
 
-    def __init__(self, *, max_admissions: int = 500, max_decisions: int = 2_000, max_trials: int = 10_000) -> None:
+    def __init__(
+        self, *, max_admissions: int = 500, max_decisions: int = 2_000, max_trials: int = 10_000, tells: bool = True
+    ) -> None:
         if min(max_admissions, max_decisions, max_trials) < 1:
             raise ValueError("the bounds of a Plan are at least 1 each")
         self._max_admissions = max_admissions
@@ -86,10 +69,10 @@ class Engine:
         self._nodes: dict[str, TenantNode] = {}
         self._backlog = Backlog()
         self._runs = Runs()
-        self._verdicts = Verdicts(self._backlog)
+        self._tournament = Tournament()
+        self._verdicts = Verdicts(self._backlog, self._nodes, tells=tells)
         self._returning: dict[int, Workload] = {}  # wait again, but their run has not given its quota back
         self._to_evict: dict[int, str] = {}  # run -> why it is to be told
-        self._usages: dict[tuple[str, str, str], Usage] = {}
         self._now: datetime | None = None
         self._tentative: _Tentative | None = None
 
@@ -112,7 +95,7 @@ class Engine:
             case ConfigurationChanged(configuration):
                 self._configure(configuration)
             case UsageMoved(usages):
-                self._usages.update(usages)
+                self._backlog.learn(usages)
 
     def decide(self, now: datetime) -> Plan:
         """Say what should be done now. Asked twice it answers the same; nothing is done until `confirm`.
@@ -125,13 +108,14 @@ class Engine:
         """
         self._drop()
         self._advance(now)  # 1
-        journal = Journal()
+        contest = self._contest()
         for bucket in self._backlog.flipped:
-            journal.do(_open_since, _not_open, bucket, micros(now))
+            contest.journal.do(self._backlog.open_since, self._backlog.not_open, bucket, micros(now))
         evictions = self._evictions(now)  # 2
-        contest = self._contend(journal)  # 3
+        contest.run()  # 3
         self._mark_verdicts()  # 4
         rendered = self._verdicts.render(self._max_decisions)
+        cut = contest.cut or rendered.more or len(evictions) < len(self._to_evict) or any(len(c.lot) for c in contest.freed)
         plan = Plan(
             now,
             self._configuration.revision,
@@ -140,14 +124,15 @@ class Engine:
             rendered.decisions,
             rendered.withdrawn_shapes,
             rendered.withdrawn_workloads,
-            self._wake_at(now, contest.cut or rendered.more or len(evictions) < len(self._to_evict)),  # 5
+            now if cut else self._wake_at(now, rendered.later),  # 5
         )
+        journal = contest.journal
         if plan.empty or not (contest.admissions or self._backlog.flipped):
             # Whoever was parked is parked on facts, and an empty Plan may never be confirmed: keep what was learned.
             journal = Journal()
             self._backlog.flipped.clear()
             self._verdicts.unchanged(rendered)
-            self._fall_asleep(contest)
+            contest.settle()
         self._tentative = _Tentative(plan, journal, rendered, contest)
         return plan
 
@@ -167,7 +152,8 @@ class Engine:
             if run_id in self._runs.open:
                 raise ValueError(f"run {run_id} is open already")
         self._tentative = None
-        tentative.journal.redo()
+        if tentative.journal.redo():
+            tentative.contest.undone()
         for admission, run_id, placement in zip(plan.admissions, run_ids, tentative.contest.placements, strict=True):
             workload = admission.workload
             run = OpenRun(run_id, admission)
@@ -178,7 +164,7 @@ class Engine:
             del self._to_evict[eviction.run_id]
         self._verdicts.confirm(tentative.rendered)
         self._backlog.flipped.clear()
-        self._fall_asleep(tentative.contest)
+        tentative.contest.settle()
 
     def verdict(self, workload_id: int) -> Decision | None:
         """Why a workload waits, as of what is confirmed; None where it does not wait."""
@@ -230,9 +216,10 @@ class Engine:
         if replace(known, revision=configuration.revision) == configuration:
             return
         self._nodes = build_tree(configuration.tenants)
+        self._tournament.clear()
         self._runs.rebind(self._nodes)
         self._backlog.configure(configuration, self._nodes)
-        self._verdicts.all_stale()
+        self._verdicts.configure(self._nodes)
         self._to_evict.clear()
         for run in self._runs.open.values():
             self._consider_draining(run)
@@ -257,8 +244,8 @@ class Engine:
 
     def _set_aside(self) -> None:
         """Put the state back to what is confirmed; the Plan may still be."""
-        if self._tentative is not None:
-            self._tentative.journal.undo()
+        if self._tentative is not None and self._tentative.journal.undo():
+            self._tentative.contest.undone()
 
     def _advance(self, now: datetime) -> None:
         if now.tzinfo is None:
@@ -278,117 +265,33 @@ class Engine:
             found.append(Eviction(run_id, run.workload.id, run.attempt, RunOutcome.DRAINED, deadline, why))
         return found
 
-    def _contend(self, journal: Journal) -> _Contest:
-        """Admit until nothing that may go fits, or the Plan is full."""
-        contest = _Contest(journal)
-        for line in self._backlog.awake.values():
-            self._enter(contest, line)
-        while contest.contenders:
-            if len(contest.admissions) == self._max_admissions or contest.trials >= self._max_trials:
-                contest.cut = True
-                break
-            borrows, line, bucket, placement = _tournament(contest.contenders)
-            if line.alone:
-                self._admit(contest, line, bucket, placement)
-            else:  # others may have taken of what it was to have
-                fitting = self._fitting(contest, line, bucket)
-                if fitting is not None and not borrows and fitting.borrows():
-                    heappush(contest.contenders, _contender(line, bucket, fitting))
-                    continue
-                if fitting is not None:
-                    self._admit(contest, line, bucket, fitting)
-            self._enter(contest, line)
-        return contest
-
-    def _enter(self, contest: _Contest, line: Line) -> None:
-        """Let the next of a line that fits contend; those before it that do not are parked."""
-        if line.contender is not None:
-            heappush(contest.contenders, line.contender)
-            return
-        while (bucket := line.candidate()) is not None:
-            if contest.trials >= self._max_trials:
-                contest.cut = True
-                return
-            placement = self._fitting(contest, line, bucket)
-            if placement is not None:
-                contender = _contender(line, bucket, placement)
-                line.contender = contender if line.alone else None
-                heappush(contest.contenders, contender)
-                return
-        contest.exhausted.append(line)
-
-    def _fitting(self, contest: _Contest, line: Line, bucket: Bucket) -> Placement | None:
-        """Where the head of a bucket fits now; where it does not, the bucket is parked."""
-        needs = bucket.needs
-        if not isinstance(needs, Needs):
-            raise TypeError(f"bucket {bucket.door} contends though it can never fit")
-        reserved = line.reserved_from(bucket, needs) if len(line.starving) else NOTHING
-        short: dict[Cell, int] = {}
-        placement = search(needs, reserved=reserved, short=short)
-        if placement is not None:
-            return placement
-        standing = Standing.WAITING
-        if reserved:
-            whole: dict[Cell, int] = {}
-            if search(needs, short=whole) is not None:
-                standing = Standing.BEHIND
-            else:
-                short = whole
-        contest.trials += 1
-        contest.journal.do(self._backlog.park, self._backlog.unpark, bucket, standing, self._backlog.lots_for(short))
-        return None
-
-    def _admit(self, contest: _Contest, line: Line, bucket: Bucket, placement: Placement) -> None:
-        pending = self._backlog.pending[bucket.entries.first[3]]
-        workload = pending.workload
-        contest.journal.do(self._backlog.take, self._backlog.untake, bucket, pending)
-        contest.journal.do(self._runs.charge, self._runs.discharge, placement.takes, workload)
-        contest.trials += 1
-        contest.placements.append(placement)
-        contest.admissions.append(
-            Admission(workload, line.name, workload.attempt + 1, placement.allocations, placement.flavors, placement.counts)
+    def _contest(self) -> Contest:
+        return Contest(
+            self._backlog,
+            self._runs,
+            self._tournament,
+            max_admissions=self._max_admissions,
+            max_trials=self._max_trials,
+            journal=Journal(),
         )
 
     def _mark_verdicts(self) -> None:
         """Mark those whose figures moved, and those who name the head of a Strict tenant that is no longer it."""
         for name in self._runs.moved:
             if name in self._nodes:
-                self._backlog.figures_moved(self._nodes[name])
+                self._verdicts.figures_moved(name)
         self._runs.moved.clear()
-        for line in self._backlog.awake.values():
-            if line.strict:
-                head = line.head()
-                head_id = head.entries.first[3] if head is not None else None
-                if head_id != line.told_head:
-                    line.told_head = head_id
-                    self._backlog.stale_shapes.update(((line.name, shape), None) for shape in line.shapes)
+        for line in self._backlog.touched.values():
+            head = line.head()
+            head_id = head.entries.first[3] if head is not None else None
+            if head_id != line.told_head:
+                line.told_head = head_id
+                self._backlog.stale_shapes.update(((line.name, shape), None) for shape in line.shapes)
+        self._backlog.touched.clear()
 
-    def _wake_at(self, now: datetime, cut: bool) -> datetime | None:
-        if cut:
-            return now
+    def _wake_at(self, now: datetime, later: bool) -> datetime | None:
         alarm = self._backlog.next_alarm()
-        return moment(alarm) if alarm is not None else None
-
-    def _fall_asleep(self, contest: _Contest) -> None:
-        for line in contest.exhausted:
-            self._backlog.awake.pop(line.name, None)
-        if not self._backlog.awake:
-            self._backlog.awake.clear()  # else every later look would step over what was taken out
-
-
-def _contender(line: Line, bucket: Bucket, placement: Placement) -> Contender:
-    return (not line.alone and placement.borrows(), -bucket.route.priority, bucket.entries.first, line, bucket, placement)
-
-
-def _tournament(contenders: list[Contender]) -> tuple[bool, Line, Bucket, Placement]:
-    """Who of all tenants goes next: those that need not borrow, then by priority, then by age."""
-    borrows, _, _, line, bucket, placement = heappop(contenders)
-    return borrows, line, bucket, placement
-
-
-def _open_since(bucket: Bucket, clock: int) -> None:
-    bucket.open_since = clock
-
-
-def _not_open(bucket: Bucket, _: int) -> None:
-    bucket.open_since = 0
+        wakes = [moment(alarm)] if alarm is not None else []
+        if later:
+            wakes.append(now + FIGURES_PAUSE)
+        return min(wakes, default=None)

@@ -8,12 +8,16 @@ belongs to the first of them.
 `search` then finds the first place, in order of preference, that fits what is available now. It goes back on an earlier pod set's
 flavor where a later pod set would otherwise not fit, so that a shape that does not fit can only come to fit when something is
 freed: the wake-ups of parked work rest on that.
+
+Flavors of one pod set that contradict each other, the same node label with different values, are never taken together: no node has
+both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import lru_cache
 
 from aiqueue.admission.engine import reasons
@@ -23,15 +27,27 @@ from aiqueue.queue.records import Allocation, Configuration, Decision, Flavor, P
 from aiqueue.queue.words import Fungibility
 
 SEARCH_STEPS = 4096  # flavors looked at before a search with several pod sets gives up
+NOTHING: frozenset[Cell] = frozenset()
+
+
+class Bound(Enum):
+    """What a place must keep within."""
+
+    AVAILABLE = "available"  # what may be taken now
+    POTENTIAL = "potential"  # what could ever be used
+    NOMINAL = "nominal"  # what is the tenant's own
+    NONE = "none"
+
 
 Group = tuple[tuple[str, ...], tuple[str, ...]]  # (flavors in order, resources sorted)
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One flavor that a step may take, and how much of which cells that is."""
+    """One flavor that a step may take, with the labels of its nodes, and how much of which cells that is."""
 
     flavor: str
+    labels: Mapping[str, str]
     takes: tuple[tuple[Cell, int], ...]
     allocations: tuple[Allocation, ...]
 
@@ -67,6 +83,8 @@ class Needs:
         counts: pods by pod set.
         by_level: whether a flavor that needs no borrowing comes before one that does.
         cells: every cell that some place would take from.
+        clashes: (step, option, earlier step, its option) that contradict each other.
+        stakes: cells of the tenants above that have to give something for some place, were nothing used.
         made: places by the options chosen, since the same few are taken over and over.
     """
 
@@ -74,10 +92,34 @@ class Needs:
     counts: dict[str, int]
     by_level: bool
     cells: frozenset[Cell] = frozenset()
+    clashes: frozenset[tuple[int, int, int, int]] = frozenset()
+    stakes: frozenset[Cell] = frozenset()
     made: dict[tuple[int, ...], Placement] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.cells = frozenset(cell for step in self.steps for option in step.options for cell, _ in option.takes)
+        self.clashes = frozenset(
+            (later, one, earlier, other)
+            for later, step in enumerate(self.steps)
+            for earlier, before in enumerate(self.steps[:later])
+            if step.pod_set == before.pod_set
+            for one, option in enumerate(step.options)
+            for other, known in enumerate(before.options)
+            if _contradict(option.labels, known.labels)
+        )
+        self.stakes = frozenset(above for cell in self.cells for above in cell.stakes(self._most_of(cell)))
+
+    def _most_of(self, cell: Cell) -> int:
+        """The most that a place takes of a cell: every step that can takes from it."""
+        of_steps = (
+            [amount for option in step.options for taken, amount in option.takes if taken is cell] for step in self.steps
+        )
+        return sum(max(amounts, default=0) for amounts in of_steps)
+
+    def clash(self, chosen: Sequence[int], index: int) -> bool:
+        """Whether option `index` of the next step contradicts one of those chosen for the steps before."""
+        at = len(chosen)
+        return any((at, index, earlier, other) in self.clashes for earlier, other in enumerate(chosen))
 
     def placement(self, chosen: tuple[int, ...]) -> Placement:
         """The place that takes option `chosen[i]` of step i."""
@@ -142,9 +184,24 @@ def needs_of(node: TenantNode, flavors: Mapping[str, Flavor], pod_sets: Sequence
             steps.append(step)
     by_level = node.record.when_can_borrow is Fungibility.TRY_NEXT_FLAVOR and node.parent is not None
     needs = Needs(tuple(steps), {pod_set.name: pod_set.count for pod_set in pod_sets}, by_level)
-    if len(steps) > 1 and search(needs, idle=True) is None:
-        return reasons.exceeds_ceiling(node.name, shape, shortage(needs, idle=True), together=True)
+    if needs.clashes and search(needs, Bound.NONE) is None:
+        return reasons.no_matching_flavors_together(node.name, shape, _clashing(needs))
+    if len(steps) > 1 and search(needs, Bound.POTENTIAL) is None:
+        return reasons.exceeds_ceiling(node.name, shape, shortage(needs, Bound.POTENTIAL), together=True)
     return needs
+
+
+def _contradict(labels: Mapping[str, str], others: Mapping[str, str]) -> bool:
+    return any(others.get(key, value) != value for key, value in labels.items())
+
+
+def _clashing(needs: Needs) -> list[tuple[str, str, str]]:
+    """(pod set, flavor, flavor) that contradict each other, in order."""
+    found = {
+        (needs.steps[later].pod_set, needs.steps[earlier].options[other].flavor, needs.steps[later].options[one].flavor): None
+        for later, one, earlier, other in sorted(needs.clashes, key=lambda each: (each[2], each[3], each[0], each[1]))
+    }
+    return list(found)
 
 
 def _step_of(
@@ -165,8 +222,8 @@ def _step_of(
         over = [_shortfall(cell, amount, cell.potential) for cell, amount in takes if amount > cell.potential]
         if over:
             exceeded.extend(over)
-        else:
-            options.append(Option(name, takes, _allocations(pod_set.name, name, tuple(amounts.items()))))
+        elif flavor is not None:
+            options.append(Option(name, flavor.node_labels, takes, _allocations(pod_set.name, name, tuple(amounts.items()))))
     if options:
         return Step(pod_set.name, tuple(options))
     if exceeded:
@@ -181,24 +238,39 @@ def _allocations(pod_set: str, flavor: str, amounts: tuple[tuple[str, int], ...]
 
 
 def search(
-    needs: Needs, *, idle: bool = False, reserved: frozenset[Cell] = frozenset(), short: dict[Cell, int] | None = None
+    needs: Needs,
+    bound: Bound = Bound.AVAILABLE,
+    *,
+    reserved: Set[Cell] = NOTHING,
+    stakes: Set[Cell] = NOTHING,
+    short: dict[Cell, int] | None = None,
 ) -> Placement | None:
     """The first place in order of preference that fits.
 
     Args:
         needs: what is looked for.
-        idle: look at the ceilings instead of what is available.
+        bound: what it must keep within.
         reserved: cells that must not be taken from.
+        stakes: cells of other tenants that must not be borrowed from.
         short: filled with the least amount that was refused of each cell, where nothing fits.
     """
-    if len(needs.steps) == 1 and not needs.by_level:
+    guards = (reserved, stakes) if reserved or stakes else None
+    by_level = needs.by_level and bound is Bound.AVAILABLE
+    if len(needs.steps) == 1 and not by_level:
         for index, option in enumerate(needs.steps[0].options):
-            if _fits(option, {}, idle, reserved, short):
+            if _fits(option, {}, bound, guards, short):
                 return needs.placement((index,))
         return None
+    return _search_deep(needs, bound, by_level, guards, short)
+
+
+def _search_deep(
+    needs: Needs, bound: Bound, by_level: bool, guards: tuple[Set[Cell], Set[Cell]] | None, short: dict[Cell, int] | None
+) -> Placement | None:
+    """Depth first over the steps, going back where a later one finds no room."""
     chosen: list[int] = []
     assumed: dict[Cell, int] = {}
-    orders = [_preference(needs, 0, assumed)] if needs.steps else []
+    orders = [_preference(needs.steps[0], by_level, assumed)] if needs.steps else []
     if not needs.steps:
         return needs.placement(())
     for _ in range(SEARCH_STEPS):
@@ -210,19 +282,21 @@ def search(
             _assume(assumed, needs.steps[len(chosen) - 1].options[chosen.pop()], -1)
             continue
         index = orders[-1].pop()
-        if _fits(step.options[index], assumed, idle, reserved, short):
+        if needs.clashes and needs.clash(chosen, index):
+            continue
+        if _fits(step.options[index], assumed, bound, guards, short):
             _assume(assumed, step.options[index], 1)
             chosen.append(index)
             if len(chosen) == len(needs.steps):
                 return needs.placement(tuple(chosen))
-            orders.append(_preference(needs, len(chosen), assumed))
+            orders.append(_preference(needs.steps[len(chosen)], by_level, assumed))
     return None
 
 
-def _preference(needs: Needs, at: int, assumed: Mapping[Cell, int]) -> list[int]:
+def _preference(step: Step, by_level: bool, assumed: Mapping[Cell, int]) -> list[int]:
     """Indices of a step's options, the most preferred last."""
-    options = needs.steps[at].options
-    if not needs.by_level:
+    options = step.options
+    if not by_level:
         return list(range(len(options)))[::-1]
     levels = [max(cell.borrow_level(assumed.get(cell, 0) + amount) for cell, amount in option.takes) for option in options]
     return sorted(range(len(options)), key=lambda index: (levels[index], index), reverse=True)
@@ -233,14 +307,27 @@ def _assume(assumed: dict[Cell, int], option: Option, sign: int) -> None:
         assumed[cell] = assumed.get(cell, 0) + sign * amount
 
 
+def _limit(cell: Cell, wanted: int, bound: Bound) -> int:
+    """The most of a cell that the bound allows."""
+    if bound is Bound.AVAILABLE:
+        return cell.available()
+    if bound is Bound.POTENTIAL:
+        return cell.potential
+    return cell.nominal if bound is Bound.NOMINAL else wanted
+
+
 def _fits(
-    option: Option, assumed: Mapping[Cell, int], idle: bool, reserved: frozenset[Cell], short: dict[Cell, int] | None
+    option: Option,
+    assumed: Mapping[Cell, int],
+    bound: Bound,
+    guards: tuple[Set[Cell], Set[Cell]] | None,
+    short: dict[Cell, int] | None,
 ) -> bool:
     for cell, amount in option.takes:
-        if cell in reserved:
-            return False
         wanted = amount + assumed.get(cell, 0) if assumed else amount
-        if wanted > (cell.potential if idle else cell.available()):
+        if guards is not None and (cell in guards[0] or (cell.borrows(wanted) and cell.reaches(wanted, guards[1]))):
+            return False
+        if wanted > (cell.available() if bound is Bound.AVAILABLE else _limit(cell, wanted, bound)):
             if short is not None:
                 short[cell] = min(wanted, short.get(cell, wanted))
             return False
@@ -251,25 +338,36 @@ def _shortfall(cell: Cell, requested: int, available: int) -> Shortfall:
     return Shortfall(cell.tenant, cell.flavor, cell.resource, requested, max(0, available))
 
 
-def shortage(needs: Needs, *, idle: bool = False) -> list[Shortfall]:
+def shortage(needs: Needs, bound: Bound = Bound.AVAILABLE) -> list[Shortfall]:
     """What is missing, flavor by flavor, at the first step that finds no room after the steps before it took theirs."""
     assumed: dict[Cell, int] = {}
     missing: list[Shortfall] = []
+    chosen: list[int] = []
     for step in needs.steps:
         missing = []
-        for option in step.options:
+        for index, option in enumerate(step.options):
+            if needs.clashes and needs.clash(chosen, index):
+                continue
             over = [
                 _shortfall(cell, wanted, limit)
                 for cell, amount in option.takes
-                if (wanted := amount + assumed.get(cell, 0)) > (limit := cell.potential if idle else cell.available())
+                if (wanted := amount + assumed.get(cell, 0)) > (limit := _limit(cell, wanted, bound))
             ]
             if not over:
                 _assume(assumed, option, 1)
+                chosen.append(index)
                 break
             missing.extend(over)
         else:
-            return missing
-    return missing
+            return missing or _least_refused(needs, bound)
+    return []
+
+
+def _least_refused(needs: Needs, bound: Bound) -> list[Shortfall]:
+    """What is missing where the first flavors that fit contradict all that is left for the next step."""
+    short: dict[Cell, int] = {}
+    search(needs, bound, short=short)
+    return [_shortfall(cell, amount, _limit(cell, amount, bound)) for cell, amount in short.items()]
 
 
 def assign_for_adoption(configuration: Configuration, tenant_name: str, pod_sets: Sequence[PodSet]) -> tuple[Allocation, ...]:

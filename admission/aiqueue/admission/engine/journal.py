@@ -22,16 +22,20 @@ class Journal:
         step(*arguments)
         self._steps.append((step, inverse, arguments))
 
-    def undo(self) -> None:
-        """Take everything back, last first. Nothing to do where it was taken back already."""
-        if self.applied:
-            for _, inverse, arguments in reversed(self._steps):
-                inverse(*arguments)
-            self.applied = False
-
-    def redo(self) -> None:
-        """Do everything again where it was taken back."""
+    def undo(self) -> bool:
+        """Take everything back, last first; False where that was done already."""
         if not self.applied:
-            for step, _, arguments in self._steps:
-                step(*arguments)
-            self.applied = True
+            return False
+        for _, inverse, arguments in reversed(self._steps):
+            inverse(*arguments)
+        self.applied = False
+        return True
+
+    def redo(self) -> bool:
+        """Do everything again where it was taken back; False where it was not."""
+        if self.applied:
+            return False
+        for step, _, arguments in self._steps:
+            step(*arguments)
+        self.applied = True
+        return True

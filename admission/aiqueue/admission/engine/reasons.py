@@ -64,6 +64,20 @@ def no_matching_flavor(tenant: str, shape: str, pod_set: str, refused: Sequence[
     )
 
 
+def no_matching_flavors_together(tenant: str, shape: str, clashes: Sequence[tuple[str, str, str]]) -> Decision:
+    """Pods that need two flavors at once, all of which contradict each other; `clashes` is (pod set, flavor, flavor)."""
+    pod_set = clashes[0][0]
+    pairs = "; ".join(f"{one} and {other}" for name, one, other in clashes if name == pod_set)
+    return Decision(
+        Reason.NO_MATCHING_FLAVOR,
+        f"pod set {pod_set} needs two flavors of tenant {tenant} at once and no node has the labels of both: {pairs}",
+        f"flavors in tenant {tenant} whose node labels go together, or quota for all that pod set {pod_set} requests in one flavor",
+        tenant,
+        shape,
+        details={"pod_set": pod_set, "contradicting": [[one, other] for name, one, other in clashes if name == pod_set]},
+    )
+
+
 def exceeds_ceiling(tenant: str, shape: str, shortfalls: Sequence[Shortfall], *, together: bool) -> Decision:
     """More than the tenant could ever use; `together`: only counting the other pod sets of the workload too."""
     first = least_short(shortfalls)
@@ -132,17 +146,22 @@ def behind_head(tenant: str, shape: str, head: Workload) -> Decision:
     )
 
 
-def behind_starving_gang(tenant: str, shape: str, gang: Workload, bound_seconds: int) -> Decision:
-    """There is room, but a workload before it was passed over for as long as the bound allows."""
+def behind_starving_gang(tenant: str, shape: str, gang: Workload, starves_in: str, bound_seconds: int) -> Decision:
+    """There is room, but a workload of this tenant, or of another it would borrow from, was passed over for as long as it may be."""
     name = f"{gang.namespace}/{gang.name}"
+    waited = f"has waited for quota longer than the starvation bound {format_duration(bound_seconds)} of tenant {starves_in}"
+    if starves_in == tenant:
+        message = f"would fit, but {name} before it {waited}, and this would delay it further"
+    else:
+        message = f"would fit by borrowing, but {name} of tenant {starves_in} {waited}, and this would delay it further"
+    own = "" if starves_in == tenant else f", quota of tenant {tenant} itself to run in"
     return Decision(
         Reason.BEHIND_STARVING_GANG,
-        f"would fit, but {name} before it has waited for quota longer than the starvation bound {format_duration(bound_seconds)} "
-        f"of tenant {tenant}, and this would delay it further",
-        f"{name} admitted or gone, or a longer starvationBound in tenant {tenant}",
+        message,
+        f"{name} admitted or gone{own}, or a longer starvationBound in tenant {starves_in}",
         tenant,
         shape,
-        details={"gang": name, "gang_id": gang.id},
+        details={"gang": name, "gang_id": gang.id} | ({} if starves_in == tenant else {"gang_tenant": starves_in}),
     )
 
 

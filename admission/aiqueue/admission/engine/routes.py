@@ -38,7 +38,8 @@ class Route:
     Attributes:
         line: names the order it stands in: its tenant's, or its queue's own where that leads to no tenant.
         node: the leaf tenant, None where the queue leads to none.
-        rank: what sorts it among others of its tenant before age.
+        rank: what sorts it among others of its tenant before age; 0 where `usage_slot` says that usage goes.
+        usage_slot: which of `rank` is the usage of its queue; None where the order does not go by it.
         priority: that of its class.
         closed_by: the tenant that takes no work, this or one above.
         door: why the queue does not let it in.
@@ -47,11 +48,12 @@ class Route:
 
     line: str
     node: TenantNode | None
-    rank: tuple[int, int]
+    rank: tuple[int, int, int]
     priority: int
     closed_by: TenantNode | None = None
     door: Refusal | None = None
     class_refused: Refusal | None = None
+    usage_slot: int | None = None
 
 
 def class_of(configuration: Configuration, asking: Asking) -> Class | None:
@@ -67,36 +69,34 @@ def route_of(configuration: Configuration, nodes: Mapping[str, TenantNode], aski
     name = f"{asking.namespace}/{asking.queue_name}"
     if queue is None:
         return Route(
-            name, None, (0, 0), 0, door=(Reason.QUEUE_NOT_FOUND, *reasons.queue_not_found(asking.namespace, asking.queue_name))
+            name,
+            None,
+            (0, 0, 0),
+            0,
+            door=(Reason.QUEUE_NOT_FOUND, *reasons.queue_not_found(asking.namespace, asking.queue_name)),
         )
     node = nodes.get(queue.tenant)
     if node is None or node.children:
         children = [child.name for child in node.children] if node is not None else []
         nowhere = reasons.queue_leads_nowhere(name, queue.tenant, children)
-        return Route(name, None, (0, 0), 0, door=(Reason.QUEUE_NOT_FOUND, *nowhere))
+        return Route(name, None, (0, 0, 0), 0, door=(Reason.QUEUE_NOT_FOUND, *nowhere))
     door: Refusal | None = None
     if queue.state is not ObjectState.ACTIVE:
         door = (Reason.QUEUE_CLOSED, *reasons.queue_closed(name, queue.state))
     cls = class_of(configuration, asking)
     priority = cls.priority if cls is not None else 0
+    keys = [key for key in node.record.order if key is not OrderKey.SUBMITTED]
+    first, second = (-priority if key is OrderKey.PRIORITY else 0 for key in (*keys, None, None)[:2])
     return Route(
         node.name,
         node,
-        _rank(node.record.order, queue, priority),
+        (0 if queue.weight > 0 else 1, first, second),
         priority,
         node.closed_by(),
         door,
         _class_refusal(cls, queue, asking),
+        keys.index(OrderKey.USAGE) + 1 if OrderKey.USAGE in keys else None,
     )
-
-
-def _rank(order: tuple[OrderKey, ...], queue: Queue, priority: int) -> tuple[int, int]:
-    """What sorts before age: queues of weight 0 last, then the tenant's order up to `submitted`.
-
-    Decayed usage is not kept yet: all queues are equal in it.
-    """
-    keys = order[: order.index(OrderKey.SUBMITTED)] if OrderKey.SUBMITTED in order else order
-    return (0 if queue.weight > 0 else 1, -priority if OrderKey.PRIORITY in keys else 0)
 
 
 def _class_refusal(cls: Class | None, queue: Queue, asking: Asking) -> Refusal | None:

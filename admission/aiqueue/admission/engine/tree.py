@@ -14,7 +14,7 @@ available is nominal less usage. Available may be negative where a quota was low
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 
 from aiqueue.admission.engine.ordered import Ordered
 from aiqueue.queue.records import Quota, Tenant
@@ -40,6 +40,7 @@ class Cell:
         "subtree",
         "tenant",
         "usage",
+        "watch",
     )
 
     def __init__(self, tenant: str, pair: Pair) -> None:
@@ -52,6 +53,7 @@ class Cell:
         self.guaranteed = 0
         self.potential = 0
         self.usage = 0
+        self.watch = 0  # the most that a contender under it would take from it: while there is room for that, all still fit
         self.parent: Cell | None = None
         self.lot: Ordered[tuple[int, int]] = Ordered()  # (need, bucket): parked until there is room for the need
         self.holders: Ordered[tuple[int, str, str, int]] = Ordered()  # (-amount, namespace, name, workload)
@@ -82,6 +84,28 @@ class Cell:
     def borrows(self, amount: int) -> bool:
         """Whether taking `amount` would use more than this tenant and those under it put in."""
         return self.usage + amount > self.subtree
+
+    def reaches(self, amount: int, cells: Set[Cell]) -> bool:
+        """Whether taking `amount` here would take from any of these cells above it, now."""
+        cell = self
+        while cell.parent is not None:
+            amount -= cell.local_available()
+            if amount <= 0:
+                return False
+            cell = cell.parent
+            if cell in cells:
+                return True
+        return False
+
+    def stakes(self, amount: int) -> Iterator[Cell]:
+        """The cells above that have to give something for `amount` to fit here, were all of them unused."""
+        cell = self
+        while cell.parent is not None:
+            amount -= cell.guaranteed
+            if amount <= 0:
+                return
+            cell = cell.parent
+            yield cell
 
     def borrow_level(self, amount: int) -> int:
         """How high in the tree `amount` has to be borrowed from: 0 here, else the tenants climbed to one that can cover it."""
@@ -137,18 +161,28 @@ class Cell:
 
 
 class TenantNode:
-    """A tenant in the tree. `children` are sorted by name; `leaves` are the tenants under it that have none, or itself."""
+    """A tenant in the tree.
 
-    __slots__ = ("cells", "children", "fault", "leaves", "name", "parent", "record")
+    Attributes:
+        children: sorted by name.
+        leaves: the tenants under it that have none, or itself.
+        root: the top of its tree.
+        depth: tenants above it.
+        fault: a sentence where its parents make no tree.
+    """
+
+    __slots__ = ("cells", "children", "depth", "fault", "leaves", "name", "parent", "record", "root")
 
     def __init__(self, record: Tenant) -> None:
         self.name = record.name
         self.record = record
         self.parent: TenantNode | None = None
+        self.root = self
+        self.depth = 0
         self.children: list[TenantNode] = []
         self.leaves: list[TenantNode] = []
         self.cells: dict[Pair, Cell] = {}
-        self.fault: str | None = None  # a sentence where the parents make no tree
+        self.fault: str | None = None
 
     def path(self) -> Iterator[TenantNode]:
         """This tenant and those above it, up to the root."""
@@ -189,6 +223,8 @@ def build_tree(tenants: Mapping[str, Tenant]) -> dict[str, TenantNode]:
     while todo:
         node = todo.pop()
         ordered.append(node)
+        for child in node.children:
+            child.root, child.depth = node.root, node.depth + 1
         todo.extend(node.children)
     for node in reversed(ordered):
         _sum_up(node)

@@ -2,11 +2,14 @@
 
 A verdict is never stored on a bucket: it is what the present state says, so it cannot fall behind. What is stored are the last
 confirmed ones, to write only what changed.
+
+What a verdict says depends on what happened to its own shape, and its figures on what the whole tree uses. The former is brought up
+to date at once. Figures move with every run that opens or closes, so they are gone through tree by tree, `FIGURES` at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
@@ -15,32 +18,48 @@ from aiqueue.admission.engine import reasons
 from aiqueue.admission.engine.backlog import Backlog
 from aiqueue.admission.engine.buckets import Bucket, Line, Pending, Standing
 from aiqueue.admission.engine.flavors import Needs, search, shortage
+from aiqueue.admission.engine.tree import TenantNode
 from aiqueue.queue.records import Decision, Holder
 from aiqueue.queue.words import Reason
 
 K = TypeVar("K")
 ShapeKey = tuple[str, str]  # line, shape
+FIGURES = 64  # verdicts looked at for one Plan only because figures moved
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """Verdicts that differ from the confirmed ones, what was looked at to find them, and whether more is left to look at."""
+    """Verdicts that differ from the confirmed ones, and what was looked at to find them.
+
+    Attributes:
+        figures: those left to look at only because figures moved, in reverse.
+        begun: roots of the trees they are of, where they were begun now.
+        more: whether more is left to look at now.
+        later: whether more figures are left to bring up to date.
+    """
 
     decisions: tuple[Decision, ...]
     withdrawn_shapes: tuple[ShapeKey, ...]
     withdrawn_workloads: tuple[int, ...]
     seen_shapes: tuple[ShapeKey, ...]
     seen_workloads: tuple[int, ...]
+    figures: list[ShapeKey]
+    begun: tuple[str, ...]
     more: bool
+    later: bool
 
 
 class Verdicts:
     """Works out verdicts and remembers the confirmed ones."""
 
-    def __init__(self, backlog: Backlog) -> None:
+    def __init__(self, backlog: Backlog, nodes: Mapping[str, TenantNode], *, tells: bool) -> None:
         self._backlog = backlog
+        self._nodes = nodes
+        self._tells = tells
         self._shapes: dict[ShapeKey, Decision] = {}
         self._workloads: dict[int, Decision] = {}
+        self._moved: dict[str, None] = {}  # roots whose figures moved since they were last gone through
+        self._round: list[ShapeKey] = []  # of one tree, still to be looked at, the next last
 
     def of(self, workload_id: int) -> Decision | None:
         """The verdict on a pending workload, None where it is not pending."""
@@ -50,15 +69,45 @@ class Verdicts:
         line = pending.bucket.line
         return _own(pending) or _of_shape(self._backlog, line, pending.bucket.shape)
 
-    def all_stale(self) -> None:
-        """Have every confirmed verdict on a shape looked at again."""
+    def configure(self, nodes: Mapping[str, TenantNode]) -> None:
+        """Have every confirmed verdict on a shape looked at again, over other trees."""
+        self._nodes = nodes
+        self._moved.clear()
+        self._round.clear()
         self._backlog.stale_shapes.update((key, None) for key in self._shapes)
+
+    def figures_moved(self, root: str) -> None:
+        """Have the verdicts that name figures of a tree looked at again."""
+        self._moved[root] = None
+
+    def _go_round(self) -> tuple[list[ShapeKey], tuple[str, ...]]:
+        """What is to be looked at only for its figures, in reverse; also the trees that are begun for that."""
+        left, begun = self._round, list[str]()
+        for root in self._moved if not left else ():
+            begun.append(root)
+            for leaf in self._nodes[root].leaves if root in self._nodes else ():
+                line = self._backlog.lines.get(leaf.name)
+                if line is not None:
+                    items = (item for standing in (line.waiting, line.behind) for item in standing)
+                    left = [*left, *{(line.name, line.buckets[item[-1]].shape): None for item in items}]
+            if left:
+                break
+        return (left[::-1] if begun else left), tuple(begun)
 
     def render(self, limit: int) -> Rendered:
         """Work out at most `limit` of the verdicts that are marked stale, oldest marks first."""
         backlog = self._backlog
+        if not self._tells:
+            backlog.stale_workloads.clear()
+            backlog.stale_shapes.clear()
+            self._moved.clear()
+            return Rendered((), (), (), (), (), [], (), more=False, later=False)
         workloads = tuple(islice(backlog.stale_workloads, limit))
-        shapes = tuple(islice(backlog.stale_shapes, limit - len(workloads)))
+        stale = tuple(islice(backlog.stale_shapes, limit - len(workloads)))
+        left, begun = self._go_round()
+        looked = min(FIGURES, limit - len(workloads) - len(stale), len(left))
+        figures = left[len(left) - looked :][::-1]
+        shapes = (*stale, *(key for key in figures if key not in backlog.stale_shapes))
         decisions: list[Decision] = []
         withdrawn_workloads: list[int] = []
         withdrawn_shapes: list[ShapeKey] = []
@@ -81,9 +130,16 @@ class Verdicts:
             elif verdict != known:
                 decisions.append(verdict)
         decisions.sort(key=lambda each: (each.workload_id or 0, each.tenant or "", each.shape or ""))
-        more = len(workloads) < len(backlog.stale_workloads) or len(shapes) < len(backlog.stale_shapes)
         return Rendered(
-            tuple(decisions), tuple(sorted(withdrawn_shapes)), tuple(sorted(withdrawn_workloads)), shapes, workloads, more
+            tuple(decisions),
+            tuple(sorted(withdrawn_shapes)),
+            tuple(sorted(withdrawn_workloads)),
+            shapes,
+            workloads,
+            left[: len(left) - looked],
+            begun,
+            more=len(workloads) < len(backlog.stale_workloads) or len(stale) < len(backlog.stale_shapes),
+            later=looked < len(left) or len(begun) < len(self._moved),
         )
 
     def confirm(self, rendered: Rendered) -> None:
@@ -98,6 +154,12 @@ class Verdicts:
         for workload_id in rendered.withdrawn_workloads:
             del self._workloads[workload_id]
         self._seen(rendered.seen_shapes, rendered.seen_workloads)
+        self._go_on(rendered)
+
+    def _go_on(self, rendered: Rendered) -> None:
+        self._round = rendered.figures
+        for root in rendered.begun:
+            self._moved.pop(root, None)
 
     def unchanged(self, rendered: Rendered) -> None:
         """Nothing was admitted, so what was looked at and is as confirmed need not be looked at again."""
@@ -107,6 +169,8 @@ class Verdicts:
             (key for key in rendered.seen_shapes if key not in shapes),
             (each for each in rendered.seen_workloads if each not in workloads),
         )
+        if not shapes:
+            self._go_on(rendered)
 
     def _seen(self, shapes: Iterable[ShapeKey], workloads: Iterable[int]) -> None:
         _unmark(self._backlog.stale_shapes, shapes)
@@ -165,10 +229,11 @@ def _of_bucket(backlog: Backlog, line: Line, bucket: Bucket, needs: Needs) -> De
     if line.strict and head is not None and head.item < bucket.item:
         return reasons.behind_head(line.name, bucket.shape, backlog.pending[head.entries.first[3]].workload)
     if bucket.standing is Standing.BEHIND and search(needs) is not None:
-        gang = line.gang_before(bucket, needs)
+        gang = line.gang_before(bucket, needs) or backlog.watch.keeper_of(bucket, needs)
         if gang is not None:
             workload = backlog.pending[gang.entries.first[3]].workload
-            return reasons.behind_starving_gang(line.name, bucket.shape, workload, line.bound // 1_000_000)
+            bound_seconds = gang.line.bound // 1_000_000
+            return reasons.behind_starving_gang(line.name, bucket.shape, workload, gang.line.name, bound_seconds)
     elif bucket.standing in (Standing.WAITING, Standing.BEHIND):
         return _waiting(line, bucket, needs)
     return reasons.pending_evaluation(line.name, bucket.shape)
@@ -176,7 +241,7 @@ def _of_bucket(backlog: Backlog, line: Line, bucket: Bucket, needs: Needs) -> De
 
 def _waiting(line: Line, bucket: Bucket, needs: Needs) -> Decision:
     shortfalls = shortage(needs)
-    node = line.route.node
+    node = line.node
     if not shortfalls or node is None:
         return reasons.pending_evaluation(line.name, bucket.shape)
     least = reasons.least_short(shortfalls)

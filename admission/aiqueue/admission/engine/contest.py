@@ -1,0 +1,235 @@
+"""The contest: admit until nothing that may go fits, or the Plan is full.
+
+1. Lines that were woken are looked at: those of their buckets that do not fit are parked, the first that fits contends.
+2. The winner of the tournament gets its quota, tentatively.
+3. Its line is looked at again, and so are those of its tree that it may have taken room from.
+
+All of it is undone where the Plan is not confirmed (`journal.py`).
+"""
+
+from __future__ import annotations
+
+from aiqueue.admission.engine.backlog import ANY_MOVE, Backlog
+from aiqueue.admission.engine.buckets import Bucket, Contender, Line, Standing
+from aiqueue.admission.engine.flavors import NOTHING, Bound, Needs, Placement, search
+from aiqueue.admission.engine.journal import Journal
+from aiqueue.admission.engine.plan import Admission
+from aiqueue.admission.engine.runs import Runs
+from aiqueue.admission.engine.tournament import Tournament
+from aiqueue.admission.engine.tree import Cell, TenantNode
+
+Kept = tuple[tuple[Cell, int], ...]
+
+
+class Contest:
+    """One contest.
+
+    Attributes:
+        journal: what undoes it.
+        admissions, placements: in the order decided, parallel.
+        roots: of the trees that somebody was admitted in.
+        freed: cells of which a blocked head keeps less than it did.
+        trials: buckets admitted from or parked.
+        cut: whether a bound ended it.
+    """
+
+    def __init__(
+        self, backlog: Backlog, runs: Runs, tournament: Tournament, *, max_admissions: int, max_trials: int, journal: Journal
+    ) -> None:
+        self._backlog = backlog
+        self._runs = runs
+        self._tournament = tournament
+        self._max_admissions = max_admissions
+        self._max_trials = max_trials
+        self.journal = journal
+        self.admissions: list[Admission] = []
+        self.placements: list[Placement] = []
+        self.roots: dict[str, TenantNode] = {}
+        self.freed: list[Cell] = []
+        self.trials = 0
+        self.cut = False
+
+    def run(self) -> None:
+        """Hold it."""
+        while True:
+            self._look()
+            contender = self._tournament.best()
+            if self.cut or contender is None:
+                return
+            if len(self.admissions) == self._max_admissions or self.trials >= self._max_trials:
+                self.cut = True
+                return
+            self._admit(contender)
+
+    def settle(self) -> None:
+        """It stands: let those in who waited for what is kept no longer."""
+        self._backlog.freed(self.freed)
+        self.freed = []
+
+    def undone(self) -> None:
+        """Its journal was gone through, one way or the other: what contended did so on other figures."""
+        for root in self.roots.values():
+            self._backlog.retry(root)
+
+    # Looking.
+
+    def _look(self) -> None:
+        backlog = self._backlog
+        while True:
+            if backlog.loosened:
+                backlog.loosen()
+            if not backlog.awake:
+                backlog.awake.clear()  # else every later look would step over what was taken out
+                return
+            if self.trials >= self._max_trials:
+                self.cut = True
+                return
+            self._enter(next(iter(backlog.awake.values())))
+
+    def _enter(self, line: Line) -> None:
+        """Find who contends for a line; those before it that do not fit are parked."""
+        if line.node is None:
+            del self._backlog.awake[line.name]
+            return
+        self._backlog.rank(line)
+        kept = line.reserved
+        _change(line, kept, ())
+        contender: Contender | None = None
+        while (bucket := line.candidate()) is not None:
+            if self.trials >= self._max_trials:
+                break
+            placement = self._fitting(line, bucket)
+            if placement is not None:
+                contender = Contender(line, bucket, placement)
+                break
+        keeps = _to_keep(line) if line.reserves else ()
+        _change(line, (), kept)
+        if keeps != kept:
+            self.journal.do(_change, _change_back, line, kept, keeps)
+            self.freed.extend(cell for cell, _ in kept)
+        line.contender = contender
+        if contender is not None:
+            _expect(contender)
+        self._tournament.play(line.node, contender)
+        self._backlog.await_turn(line)
+        if contender is not None or line.candidate() is None:  # else a bound ended it, and it goes on from here
+            self._backlog.awake.pop(line.name, None)
+
+    def _fitting(self, line: Line, bucket: Bucket) -> Placement | None:
+        """Where the head of a bucket fits now; where it does not, the bucket is parked."""
+        needs = bucket.needs
+        if not isinstance(needs, Needs) or line.node is None:
+            raise TypeError(f"bucket {bucket.door} contends though it can never fit")
+        backlog = self._backlog
+        reserved = line.reserved_from(bucket, needs) if len(line.starving) else NOTHING
+        stakes = backlog.watch.stakes_against(bucket) if backlog.watch.watches(line.node.root) else NOTHING
+        short: dict[Cell, int] = {}
+        placement = search(needs, reserved=reserved, stakes=stakes, short=short)
+        if placement is not None:
+            return placement
+        standing, lots = Standing.WAITING, backlog.lots_for(short)
+        if reserved or stakes:
+            whole: dict[Cell, int] = {}
+            if search(needs, short=whole) is None:
+                lots = backlog.lots_for(whole)
+            else:
+                standing, lots = Standing.BEHIND, _whole_way(needs) if stakes else []
+        self.trials += 1
+        self.journal.do(backlog.park, backlog.unpark, bucket, standing, lots)
+        return None
+
+    # Admitting.
+
+    def _admit(self, contender: Contender) -> None:
+        line, bucket, placement = contender.line, contender.bucket, contender.placement
+        pending = self._backlog.pending[contender.age[3]]
+        workload = pending.workload
+        self.journal.do(self._backlog.take, self._backlog.untake, bucket, pending)
+        self.journal.do(self._runs.charge, self._runs.discharge, placement.takes, workload)
+        self.trials += 1
+        self.placements.append(placement)
+        self.admissions.append(
+            Admission(workload, line.name, workload.attempt + 1, placement.allocations, placement.flavors, placement.counts)
+        )
+        root = line.node.root if line.node is not None else None
+        if root is None:
+            return
+        self.roots[root.name] = root
+        if root.children:
+            self._look_round(root, placement)
+
+    def _look_round(self, root: TenantNode, placement: Placement) -> None:
+        """Have those of a tree looked at again whose place an admission may have changed."""
+        picky = root.name in self._backlog.picky or self._backlog.watch.watches(root)
+        if not picky and all(_roomy(cell) for cell, _ in placement.takes):
+            return
+        lines = [self._backlog.lines[leaf.name] for leaf in root.leaves if leaf.name in self._backlog.lines]
+        contenders = [line.contender for line in lines if line.contender is not None]
+        for contender in contenders:
+            for leaf, _ in contender.placement.takes:
+                cell = leaf
+                while cell.parent is not None:
+                    cell = cell.parent
+                    cell.watch = 0
+        for contender in contenders:
+            fits = all(cell.available() >= amount for cell, amount in contender.placement.takes)
+            if picky or contender.line.reserved or not fits:
+                contender.line.contender = None
+                self._backlog.awake[contender.line.name] = contender.line
+            else:
+                _expect(contender)
+
+
+def _expect(contender: Contender) -> None:
+    """Note on the way up how much room there has to be for a contender still to fit."""
+    for leaf, amount in contender.placement.takes:
+        cell = leaf
+        while cell.parent is not None:
+            cell = cell.parent
+            cell.watch = max(cell.watch, amount)
+
+
+def _roomy(cell: Cell) -> bool:
+    """Whether there is room for whoever contends in each tenant above."""
+    while cell.parent is not None:
+        cell = cell.parent
+        if cell.watch and cell.available() < cell.watch:
+            return False
+    return True
+
+
+def _whole_way(needs: Needs) -> list[tuple[Cell, int]]:
+    """Where to park what may not borrow: whatever is freed on its way up may let it."""
+    found: dict[Cell, int] = {}
+    for leaf in needs.cells:
+        cell: Cell | None = leaf
+        while cell is not None:
+            found[cell] = ANY_MOVE
+            cell = cell.parent
+    return list(found.items())
+
+
+def _to_keep(line: Line) -> Kept:
+    """What the blocked head of a Strict line keeps of its tenant's nominal; nothing is kept when it is asked."""
+    head = line.head()
+    if head is None or not isinstance(head.needs, Needs):
+        return ()
+    place = search(head.needs, Bound.NOMINAL) or search(head.needs, Bound.NONE)
+    if place is None:
+        return ()
+    parts = ((cell, min(amount, cell.nominal - cell.usage)) for cell, amount in place.takes)
+    return tuple((cell, amount) for cell, amount in parts if amount > 0)
+
+
+def _change(line: Line, kept: Kept, keeps: Kept) -> None:
+    """Keep something else."""
+    for cell, amount in reversed(kept):
+        cell.remove(amount)
+    for cell, amount in keeps:
+        cell.add(amount)
+    line.reserved = keeps
+
+
+def _change_back(line: Line, kept: Kept, keeps: Kept) -> None:
+    """The inverse of `_change`."""
+    _change(line, keeps, kept)
