@@ -15,10 +15,13 @@ from aiqueue.admission.controller.term import Term
 from aiqueue.admission.kube.objects import Job
 from aiqueue.admission.kube.watches import EventType
 from aiqueue.queue.database import transaction
+from aiqueue.queue.errors import LedgerConflict
 from aiqueue.queue.observations import RunStamp
 from aiqueue.queue.records import Allocation
-from aiqueue.queue.store import actions, plans
+from aiqueue.queue.store import actions, plans, usage
 from aiqueue.queue.store.plans import AdmissionRow, PlanRows
+from aiqueue.queue.store.usage import UsageKey
+from aiqueue.queue.usage import Usage
 from aiqueue.queue.words import RunOutcome, WorkloadState
 from fix_follow import GPU, make_seen
 from fix_terms import Observer
@@ -26,6 +29,7 @@ from fix_terms import Observer
 pytestmark = pytest.mark.integration
 
 Build = Callable[..., Observer]
+TRAIN = ("team-a", "train", GPU)
 
 
 def admit(term: Term, observer: Observer, seq: int = 1) -> RunStamp:
@@ -147,3 +151,47 @@ def test_a_job_of_a_known_name_takes_the_place_of_the_one_before(ledger: Engine,
     }
     assert open_runs(ledger) == 1
     assert watched.step.mirror.resource_version("uid-2") == "200"
+
+
+def usages(owner: Engine) -> dict[UsageKey, Usage]:
+    with transaction(owner) as connection:
+        return usage.load(connection)
+
+
+def test_what_is_adopted_and_closed_moves_usage_and_the_engine_hears_of_it(ledger: Engine, observer: Build) -> None:
+    watched = observer()
+    watched.step.look([make_seen(uid="uid-2", name="old", suspended=False, active=2)])  # predates the registration: adopted
+    adopted = dict(watched.step.usages.known)
+    assert {key: kept.rate for key, kept in adopted.items()} == {TRAIN: 8}
+    assert adopted == usages(ledger)
+    watched.step.look(
+        [
+            make_seen(
+                uid="uid-2", name="old", suspended=False, succeeded=2, finished=WorkloadState.FINISHED, resource_version="101"
+            )
+        ]
+    )
+    assert open_runs(ledger) == 0
+    closed = watched.step.usages.known
+    assert closed == usages(ledger)
+    assert closed[TRAIN].rate == 0
+    assert closed[TRAIN].value > 0
+    assert observer().step.usages.known == {}  # another engine knows nothing until it is told the whole
+
+
+def test_what_cannot_be_written_is_told_to_nobody(ledger: Engine, term: Term, observer: Build) -> None:
+    watched = observer()
+    stamp = stopped_run(term, watched)
+    with transaction(ledger) as connection:
+        connection.execute(text("UPDATE queue_usage SET rate = 1"))
+    before = usages(ledger)
+    with pytest.raises(LedgerConflict, match="1 were counted as held"):
+        watched.step.hear([PodsGone("uid-1", stamp.run_id)])
+    assert open_runs(ledger) == 1
+    assert watched.step.usages.known == {}
+    assert usages(ledger) == before
+    with term.transaction() as connection:
+        assert usage.repair(connection, term.number) == 1
+    watched.step.hear([PodsGone("uid-1", stamp.run_id)])
+    assert open_runs(ledger) == 0
+    assert watched.step.usages.known == usages(ledger)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from aiqueue.cli.listings import Answer, Query
 
 WATCH_SECONDS = 2.0
+#: Columns that time alone moves.
+_PASSING = frozenset({"AGE", "WAITED", "OPENED", "RAN", "USAGE"})
 #: A watch outlives a ledger that is away this many times in a row (about two minutes, the pause doubles).
 WATCH_FAILURES = 6
 MAX_LIMIT = 100_000
@@ -122,7 +124,7 @@ class _Changes:
     def show(self, listing: Listing) -> None:
         """Print what changed since the last time."""
         heading, *lines = self._printer.lines(listing)
-        ages = {index for index, column in enumerate(listing.columns) if column.title in ("AGE", "WAITED", "OPENED", "RAN")}
+        ages = {index for index, column in enumerate(listing.columns) if column.title in _PASSING}
         lasting = {row.name: tuple(cell for index, cell in enumerate(row.cells) if index not in ages) for row in listing.rows}
         if self._known is None:
             print(heading)

@@ -11,8 +11,9 @@ from sqlalchemy import Connection, text
 from aiqueue.queue.consistency import children_of
 from aiqueue.queue.documents import ObjectName
 from aiqueue.queue.records import Class, Flavor, Queue, Tenant
-from aiqueue.queue.store import objects
+from aiqueue.queue.store import objects, usage
 from aiqueue.queue.tables.base import quoted
+from aiqueue.queue.usage import Usage, normalised, totals_of_trees
 from aiqueue.queue.words import LIVE_STATES, WorkloadState
 
 Pair = tuple[str, str]  # (flavor, resource)
@@ -41,6 +42,7 @@ class TenantView:
         depth: 0 for a root.
         nominal, used: by (flavor, resource) in base units, sums over the tenant and all below it. `used` is what open runs
             hold, also of pairs that are listed no more.
+        own_used: the part of it that the tenant's own queues hold.
         pending: workloads that wait (Pending or Held) in queues of the subtree. `admitted`: open runs of the subtree.
     """
 
@@ -49,18 +51,26 @@ class TenantView:
     depth: int
     nominal: Mapping[Pair, int]
     used: Mapping[Pair, int]
+    own_used: Mapping[Pair, int]
     pending: int
     admitted: int
 
 
 @dataclass(frozen=True, slots=True)
 class QueueView:
-    """A queue with counts of its live workloads: those that wait, and all others."""
+    """A queue with counts of its live workloads, those that wait and all others, and with what it used.
+
+    Attributes:
+        usages: by resource, as folded last.
+        usage_millionths: at the time of reading, as the queues of a tenant are compared by it: see `normalised`.
+    """
 
     record: Queue
     created_at: datetime
     pending: int
     admitted: int
+    usages: Mapping[str, Usage]
+    usage_millionths: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +120,7 @@ def list_tenants(connection: Connection, name: str | None = None) -> list[Tenant
             depth=depth,
             nominal=_sum([{(q.flavor, q.resource): q.nominal for q in tenant_record.quotas}, *(v.nominal for v in below)]),
             used=_sum([own_used.get(at, {}), *(view.used for view in below)]),
+            own_used=own_used.get(at, {}),
             pending=pending.get(at, 0) + sum(view.pending for view in below),
             admitted=admitted.get(at, 0) + sum(view.admitted for view in below),
         )
@@ -121,11 +132,19 @@ def list_queues(
 ) -> list[QueueView]:
     """Queues by namespace and name; None is no condition."""
     configuration, created, counts = objects.read(connection), _created(connection), _counts(connection)
-    return [
-        QueueView(queue, created[ObjectName("Queue", queue.name, queue.namespace)], *counts.get(key, (0, 0)))
-        for key, queue in configuration.queues.items()
-        if namespace in (None, queue.namespace) and name in (None, queue.name) and tenant in (None, queue.tenant)
-    ]
+    now: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    used: dict[tuple[str, str], dict[str, Usage]] = {}
+    for (space, queue_name, resource), each in usage.load(connection).items():
+        used.setdefault((space, queue_name), {})[resource] = each
+    totals = totals_of_trees(configuration.tenants)
+    found = []
+    for key, queue in configuration.queues.items():
+        if namespace in (None, queue.namespace) and name in (None, queue.name) and tenant in (None, queue.tenant):
+            usages, weights = used.get(key, {}), configuration.tenants[queue.tenant].usage_weights
+            millionths = normalised(usages, totals[queue.tenant], weights, queue.weight, now)
+            made_at = created[ObjectName("Queue", queue.name, queue.namespace)]
+            found.append(QueueView(queue, made_at, *counts.get(key, (0, 0)), usages, millionths))
+    return found
 
 
 def list_classes(connection: Connection, name: str | None = None) -> list[ClassView]:
