@@ -82,17 +82,20 @@ class Verdicts:
 
     def _go_round(self) -> tuple[list[ShapeKey], tuple[str, ...]]:
         """What is to be looked at only for its figures, in reverse; also the trees that are begun for that."""
-        left, begun = self._round, list[str]()
-        for root in self._moved if not left else ():
+        if self._round:
+            return self._round, ()
+        found: list[ShapeKey] = []
+        begun: list[str] = []
+        for root in self._moved:
             begun.append(root)
             for leaf in self._nodes[root].leaves if root in self._nodes else ():
                 line = self._backlog.lines.get(leaf.name)
                 if line is not None:
                     items = (item for standing in (line.waiting, line.behind) for item in standing)
-                    left = [*left, *{(line.name, line.buckets[item[-1]].shape): None for item in items}]
-            if left:
+                    found.extend({(line.name, line.buckets[item[-1]].shape): None for item in items})
+            if len(found) >= FIGURES:
                 break
-        return (left[::-1] if begun else left), tuple(begun)
+        return found[::-1], tuple(begun)
 
     def render(self, limit: int) -> Rendered:
         """Work out at most `limit` of the verdicts that are marked stale, oldest marks first."""
