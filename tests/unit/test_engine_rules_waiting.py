@@ -1,0 +1,450 @@
+"""Worked examples of what those who wait keep from others, with figures: Strict heads, reservations, starving gangs.
+
+Strict: the first that does not fit blocks its tenant, and where it cannot always take back what others borrow (`reclaim` is not
+Any) it reserves, of each flavor and resource of the place it would prefer, min(amount, nominal - use): that counts as used for
+everybody but its own tenant. BestEffort: others pass, until the first has waited for the starvation bound; from then on nobody
+behind it takes what it may need, and nobody in its tree borrows it.
+"""
+
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from aiqueue.admission.engine import RunOpened
+from aiqueue.queue.records import Class, Flavor, PodSet, Tenant
+from aiqueue.queue.words import Queueing, Reason, Reclaim
+from fix_builders import GPU, at, make_quotas, make_run, make_tenant, make_workload
+from fix_rules import NOW, Stage, leaf, quota, stage
+
+HEAD, GANG = 10, 10
+CLASSES = [Class("high", 10)]
+BOUND = 100
+FLAVORS = [Flavor("h100", {"gpu": "h100"}), Flavor("a100", {"gpu": "a100"})]
+
+
+class TestStrict:
+    def alone(self, **changes: Any) -> Stage:
+        record = make_tenant("s", {"h100": {GPU: 8}}, queueing=Queueing.STRICT, **changes)
+        return stage(record, classes=CLASSES)
+
+    def test_the_first_that_does_not_fit_ends_it(self) -> None:
+        """6 of 8, then 4 > 2, so the 1 behind it waits though it would fit."""
+        on = self.alone()
+        on.pend(*(make_workload(number, gpus=gpus, queue="s") for number, gpus in ((1, 6), (2, 4), (3, 1))))
+        assert on.admitted() == [1]
+        assert on.reasons(2, 3) == [Reason.WAITING_FOR_QUOTA, Reason.BEHIND_HEAD]
+
+    def test_who_comes_before_the_head_passes_it(self) -> None:
+        on = self.alone()
+        on.run(1, "s", 6)
+        on.pend(make_workload(HEAD, gpus=4, queue="s"), make_workload(12, gpus=2, queue="s", class_name="high"))
+        assert on.admitted() == [12]
+
+    def test_who_can_never_fit_or_may_not_go_blocks_nobody(self) -> None:
+        on = self.alone()
+        on.pend(
+            make_workload(1, gpus=9, queue="s"),
+            make_workload(2, queue="s", held_by_owner=True),
+            make_workload(3, queue="s", invalid="no"),
+            make_workload(4, queue="s", not_before=at(NOW + 1)),
+            make_workload(5, queue="s", class_name="unknown"),
+            make_workload(6, gpus=8, queue="s"),
+        )
+        assert on.admitted() == [6]
+        assert on.reasons(1, 2, 3, 4, 5) == [
+            Reason.EXCEEDS_CEILING,
+            Reason.WORKLOAD_HELD,
+            Reason.INVALID_REQUEST,
+            Reason.BACKOFF,
+            Reason.CLASS_NOT_ALLOWED,
+        ]
+
+    def test_a_head_blocks_other_queues_of_its_tenant_and_no_other_tenant(self) -> None:
+        on = stage(
+            Tenant("lab", quotas=(quota(2),)),
+            leaf("s", quota(4), queueing=Queueing.STRICT, reclaim=Reclaim.ANY),
+            leaf("o", quota(0)),
+        )
+        on.run(1, "s", 2)
+        on.pend(make_workload(HEAD, gpus=5, queue="s"), make_workload(11, queue="s"), make_workload(12, queue="o"))
+        assert on.admitted() == [12]
+        assert on.reasons(11) == [Reason.BEHIND_HEAD]
+
+
+class TestReservation:
+    def blocked(self, reclaim: Reclaim, *, gpus: int = 6, queueing: Queueing = Queueing.STRICT) -> Stage:
+        """s has 8 and runs 4, o has 4 and runs 4: 4 of 12 are left, and the head of s wants more."""
+        on = stage(Tenant("lab"), leaf("s", quota(8), queueing=queueing, reclaim=reclaim), leaf("o", quota(4)), classes=CLASSES)
+        for number, queue in ((1, "s"), (2, "s"), (3, "o")):
+            on.run(number, queue, 2 if queue == "s" else 4)
+        on.pend(make_workload(HEAD, gpus=gpus, queue="s"))
+        assert on.admitted() == []
+        return on
+
+    @pytest.mark.parametrize(
+        ("reclaim", "room"),
+        [
+            (Reclaim.ANY, 4),  # it can take back what o borrows, so it keeps nothing from o
+            (Reclaim.LOWER_PRIORITY, 0),  # min(6, 8 - 4) = 4 reserved of the 4 that are left
+            (Reclaim.NEVER, 0),
+        ],
+    )
+    def test_what_is_left_of_its_nominal_is_kept_for_the_head(self, reclaim: Reclaim, room: int) -> None:
+        assert self.blocked(reclaim).room("o") == (room,)
+
+    def test_no_more_than_the_head_asks_for(self) -> None:
+        """lab has 3 more: 7 are left. A head of 8 finds 7, reserves min(8, 8 - 4) = 4, so o has 3."""
+        on = self.blocked(Reclaim.NEVER, gpus=8)
+        on.configure(Tenant("lab", quotas=(quota(3),)))
+        assert on.room("o") == (3,)
+        # Of 8, with 7 used by s, a head of 5 may only have min(5, 8 - 7) = 1: 4 are left of 15, o has 3.
+        on.gone(HEAD)
+        on.run(4, "s", 3)
+        on.pend(make_workload(HEAD, gpus=5, queue="s"))
+        assert on.admitted() == []
+        assert on.room("o") == (3,)
+
+    def test_who_is_at_its_nominal_reserves_nothing(self) -> None:
+        """lab has 3: s uses 8 of 8, a head of 4 would borrow; o may have all that is left."""
+        on = stage(
+            Tenant("lab", quotas=(quota(3),)),
+            leaf("s", quota(8), queueing=Queueing.STRICT, reclaim=Reclaim.NEVER),
+            leaf("o", quota(0)),
+        )
+        on.run(1, "s", 8)
+        on.pend(make_workload(HEAD, gpus=4, queue="s"))
+        assert on.admitted() == []
+        assert on.room("o") == (3,)
+
+    def test_best_effort_reserves_nothing(self) -> None:
+        assert self.blocked(Reclaim.NEVER, queueing=Queueing.BEST_EFFORT).room("o") == (4,)
+
+    def test_it_grows_as_more_of_its_nominal_comes_free(self) -> None:
+        """A run of 2 ends: s uses 2 of 8, and of the 6 that are left a head of 8 reserves min(8, 8 - 2) = 6."""
+        on = self.blocked(Reclaim.NEVER, gpus=8)
+        on.close(1)
+        assert on.admitted() == []
+        assert on.room("o") == (0,)
+
+    def test_it_ends_with_the_head(self) -> None:
+        on = self.blocked(Reclaim.NEVER)
+        on.gone(HEAD)
+        assert on.room("o") == (4,)
+
+    def test_it_ends_as_soon_as_the_head_is_admitted(self) -> None:
+        """o's run ends: 8 are left, the head has 6 of them, and o 2."""
+        on = self.blocked(Reclaim.NEVER)
+        on.close(3)
+        assert on.admitted() == [HEAD]
+        assert on.room("o") == (2,)
+
+    def test_those_who_wait_for_it_are_told_and_go_when_it_ends(self) -> None:
+        on = self.blocked(Reclaim.NEVER)
+        on.pend(make_workload(20, gpus=3, queue="o"))
+        assert on.admitted() == []
+        assert on.reasons(20) == [Reason.WAITING_FOR_QUOTA]
+        assert on.verdict(20).shortfalls[0].available == 0
+        on.gone(HEAD)
+        assert on.admitted() == [20]
+
+    def test_its_own_tenant_may_use_what_is_reserved(self) -> None:
+        """A higher priority comes before the head, and takes of what the head has reserved: 4 of 4."""
+        on = self.blocked(Reclaim.NEVER)
+        on.pend(make_workload(11, gpus=4, queue="s", class_name="high"))
+        assert on.admitted() == [11]
+
+    def test_it_is_no_usage(self) -> None:
+        on = self.blocked(Reclaim.NEVER)
+        assert on.engine.usage() == {("s", "h100", GPU): 4, ("o", "h100", GPU): 4}
+
+    def test_what_is_guaranteed_is_reserved_without_anybody_noticing(self) -> None:
+        """s lends 4 of 8 and runs 2, the head wants 11: of min(11, 8 - 2) = 6 reserved, 2 are of its own guaranteed 4, so lab
+        feels 4. lab has 4 + 4 = 8, o runs 1: 7 less 4 are 3.
+        """
+        on = stage(
+            Tenant("lab", quotas=(quota(4),)),
+            leaf("s", quota(8, None, 4), queueing=Queueing.STRICT, reclaim=Reclaim.NEVER),
+            leaf("o", quota(0)),
+        )
+        on.run(1, "s", 2)
+        on.run(2, "o", 1)
+        assert on.room("o") == (7,)
+        on.pend(make_workload(HEAD, gpus=11, queue="s"))
+        assert on.admitted() == []
+        assert on.room("o") == (3,)
+
+    @pytest.mark.parametrize(
+        ("own", "rooms"),
+        [
+            ((2, 8), (2, 0)),  # h100 is preferred, and 6 are not within its 2: of a100 min(6, 8) are reserved
+            ((7, 8), (0, 5)),  # 6 are within its 7 of h100
+            ((2, 2), (0, 5)),  # nor within any: of the first, h100, min(6, 2)
+        ],
+    )
+    def test_the_place_is_the_first_that_is_all_within_its_nominal(self, own: tuple[int, int], rooms: tuple[int, int]) -> None:
+        """Whatever s has of the two, they have 8 of each in all, and o runs so much that 2 h100 and 5 a100 are left."""
+        rest = (8 - own[0], 8 - own[1])
+        on = stage(
+            Tenant("lab", quotas=make_quotas({"h100": {GPU: rest[0]}, "a100": {GPU: rest[1]}})),
+            leaf("s", quota(own[0]), quota(own[1], flavor="a100"), queueing=Queueing.STRICT, reclaim=Reclaim.NEVER),
+            leaf("o", quota(0), quota(0, flavor="a100")),
+            flavors=FLAVORS,
+        )
+        for number, flavor, gpus in ((1, "h100", 6), (2, "a100", 3)):
+            on.run(number, "o", gpus, pod_sets=self.on(flavor, gpus))
+        on.pend(make_workload(HEAD, gpus=6, queue="s"))
+        assert on.admitted() == []
+        assert tuple(self.room(on, flavor) for flavor in ("h100", "a100")) == rooms
+
+    def on(self, flavor: str, gpus: int) -> tuple[PodSet, ...]:
+        return (PodSet("main", 1, {GPU: gpus}, node_selector={"gpu": flavor}),)
+
+    def room(self, on: Stage, flavor: str) -> int:
+        return max((n for n in range(1, 9) if on.fits("o", n, pod_sets=self.on(flavor, n))), default=0)
+
+    def test_it_counts_in_shares(self) -> None:
+        """org 4, under it wing, x and y; wing has s (4, Strict) and o. y runs 1, so 7 of 8 are left, and s's head wants 8: it
+        reserves 4. With o's 1, wing uses 5 of its 4: 1/8, as x with its 1. x is older. Without the reservation wing would not
+        borrow at all.
+        """
+        on = stage(
+            Tenant("org", quotas=(quota(4),)),
+            Tenant("wing", "org"),
+            leaf("s", quota(4), parent="wing", queueing=Queueing.STRICT, reclaim=Reclaim.NEVER),
+            leaf("o", quota(0), parent="wing"),
+            leaf("x", quota(0), parent="org"),
+            leaf("y", quota(0), parent="org"),
+        )
+        on.run(1, "y", 1)
+        on.pend(make_workload(HEAD, gpus=8, queue="s"))
+        assert on.admitted() == []
+        on.pend(make_workload(20, queue="x"), make_workload(21, queue="o"))
+        assert on.admitted() == [20, 21]
+        on.gone(HEAD)
+        on.close(20, 21)
+        on.pend(make_workload(22, queue="x"), make_workload(23, queue="o"))
+        assert on.admitted() == [23, 22]
+
+
+class TestStarvationInTheTenant:
+    """b, alone, has 8 GPUs, of which 4 run; the gang wants all 8 from second 10 on; the bound is 100 s."""
+
+    def waiting(self, **changes: Any) -> Stage:
+        record = make_tenant("b", {"h100": {GPU: 8}}, starvation_bound_seconds=BOUND)
+        on = stage(record, classes=CLASSES)
+        on.engine.observe(RunOpened(make_run(1, make_workload(1, queue="b"), gpus=4, tenant="b")))
+        on.pend(make_workload(GANG, gpus=8, queue="b", **changes))
+        return on
+
+    @pytest.mark.parametrize(("seconds", "admitted"), [(109.999999, [20]), (110.0, []), (110.000001, [])])
+    def test_it_is_passed_over_until_the_bound_to_the_microsecond(self, seconds: float, admitted: list[int]) -> None:
+        on = self.waiting()
+        on.pend(make_workload(20, queue="b"))
+        assert on.admitted(seconds) == admitted
+        if not admitted:
+            assert on.reasons(GANG, 20) == [Reason.WAITING_FOR_QUOTA, Reason.BEHIND_STARVING_GANG]
+
+    def test_the_engine_asks_to_be_woken_then(self) -> None:
+        assert self.waiting().plan(50).wake_at == at(10 + BOUND)
+
+    @pytest.mark.parametrize(
+        ("changes", "deadline"),
+        [
+            ({"created": 30.0}, 130.0),  # since it was created
+            ({"not_before": at(70)}, 170.0),  # since its back-off ended
+            ({"not_before": at(5)}, 110.0),
+        ],
+    )
+    def test_since_when_it_counts(self, changes: dict[str, Any], deadline: float) -> None:
+        on = self.waiting(**changes)
+        on.plan(80)
+        on.pend(make_workload(40, queue="b"))
+        assert on.admitted(deadline - 0.000001) == [40]
+        on.pend(make_workload(41, queue="b"))
+        assert on.admitted(deadline) == []
+
+    def test_it_counts_from_when_the_configuration_let_it_in(self) -> None:
+        """9 were more than the tenant could ever have until 10 were configured, which the decide at 500 found."""
+        on = self.waiting()
+        on.gone(GANG)
+        on.pend(make_workload(GANG, gpus=9, queue="b"), make_workload(20, queue="b"))
+        assert on.admitted(400) == [20]
+        on.configure(make_tenant("b", {"h100": {GPU: 10}}, starvation_bound_seconds=BOUND))
+        assert on.plan(500).wake_at == at(600)
+        on.pend(make_workload(21, queue="b"))
+        assert on.admitted(599.999999) == [21]
+        on.pend(make_workload(22, queue="b"))
+        assert on.admitted(600) == []
+
+    def test_a_bound_of_0_lets_nobody_pass(self) -> None:
+        on = self.waiting()
+        on.configure(make_tenant("b", {"h100": {GPU: 8}}, starvation_bound_seconds=0))
+        on.pend(make_workload(20, queue="b"))
+        assert on.admitted(20) == []
+
+    def test_those_before_it_pass_and_when_it_is_admitted_those_behind_follow(self) -> None:
+        on = self.waiting()
+        on.pend(make_workload(20, queue="b"), make_workload(21, queue="b", class_name="high"))
+        assert on.admitted() == [21]
+        on.close(1, 21)
+        assert on.admitted() == [GANG]
+        on.close(GANG)
+        assert on.admitted() == [20]
+
+
+class TestStarvationOverTheTree:
+    """lab: a has 4 and a gang of 8 that waits since second 0, with a bound of 100 s; b has 4 and runs 2. One of 3 more would borrow 1."""
+
+    def waiting(self, *, a: Tenant | None = None, b: Tenant | None = None, others: tuple[Tenant, ...] = ()) -> Stage:
+        on = stage(
+            Tenant("lab"),
+            a or leaf("a", quota(4), starvation_bound_seconds=BOUND),
+            b or leaf("b", quota(4), starvation_bound_seconds=50),
+            *others,
+            classes=CLASSES,
+        )
+        on.engine.observe(RunOpened(make_run(1, make_workload(1, queue="b"), gpus=2, tenant="b")))
+        on.pend(make_workload(GANG, gpus=8, queue="a", created=0.0))
+        return on
+
+    @pytest.mark.parametrize(("seconds", "admitted"), [(99.999999, [20]), (100.0, [])])
+    def test_others_borrow_until_the_bound_to_the_microsecond(self, seconds: float, admitted: list[int]) -> None:
+        on = self.waiting()
+        assert on.plan(50).wake_at == at(100)
+        on.pend(make_workload(20, gpus=3, queue="b", created=60.0))
+        assert on.admitted(seconds) == admitted
+        if not admitted:
+            assert on.reasons(20) == [Reason.BEHIND_STARVING_GANG]
+            assert on.verdict(20).details["gang"] == "team-a/job-10"
+
+    def test_what_they_own_they_may_go_on_using(self) -> None:
+        """2 + 2 = 4 are b's own; one more is not."""
+        on = self.waiting()
+        on.pend(make_workload(20, gpus=2, queue="b", created=60.0), make_workload(21, queue="b", created=61.0))
+        assert on.admitted() == [20]
+        assert on.reasons(21) == [Reason.BEHIND_STARVING_GANG]
+
+    def test_they_borrow_again_when_it_is_gone(self) -> None:
+        on = self.waiting()
+        on.pend(make_workload(20, gpus=3, queue="b", created=60.0))
+        assert on.admitted() == []
+        on.gone(GANG)
+        assert on.admitted() == [20]
+
+    def test_it_is_admitted_when_what_they_own_comes_free(self) -> None:
+        """b's 2 end: 8 are left, the gang has them, since the 5 that wait in b would still borrow 1."""
+        on = self.waiting()
+        on.pend(make_workload(20, gpus=5, queue="b", created=60.0))
+        assert on.admitted() == []
+        on.close(1)
+        assert on.admitted() == [GANG]
+        assert on.reasons(20) == [Reason.WAITING_FOR_QUOTA]
+
+    def test_another_tree_is_another_matter(self) -> None:
+        on = self.waiting(others=(Tenant("elsewhere", quotas=(quota(4),)), leaf("c", quota(0), parent="elsewhere")))
+        on.pend(make_workload(20, gpus=4, queue="c", created=60.0))
+        assert on.admitted() == [20]
+
+    def test_a_flavor_that_it_may_not_have_is_free_to_borrow(self) -> None:
+        """a lists h100 only. b may borrow lab's a100, and takes that where its selector does not forbid."""
+        on = stage(
+            Tenant("lab", quotas=(quota(8, flavor="a100"),)),
+            leaf("a", quota(4), starvation_bound_seconds=BOUND),
+            leaf("b", quota(4), quota(0, flavor="a100")),
+            flavors=FLAVORS,
+        )
+        on.engine.observe(RunOpened(make_run(1, make_workload(1, queue="b"), gpus=2, tenant="b")))
+        on.pend(make_workload(GANG, gpus=8, queue="a", created=0.0))
+        on.pend(make_workload(20, gpus=3, queue="b", created=60.0))
+        [admission] = on.plan().admissions
+        assert (admission.workload.id, admission.flavors["main"][GPU]) == (20, "a100")
+
+    def test_a_gang_that_waits_for_what_it_is_guaranteed_keeps_nobody_from_anything(self) -> None:
+        """a guarantees itself all 8 and runs 1: nothing that anybody could borrow would help. lab has 4 of its own."""
+        on = stage(
+            Tenant("lab", quotas=(quota(4),)), leaf("a", quota(8, None, 0), starvation_bound_seconds=BOUND), leaf("b", quota(0))
+        )
+        on.engine.observe(RunOpened(make_run(1, make_workload(1, queue="a"), gpus=5, tenant="a")))
+        on.pend(make_workload(GANG, gpus=8, queue="a", created=0.0), make_workload(20, gpus=4, queue="b", created=60.0))
+        assert on.admitted() == [20]
+        # The gang itself would have fitted with 1 of lab's 4: 3 guaranteed + 4 = 7 < 8.
+        assert on.reasons(GANG) == [Reason.WAITING_FOR_QUOTA]
+
+    def test_what_is_borrowed_below_where_they_meet_is_free(self) -> None:
+        """wing guarantees its own 8 to c: c borrows of wing, and none of that ever reaches org, where the gang's way goes."""
+        on = stage(
+            Tenant("org", quotas=(quota(3),)),
+            Tenant("wing", "org", quotas=(quota(8, None, 0),)),
+            leaf("a", quota(1), parent="org", starvation_bound_seconds=BOUND),
+            leaf("b", quota(0), parent="org"),
+            leaf("c", quota(0), parent="wing"),
+        )
+        on.run(1, "b", 2)
+        on.pend(make_workload(GANG, gpus=4, queue="a", created=0.0))
+        on.pend(make_workload(20, gpus=8, queue="c", created=60.0), make_workload(21, queue="b", created=61.0))
+        assert on.admitted() == [20]
+        on.close(20)
+        assert on.fits("c", 8)
+        assert not on.fits("c", 9)  # one of org's would be among them
+        assert on.reasons(21) == [Reason.BEHIND_STARVING_GANG]
+
+    @pytest.mark.parametrize(
+        ("created", "admitted"),
+        [
+            (10.0, [20]),  # its own deadline, 60, was before the gang's, 100
+            (49.0, [20]),
+            (50.0, []),  # 100 too, and the gang is older
+            (60.0, []),  # 110
+        ],
+    )
+    def test_who_starved_before_it_is_not_kept_back(self, created: float, admitted: list[int]) -> None:
+        """b's own bound is 50 s."""
+        on = self.waiting()
+        on.plan(140)
+        on.pend(make_workload(20, gpus=3, queue="b", created=created))
+        assert on.admitted(150) == admitted
+
+    def test_who_comes_before_it_in_its_own_tenant_passes(self) -> None:
+        on = self.waiting()
+        on.pend(make_workload(20, gpus=5, queue="a", class_name="high"))
+        assert on.admitted() == [20]
+
+    def test_who_comes_after_it_in_its_own_tenant_does_not(self) -> None:
+        on = self.waiting()
+        on.pend(make_workload(20, queue="a"))
+        assert on.admitted() == []
+        assert on.reasons(20) == [Reason.BEHIND_STARVING_GANG]
+
+    @pytest.mark.parametrize("reclaim", [Reclaim.ANY, Reclaim.NEVER])
+    def test_the_head_of_a_strict_tenant_starves_as_any_other(self, reclaim: Reclaim) -> None:
+        """With reclaim Never it has reserved its own 4 besides, from the start."""
+        on = self.waiting(a=leaf("a", quota(4), queueing=Queueing.STRICT, reclaim=reclaim, starvation_bound_seconds=BOUND))
+        on.pend(make_workload(20, gpus=3, queue="b", created=60.0))
+        assert on.admitted(100) == []
+        on.pend(make_workload(21, gpus=2, queue="b", created=61.0))
+        assert on.admitted(101) == [21]
+
+    def test_a_strict_head_holds_nobody_up_before_its_bound_but_by_its_reservation(self) -> None:
+        """2 of b's 4 run, so 6 are left: with reclaim Any b may have all, with Never 2, since min(8, 4) are reserved."""
+        for reclaim, gpus in ((Reclaim.ANY, 6), (Reclaim.NEVER, 2)):
+            strict = leaf("a", quota(4), queueing=Queueing.STRICT, reclaim=reclaim, starvation_bound_seconds=BOUND)
+            on = self.waiting(a=strict)
+            on.pend(make_workload(21, gpus=gpus, queue="b", created=60.0))
+            assert on.admitted(70) == [21]
+            on.pend(make_workload(22, queue="b", created=60.0))
+            assert on.admitted(71) == []
+
+    def test_of_two_that_starve_the_one_whose_deadline_passed_first_is_kept_back_by_nobody(self) -> None:
+        """a's gang since 100, c's since 150 (created 50). When b's 2 end, 8 are free: both would have fitted alone."""
+        on = self.waiting(others=(leaf("c", quota(0), starvation_bound_seconds=BOUND),))
+        on.pend(make_workload(30, gpus=8, queue="c", created=50.0))
+        assert on.admitted(200) == []
+        on.close(1)
+        assert on.admitted(201) == [GANG]
+        assert on.reasons(30) == [Reason.WAITING_FOR_QUOTA]
+
+    def test_a_weight_or_a_priority_does_not_help_against_it(self) -> None:
+        on = self.waiting(b=leaf("b", quota(4), weight=Fraction(1000)))
+        on.pend(make_workload(20, gpus=3, queue="b", created=60.0, class_name="high"))
+        assert on.admitted() == []
