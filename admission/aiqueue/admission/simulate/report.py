@@ -99,7 +99,7 @@ def table(outcome: Outcome) -> RenderableType:
     if came:
         parts += ["", _waiting_table(came)]
     if len(came) < len(waiting):
-        parts += ["", f"{len(waiting) - len(came)} jobs had not arrived yet."]
+        parts += ["", f"jobs that had not arrived yet: {len(waiting) - len(came)}"]
     return Group(*parts)
 
 
