@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from aiqueue.cli import resources
+from aiqueue.cli.files import complete
 from aiqueue.cli.main import app
 from fix_command import Command, Result
 from fix_simulate import Document, class_, flavor, job, one_tenant, queue, tenant, text_of
@@ -187,7 +189,7 @@ def busy() -> tuple[list[Document], list[Document]]:
     dice = random.Random(5)
     objects = [
         flavor(),
-        flavor("spot"),
+        flavor("spot", nodeLabels={"spot": "yes"}),
         class_("normal", gracePeriod="3s"),
         class_("high", priority=5, gracePeriod="0s"),
         tenant("lab", 2),
@@ -250,3 +252,30 @@ def test_progress_is_shown_on_a_terminal_only(scene: Path) -> None:
     assert "jobs ended" in shown
     assert "2/3" in shown
     assert json.loads(finished.stdout)["summary"]["jobs"] == 3
+
+
+def test_the_example_tells_what_its_comments_say() -> None:
+    path = resources.examples_path() / "simulate" / "two-teams.yaml"
+    document: dict[str, Any] = run(str(path), "-o", "json").json()
+    jobs = {each["name"]: each for each in document["jobs"]}
+    minutes = {
+        name: [(run["admitted_seconds"] / 60, run["ended_seconds"] / 60, run["outcome"]) for run in each["runs"]]
+        for name, each in jobs.items()
+    }
+    assert minutes == {
+        "pretrain": [(0, 60, "Finished")],
+        "finetune": [(60, 120.5, "Drained"), (130, 160, "Finished")],
+        "dream": [],
+    }
+    assert document["summary"]["lost_work_seconds"] == 30
+    assert jobs["dream"]["reason"] == "ExceedsCeiling"
+    assert run(str(path)).err == ""
+
+
+def test_files_are_completed(tmp_path: Path) -> None:
+    for name in ("scene.yaml", "scene.yml", "scene.txt", ".hidden.yaml"):
+        (tmp_path / name).touch()
+    (tmp_path / "scenes").mkdir()
+    assert complete(f"{tmp_path}/sc") == [f"{tmp_path}/{name}" for name in ("scene.yaml", "scene.yml", "scenes/")]
+    assert complete(f"{tmp_path}/") == [f"{tmp_path}/{name}" for name in ("scene.yaml", "scene.yml", "scenes/")]
+    assert complete(f"{tmp_path}/nowhere/x") == []

@@ -97,6 +97,12 @@ def test_what_is_left_out_is_told_once() -> None:
     )
 
 
+def test_what_has_no_effect_is_told_once_as_apply_tells_it() -> None:
+    found = reading(flavor(), tenant(weight=3), tenant(at="5s", gpus=2, weight=3), queue(), tenant(at="9s"))
+    (warning,) = found.warnings
+    assert warning.startswith("warning: scene.yaml, document 2 (Tenant research): spec.weight is 3: ")
+
+
 def test_what_a_cluster_would_store_and_aiqueue_not_understand_is_simulated_as_invalid() -> None:
     document = job("a", annotations={"aiqueue.dev/max-runtime": "soon"})
     document["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"] = "plenty"

@@ -73,6 +73,21 @@ def read_texts(paths: Iterable[str], argument: str) -> list[tuple[str, str]]:
     return texts
 
 
+def complete(incomplete: str) -> list[str]:
+    """Folders, and files that may hold documents, that begin so: for the shell."""
+    before, slash, begins = incomplete.rpartition("/")
+    try:
+        found = sorted(Path(before + slash or ".").iterdir())
+    except OSError:
+        return []
+    there = [each for each in found if each.name.startswith(begins) and (begins or not each.name.startswith("."))]
+    return [
+        f"{before}{slash}{each.name}" + ("/" if each.is_dir() else "")
+        for each in there
+        if each.is_dir() or each.suffix in _SUFFIXES
+    ]
+
+
 def _texts(path: str, argument: str) -> list[tuple[str, bytes]]:
     """(name, content) of each file that `path` stands for."""
     if path == "-":

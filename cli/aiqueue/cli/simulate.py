@@ -13,7 +13,7 @@ import typer
 
 from aiqueue.admission.simulate.tenancy import Tenancy
 from aiqueue.cli.exits import WrongUsage, say
-from aiqueue.cli.files import read_texts
+from aiqueue.cli.files import complete, read_texts
 from aiqueue.queue.errors import InvalidInput
 from aiqueue.queue.units import parse_duration
 from aiqueue.queue.words import Queueing
@@ -34,7 +34,9 @@ def simulate(
     files: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="FILE...", help="Files, folders (their *.yaml and *.yml) or - for stdin, with objects and Jobs."
+            metavar="FILE...",
+            help="Files, folders (their *.yaml and *.yml) or - for stdin, with objects and Jobs.",
+            autocompletion=complete,
         ),
     ] = None,
     *,

@@ -21,6 +21,7 @@ from aiqueue.queue.consistency import check, with_objects
 from aiqueue.queue.documents import Document, InvalidDocuments, ObjectName, Record, name_of, raise_if_any, read_documents
 from aiqueue.queue.documents.problems import MISSING, Phrase
 from aiqueue.queue.errors import InvalidDocument, InvalidInput
+from aiqueue.queue.oversights import oversights
 from aiqueue.queue.records import Configuration
 from aiqueue.queue.units import format_duration, parse_amount, parse_duration
 
@@ -38,7 +39,7 @@ _SECOND = 1_000_000  # microseconds
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What files say: the scenario, and sentences on what in them was left out."""
+    """What files say: the scenario, and sentences on what in them was left out or has no effect."""
 
     scenario: Scenario
     warnings: tuple[str, ...] = ()
@@ -82,6 +83,7 @@ class _Reader:
         self._places: dict[tuple[str, str], str] = {}  # of Jobs, by namespace and name
         self._unlabelled = 0
         self._passed_over: list[str] = []
+        self._oversights: dict[str, str] = {}  # without its place: what is written again for another time is told once
 
     def read(self, source: str, text: str) -> None:
         """Read one text."""
@@ -115,6 +117,7 @@ class _Reader:
         return Reading(Scenario(edits, jobs), tuple(self._warnings()))
 
     def _warnings(self) -> Iterator[str]:
+        yield from self._oversights.values()
         yield from self._passed_over
         if self._unlabelled:
             count = "1 Job" if self._unlabelled == 1 else f"{self._unlabelled} Jobs"
@@ -126,11 +129,14 @@ class _Reader:
         known = Configuration(0)
         for seconds, there in sorted(self._records.items()):
             known = with_objects(known, (record for _, record in there.values()))
-            errors = check(known, {name: where for name, (where, _) in there.items()})
+            places = {name: where for name, (where, _) in there.items()}
+            errors = check(known, places)
             if seconds:
                 time = format_duration(seconds)
                 errors = [InvalidDocument(e.field, e.value, e.fix, where=f"at {time}: {e.where}") for e in errors]
             raise_if_any(errors)
+            for each in oversights(known, places):
+                self._oversights.setdefault(f"{each.field} {each.value} {each.why}", f"warning: {each}")
 
     def _take(self, document: Document) -> None:
         if document.record is not None:
