@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from xml.parsers.expat import ParserCreate
 
 from aiqueue.admission.simulate.outcome import JobOutcome, Outcome, SimulatedRun
 from aiqueue.admission.simulate.scenario import Scenario, SimulatedJob
@@ -69,3 +71,31 @@ def an_outcome(
     scenario = Scenario((), tuple(each.job for each in jobs), capacity)
     edits = [(round(at * SECOND), each) for at, each in listed]
     return Outcome(scenario, jobs, edits, None if until is None else round(until * SECOND))
+
+
+@dataclass(slots=True)
+class Element:
+    """One element of a picture."""
+
+    tag: str
+    attributes: Mapping[str, str]
+    text: str = ""
+
+
+def elements_of(picture: str) -> list[Element]:
+    """Every element, in the order of their ends; a picture that is not well formed raises."""
+    ended: list[Element] = []
+    opened: list[Element] = []
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        opened.append(Element(tag, attributes))
+
+    def characters(text: str) -> None:
+        opened[-1].text += text
+
+    parser = ParserCreate()
+    parser.StartElementHandler = start
+    parser.CharacterDataHandler = characters
+    parser.EndElementHandler = lambda _: ended.append(opened.pop())
+    parser.Parse(picture, True)
+    return ended
