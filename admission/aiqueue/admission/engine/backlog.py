@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from aiqueue.admission.engine import reasons
-from aiqueue.admission.engine.buckets import Bucket, Door, Line, Pending, Standing, micros
+from aiqueue.admission.engine.buckets import Bucket, Door, Kept, Line, Pending, Standing, micros
 from aiqueue.admission.engine.flavors import needs_of
 from aiqueue.admission.engine.ordered import Ordered
 from aiqueue.admission.engine.ordering import SECOND, QueueOrder
@@ -36,7 +36,7 @@ class Backlog:
         watch: the overdue heads of each tree.
         loosened: roots of trees in which somebody overdue may be gone.
         picky: names of the roots of trees where what others borrow may change which flavor a tenant prefers.
-        flipped: buckets that the last configuration came to let in, whose `open_since` is still to be set.
+        flipped: by serial, buckets that the last configuration came to let in, whose `open_since` is still to be set.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Backlog:
         self.loosened: dict[str, TenantNode] = {}
         self.picky: set[str] = set()
         self.order = QueueOrder()
-        self.flipped: list[Bucket] = []
+        self.flipped: dict[int, Bucket] = {}
         self.stale_shapes: dict[tuple[str, str], None] = {}
         self.stale_workloads: dict[int, None] = {}
         self._configuration = Configuration(0)
@@ -132,6 +132,7 @@ class Backlog:
         self.stand(bucket, Standing.IDLE)
         line = bucket.line
         del self._buckets[bucket.door], self._by_serial[bucket.serial], line.buckets[bucket.serial]
+        self.flipped.pop(bucket.serial, None)
         alike = line.shapes[bucket.shape]
         del alike[bucket.serial]
         if not alike:
@@ -337,6 +338,16 @@ class Backlog:
         bucket.open_since = 0
         self.stand(bucket, bucket.standing)
 
+    def keep(self, line: Line, _: Kept, keeps: Kept) -> None:
+        """Keep something else for the blocked head of a line; the inverse is `keep_again`."""
+        line.keep(keeps)
+        self.awake[line.name] = line
+
+    def keep_again(self, line: Line, kept: Kept, _: Kept) -> None:
+        """Keep what was kept before."""
+        line.keep(kept)
+        self.awake[line.name] = line
+
     def take(self, bucket: Bucket, pending: Pending) -> None:
         """Admit the head of a Ready bucket, tentatively."""
         bucket.entries.remove(pending.entry)
@@ -401,7 +412,7 @@ class Backlog:
             bucket.alarmed, bucket.overdue = False, None
             self._route(bucket)
             if was_shut and bucket.standing is not Standing.SHUT:
-                self.flipped.append(bucket)
+                self.flipped[bucket.serial] = bucket
             if refused_each or bucket.route.door or bucket.route.class_refused:
                 self.stale_workloads.update((entry[3], None) for entry in bucket.entries)
             self.stale_workloads.update((entry[3], None) for entry in bucket.aside)

@@ -28,6 +28,7 @@ _MICROSECOND = timedelta(microseconds=1)
 Entry = tuple[int, int, str, int]  # created, first observed, uid, id: age
 Rank = tuple[int, int, int]  # queue of weight 0, then what the tenant's order says before age
 Item = tuple[int, int, int, int, int, str, int, int]  # rank, age, bucket: the place of a bucket in its line
+Kept = tuple[tuple[Cell, int], ...]
 Overdue = tuple[int, int, int, str, int, int]  # deadline, age, bucket
 Door = tuple[str, str, str | None, str]  # namespace, queue, class, shape
 
@@ -219,7 +220,7 @@ class Line:
         self.starving: Ordered[Item] = Ordered()
         self.led_by: int | None = None
         self.contender: Contender | None = None
-        self.reserved: tuple[tuple[Cell, int], ...] = ()
+        self.reserved: Kept = ()
         self.told_head: int | None = None
 
     def at(self, standing: Standing) -> Ordered[Item]:
@@ -227,6 +228,14 @@ class Line:
         if standing is Standing.READY:
             return self.ready
         return self.waiting if standing is Standing.WAITING else self.behind
+
+    def keep(self, keeps: Kept) -> None:
+        """Keep this for the blocked head, and nothing of what was kept before."""
+        for cell, amount in reversed(self.reserved):
+            cell.remove(amount)
+        for cell, amount in keeps:
+            cell.add(amount)
+        self.reserved = keeps
 
     def candidate(self) -> Bucket | None:
         """The next to look at, None where there is none or a Strict head blocks it."""

@@ -9,16 +9,16 @@ All of it is undone where the Plan is not confirmed (`journal.py`).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from aiqueue.admission.engine.backlog import ANY_MOVE, Backlog
-from aiqueue.admission.engine.buckets import Bucket, Contender, Line, Standing
+from aiqueue.admission.engine.buckets import Bucket, Contender, Kept, Line, Standing
 from aiqueue.admission.engine.flavors import NOTHING, Bound, Needs, Placement, search
 from aiqueue.admission.engine.journal import Journal
 from aiqueue.admission.engine.plan import Admission
 from aiqueue.admission.engine.runs import Runs
 from aiqueue.admission.engine.tournament import Tournament
 from aiqueue.admission.engine.tree import Cell, TenantNode
-
-Kept = tuple[tuple[Cell, int], ...]
 
 
 class Contest:
@@ -28,7 +28,6 @@ class Contest:
         journal: what undoes it.
         admissions, placements: in the order decided, parallel.
         roots: of the trees that somebody was admitted in.
-        freed: cells of which a blocked head keeps less than it did.
         trials: buckets admitted from or parked.
         cut: whether a bound ended it.
     """
@@ -45,7 +44,6 @@ class Contest:
         self.admissions: list[Admission] = []
         self.placements: list[Placement] = []
         self.roots: dict[str, TenantNode] = {}
-        self.freed: list[Cell] = []
         self.trials = 0
         self.cut = False
 
@@ -60,11 +58,6 @@ class Contest:
                 self.cut = True
                 return
             self._admit(contender)
-
-    def settle(self) -> None:
-        """It stands: let those in who waited for what is kept no longer."""
-        self._backlog.freed(self.freed)
-        self.freed = []
 
     def undone(self) -> None:
         """Its journal was gone through, one way or the other: what contended did so on other figures."""
@@ -93,7 +86,7 @@ class Contest:
             return
         self._backlog.rank(line)
         kept = line.reserved
-        _change(line, kept, ())
+        line.keep(())
         contender: Contender | None = None
         while (bucket := line.candidate()) is not None:
             if self.trials >= self._max_trials:
@@ -103,10 +96,11 @@ class Contest:
                 contender = Contender(line, bucket, placement)
                 break
         keeps = _to_keep(line) if line.reserves else ()
-        _change(line, (), kept)
+        line.keep(kept)
         if keeps != kept:
-            self.journal.do(_change, _change_back, line, kept, keeps)
-            self.freed.extend(cell for cell, _ in kept)
+            self.journal.do(self._backlog.keep, self._backlog.keep_again, line, kept, keeps)
+            self.journal.do(self._backlog.freed, _nothing, list(_ways_up(cell for cell, _ in kept)))
+            self._look_round(line.node.root, keeps)
         line.contender = contender
         if contender is not None:
             _expect(contender)
@@ -133,7 +127,9 @@ class Contest:
             if search(needs, short=whole) is None:
                 lots = backlog.lots_for(whole)
             else:
-                standing, lots = Standing.BEHIND, _whole_way(needs) if stakes else []
+                standing, lots = Standing.BEHIND, []
+        if stakes or line.reserves:  # whether it is let in does not only go by the room there is
+            lots = [(cell, ANY_MOVE) for cell in _ways_up(needs.cells)]
         self.trials += 1
         self.journal.do(backlog.park, backlog.unpark, bucket, standing, lots)
         return None
@@ -156,12 +152,12 @@ class Contest:
             return
         self.roots[root.name] = root
         if root.children:
-            self._look_round(root, placement)
+            self._look_round(root, placement.takes)
 
-    def _look_round(self, root: TenantNode, placement: Placement) -> None:
-        """Have those of a tree looked at again whose place an admission may have changed."""
+    def _look_round(self, root: TenantNode, takes: Kept) -> None:
+        """Have those of a tree looked at again whose place may be another now that this was taken."""
         picky = root.name in self._backlog.picky or self._backlog.watch.watches(root)
-        if not picky and all(_roomy(cell) for cell, _ in placement.takes):
+        if not picky and all(_roomy(cell) for cell, _ in takes):
             return
         lines = [self._backlog.lines[leaf.name] for leaf in root.leaves if leaf.name in self._backlog.lines]
         contenders = [line.contender for line in lines if line.contender is not None]
@@ -198,15 +194,19 @@ def _roomy(cell: Cell) -> bool:
     return True
 
 
-def _whole_way(needs: Needs) -> list[tuple[Cell, int]]:
-    """Where to park what may not borrow: whatever is freed on its way up may let it."""
-    found: dict[Cell, int] = {}
-    for leaf in needs.cells:
+def _ways_up(cells: Iterable[Cell]) -> Iterable[Cell]:
+    """These cells and all above them, each once."""
+    found: dict[Cell, None] = {}
+    for leaf in cells:
         cell: Cell | None = leaf
         while cell is not None:
-            found[cell] = ANY_MOVE
+            found[cell] = None
             cell = cell.parent
-    return list(found.items())
+    return found
+
+
+def _nothing(*_: object) -> None:
+    """What was woken may stay awake: it is only looked at once more."""
 
 
 def _to_keep(line: Line) -> Kept:
@@ -219,17 +219,3 @@ def _to_keep(line: Line) -> Kept:
         return ()
     parts = ((cell, min(amount, cell.nominal - cell.usage)) for cell, amount in place.takes)
     return tuple((cell, amount) for cell, amount in parts if amount > 0)
-
-
-def _change(line: Line, kept: Kept, keeps: Kept) -> None:
-    """Keep something else."""
-    for cell, amount in reversed(kept):
-        cell.remove(amount)
-    for cell, amount in keeps:
-        cell.add(amount)
-    line.reserved = keeps
-
-
-def _change_back(line: Line, kept: Kept, keeps: Kept) -> None:
-    """The inverse of `_change`."""
-    _change(line, keeps, kept)

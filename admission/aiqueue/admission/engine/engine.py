@@ -109,13 +109,13 @@ class Engine:
         self._drop()
         self._advance(now)  # 1
         contest = self._contest()
-        for bucket in self._backlog.flipped:
+        for bucket in self._backlog.flipped.values():
             contest.journal.do(self._backlog.open_since, self._backlog.not_open, bucket, micros(now))
         evictions = self._evictions(now)  # 2
         contest.run()  # 3
         self._mark_verdicts()  # 4
         rendered = self._verdicts.render(self._max_decisions)
-        cut = contest.cut or rendered.more or len(evictions) < len(self._to_evict) or any(len(c.lot) for c in contest.freed)
+        cut = contest.cut or rendered.more or len(evictions) < len(self._to_evict)
         plan = Plan(
             now,
             self._configuration.revision,
@@ -132,7 +132,6 @@ class Engine:
             journal = Journal()
             self._backlog.flipped.clear()
             self._verdicts.unchanged(rendered)
-            contest.settle()
         self._tentative = _Tentative(plan, journal, rendered, contest)
         return plan
 
@@ -164,7 +163,6 @@ class Engine:
             del self._to_evict[eviction.run_id]
         self._verdicts.confirm(tentative.rendered)
         self._backlog.flipped.clear()
-        tentative.contest.settle()
 
     def verdict(self, workload_id: int) -> Decision | None:
         """Why a workload waits, as of what is confirmed; None where it does not wait."""
