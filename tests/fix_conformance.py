@@ -230,7 +230,7 @@ class SimulatedWorld(World):
     def end(self, uid: str) -> None:
         assert self.cluster.next_end_us is not None
         self._now_us = self.cluster.next_end_us
-        assert self.cluster.advance(self._now_us) == [uid]
+        assert self.cluster.advance(self._now_us) == [(uid, WorkloadState.FINISHED)]
 
     def delete(self, uid: str) -> None:
         self.cluster.delete(uid)

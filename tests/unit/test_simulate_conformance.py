@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aiqueue.admission.simulate.cluster import SimulatedCluster
+from aiqueue.queue.words import WorkloadState
 from fix_conformance import ClusterConformance, SimulatedWorld, stamp
 
 
@@ -27,7 +28,7 @@ def test_a_stop_loses_what_was_done_since_the_last_checkpoint(checkpoint_us: int
     assert cluster.advance(500) == []
     assert cluster.start("a", stamp(2))
     assert cluster.next_end_us == 500 + 100 - (70 - lost_us)
-    assert cluster.advance(500 + 100 - (70 - lost_us)) == ["a"]
+    assert cluster.advance(500 + 100 - (70 - lost_us)) == [("a", WorkloadState.FINISHED)]
 
 
 def test_checkpoints_count_from_the_start_of_each_run() -> None:
@@ -46,9 +47,9 @@ def test_checkpoints_count_from_the_start_of_each_run() -> None:
 def test_jobs_that_end_at_one_time_end_in_the_order_of_their_runs() -> None:
     cluster = SimulatedCluster()
     for name in "abc":
-        cluster.create(name, pods=1, runtime_us=10)
+        cluster.create(name, pods=1, runtime_us=10, fails=name == "a")
     for name, run in (("b", 1), ("c", 2), ("a", 3)):
         assert cluster.start(name, stamp(1, run_id=run))
     cluster.delete("c")
     assert cluster.advance(9) == []
-    assert cluster.advance(10) == ["b", "a"]
+    assert cluster.advance(10) == [("b", WorkloadState.FINISHED), ("a", WorkloadState.FAILED)]

@@ -27,7 +27,7 @@ first served; everything that fits and is not kept back finishes, and every othe
 same input gives the same bytes, whatever the seed of hashes and the order of the administrator's documents.
 
 Failure modes. Input that cannot be understood, or contradicts itself at any time, is refused with sentences before anything is
-played. A simulation ends: when nothing is left but wake-ups of the engine, each waiting job has one chance, and one instant has a
-bounded number of Plans; an engine that wants more is at fault, and `SimulationStalled` says so. Memory grows with the jobs: an
+played. A simulation ends: between two things that happen the engine is asked again at most twice for each job that waits, and at
+one instant for a bounded number of Plans; an engine that wants more is at fault, and `SimulationStalled` says so. Memory grows with the jobs: an
 outcome keeps every run.
 """

@@ -162,14 +162,14 @@ class SimulatedCluster:
             heappop(self._ends)
         return None
 
-    def advance(self, now_us: int) -> list[str]:
+    def advance(self, now_us: int) -> list[tuple[str, WorkloadState]]:
         """Move the clock on.
 
         Returns:
-            Jobs that ended, in the order of their ends, at one time in that of their runs.
+            Jobs that ended, and how, in the order of their ends, at one time in that of their runs.
         """
         self._now_us = now_us
-        ended: list[str] = []
+        ended: list[tuple[str, WorkloadState]] = []
         while self._ends and self._ends[0][0] <= now_us:
             _, run_id, uid = heappop(self._ends)
             if self._runs_by(uid, run_id):
@@ -177,7 +177,7 @@ class SimulatedCluster:
                 job.running = False
                 job.left_us = 0
                 job.finished = WorkloadState.FAILED if job.fails else WorkloadState.FINISHED
-                ended.append(uid)
+                ended.append((uid, job.finished))
         return ended
 
     def _runs_by(self, uid: str, run_id: int) -> bool:

@@ -77,12 +77,13 @@ def simulate(
 class _Open:
     """An open run. `eviction` is the notice it was given."""
 
-    __slots__ = ("attempt", "eviction", "number", "run", "tenant")
+    __slots__ = ("attempt", "eviction", "number", "run", "tenant", "uid")
 
-    def __init__(self, number: int, attempt: int, tenant: str, run: SimulatedRun) -> None:
+    def __init__(self, number: int, admission: Admission, run: SimulatedRun) -> None:
         self.number = number
-        self.attempt = attempt
-        self.tenant = tenant
+        self.uid = admission.workload.uid
+        self.attempt = admission.attempt
+        self.tenant = admission.tenant
         self.run = run
         self.eviction: Eviction | None = None
 
@@ -142,15 +143,15 @@ class _Simulation:
         if happens <= self._wake_us:
             self._fruitless = 0
             return happens
-        # Only the engine wants to be asked. Each of those that wait may have its chance once; then nothing will ever happen.
+        # Only the engine wants to be asked. What waits may have its back-off end and may begin to starve; that must be all.
         self._fruitless += 1
-        return NEVER if happens == NEVER and self._fruitless > self._waiting + 1 else self._wake_us
+        return happens if self._fruitless > 2 * self._waiting + 1 else self._wake_us
 
     def _step(self, now_us: int) -> None:
         """Everything that happens at one instant."""
         scenario, asked = self._scenario, self._wake_us <= now_us
-        for uid in self._cluster.advance(now_us):
-            self._end(self._run_of[uid], uid, now_us)
+        for uid, state in self._cluster.advance(now_us):
+            self._over(self._close(self._run_of[uid], now_us, _ENDED_AS[state]), state)
         while self._evictions and self._evictions[0][0] <= now_us:
             _, run_id = heappop(self._evictions)
             if run_id in self._open:
@@ -190,18 +191,11 @@ class _Simulation:
         self._workloads[number] = workload
         self._engine.observe(WorkloadPending(workload))
 
-    def _end(self, run_id: int, uid: str, now_us: int) -> None:
-        """A job ended by itself."""
-        seen = self._cluster.look(uid)
-        state = seen.finished if seen is not None else None
-        opened = self._close(run_id, now_us, _ENDED_AS[state or WorkloadState.FAILED])
-        self._over(opened.number, state or WorkloadState.FAILED)
-
     def _evict(self, run_id: int, now_us: int) -> None:
         """The time is up that a run was given."""
         opened = self._open[run_id]
         eviction = opened.eviction
-        uid = _uid(opened.number)
+        uid = opened.uid
         if eviction is None or not self._cluster.stop(uid, RunStamp(LEDGER, run_id, opened.attempt)):
             raise SimulationStalled(f"run {run_id} was to be evicted and does not run: this is a fault of the simulator")
         run = opened.run
@@ -210,25 +204,25 @@ class _Simulation:
         if eviction.preempted_by is not None:
             claimant = self._jobs[eviction.preempted_by - 1].job
             run.preempted_by = f"{claimant.namespace}/{claimant.name}"
-        self._close(run_id, now_us, eviction.outcome)
+        number = self._close(run_id, now_us, eviction.outcome)
         after = _AFTER.get(eviction.outcome, WorkloadState.PENDING)
         if after not in (WorkloadState.PENDING, WorkloadState.HELD):
-            self._over(opened.number, after)
+            self._over(number, after)
             return
-        self._jobs[opened.number].state = after
+        self._jobs[number].state = after
         held = after is WorkloadState.HELD
-        before = self._workloads[opened.number]
-        self._wait(opened.number, replace(before, state=after, attempt=opened.attempt, held_by_owner=held))
+        before = self._workloads[number]
+        self._wait(number, replace(before, state=after, attempt=opened.attempt, held_by_owner=held))
 
-    def _close(self, run_id: int, now_us: int, outcome: RunOutcome) -> _Open:
-        """A run gives its quota back."""
+    def _close(self, run_id: int, now_us: int, outcome: RunOutcome) -> int:
+        """A run gives its quota back; answers whose it was."""
         opened = self._open.pop(run_id)
-        del self._run_of[_uid(opened.number)]
+        del self._run_of[opened.uid]
         opened.run.ended_us = now_us
         opened.run.outcome = outcome
         self._engine.observe(RunClosed(run_id))
         self._fold(opened, now_us, -1)
-        return opened
+        return opened.number
 
     def _over(self, number: int, state: WorkloadState) -> None:
         self._jobs[number].state = state
@@ -277,7 +271,7 @@ class _Simulation:
         job.tenant = admission.tenant
         job.state = WorkloadState.ADMITTED
         job.runs.append(run)
-        opened = self._open[run_id] = _Open(number, admission.attempt, admission.tenant, run)
+        opened = self._open[run_id] = _Open(number, admission, run)
         self._run_of[uid] = self._last_run = run_id
         self._waiting -= 1
         if not self._cluster.start(uid, RunStamp(LEDGER, run_id, admission.attempt)):
