@@ -13,7 +13,7 @@ PYTHON = $(shell for each in python3.13 python3.12 python3.11 python3; do \
 	then echo "$$each"; break; fi; done)
 endif
 
-.PHONY: help demo test lint lock clean bench-engine bench-webhook fuzz programs
+.PHONY: help demo test lint lock clean bench-engine bench-simulate bench-webhook fuzz programs
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -45,6 +45,9 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 
 bench-engine: $(VENV)/.ready ## Measure how fast the engine decides
 	@$(BIN)/python tests/bench/bench_engine.py
+
+bench-simulate: $(VENV)/.ready ## Measure how fast whole traces are replayed (about two minutes; needs ../shared/traces)
+	@$(BIN)/python tests/bench/bench_simulate.py
 
 bench-webhook: $(VENV)/.ready programs ## Measure what the policies and the webhook cost those who create Jobs (about three minutes; Linux)
 	@$(BIN)/python tests/bench/bench_webhook.py

@@ -37,10 +37,14 @@ def write_cluster(path: Path, total: int, quotas: Mapping[str, int] | None = Non
     return path
 
 
-def textbook_starts(table: Path, devices: int) -> dict[str, int]:
-    """When first-come first-served on `devices` starts each job of a table, in seconds: by the book, and from the file itself."""
+def table_rows(table: Path) -> list[dict[str, str]]:
+    """The rows of a packed table, as they are written."""
     with gzip.open(table, "rt") as file:
-        rows = list(csv.DictReader(file))
+        return list(csv.DictReader(file))
+
+
+def textbook_starts(rows: Iterable[Mapping[str, str]], devices: int) -> dict[str, int]:
+    """When first-come first-served on `devices` starts each row's job, in seconds: by the book, and of nothing of ours."""
     starts: dict[str, int] = {}
     running: list[tuple[int, int]] = []  # end, devices
     now, free = 0, devices
