@@ -66,12 +66,12 @@ def simulate(
         scenario: what happens from outside.
         until_us: in microseconds since the start.
         progress: told (jobs that ended, all jobs) now and then, and at the end.
-        engine: a new one of the caller's making.
+        engine: a new one of the caller's making; by default one that says only in the end why jobs wait.
 
     Raises:
         SimulationStalled: the engine does not come to an end.
     """
-    return _Simulation(scenario, engine or Engine(), progress).run(until_us)
+    return _Simulation(scenario, engine or Engine(tells=False), progress).run(until_us)
 
 
 class _Open:
