@@ -292,6 +292,98 @@ class TestStarvationInTheTenant:
         on.close(GANG)
         assert on.admitted() == [20]
 
+    def test_what_any_of_several_may_need_is_left_alone(self) -> None:
+        """One gang can only have h100, the other only a100: the 1 behind both gets neither, the 1 of cpu does."""
+        on = stage(
+            make_tenant("b", {"h100": {GPU: 8}, "a100": {GPU: 8}, "any": {"cpu": 8000}}, starvation_bound_seconds=BOUND),
+            flavors=[*FLAVORS, Flavor("any")],
+        )
+        for number, flavor in ((1, "h100"), (2, "a100")):
+            on.run(number, "b", 4, pod_sets=(PodSet("main", 1, {GPU: 4}, node_selector={"gpu": flavor}),))
+            gang = (PodSet("main", 1, {GPU: 8}, node_selector={"gpu": flavor}),)
+            on.pend(make_workload(GANG + number, queue="b", pod_sets=gang))
+        on.pend(make_workload(20, queue="b"), make_workload(21, queue="b", requests={"cpu": 1000}))
+        assert on.admitted() == [21]
+        assert on.reasons(11, 12, 20) == [Reason.WAITING_FOR_QUOTA, Reason.WAITING_FOR_QUOTA, Reason.BEHIND_STARVING_GANG]
+
+
+class TestWakeUps:
+    """A workload that waits is looked at when there is just enough room where it waits, and admitted."""
+
+    def test_where_part_of_it_is_guaranteed(self) -> None:
+        """a keeps 3 to itself and asks for 5, so it needs 2 of lab's 4. b runs 1, 1 and 1: with one of them gone there are 2."""
+        on = stage(Tenant("lab", quotas=(quota(4),)), leaf("a", quota(3, None, 0)), leaf("b", quota(0)))
+        for number in (1, 2, 3):
+            on.run(number, "b", 1)
+        on.pend(make_workload(10, gpus=5, queue="a"))
+        assert on.admitted() == []
+        on.close(2)
+        assert on.admitted() == [10]
+
+    def test_where_its_own_borrowing_limit_is_in_the_way(self) -> None:
+        """a has 4 and may borrow 1; it runs 2 and 2, and asks for 2: there is 1, and 3 when a run has ended."""
+        on = stage(Tenant("lab", quotas=(quota(9),)), leaf("a", quota(4, 1)), leaf("b", quota(0)))
+        on.run(1, "a", 2)
+        on.run(2, "a", 2)
+        on.run(3, "b", 5)
+        on.pend(make_workload(10, gpus=2, queue="a"))
+        assert on.admitted() == []
+        on.close(3)  # room, and not where it waits
+        assert on.admitted() == []
+        on.close(1)
+        assert on.admitted() == [10]
+
+    def test_where_a_limit_above_it_is_in_the_way(self) -> None:
+        """lab has nothing and may borrow 4: b runs 3 of them, so a's 2 wait for b and for nothing in org."""
+        on = stage(
+            Tenant("org", quotas=(quota(20),)),
+            leaf("lab", quota(0, 4), parent="org"),
+            leaf("a", quota(0)),
+            leaf("b", quota(0)),
+            leaf("c", quota(0), parent="org"),
+        )
+        on.run(1, "b", 2)
+        on.run(2, "b", 1)
+        on.run(3, "c", 9)
+        on.pend(make_workload(10, gpus=2, queue="a"))
+        assert on.admitted() == []
+        on.close(3)
+        assert on.admitted() == []
+        on.close(2)
+        assert on.admitted() == [10]
+
+    def test_where_its_pod_sets_may_change_places(self) -> None:
+        """1 is left of each flavor, for 1 and 2 pods: 3 more are needed on either with both there, 2 with one elsewhere."""
+        on = stage(make_tenant("b", {"h100": {GPU: 8}, "a100": {GPU: 8}}), flavors=FLAVORS)
+        for number, flavor, gpus in ((1, "h100", 6), (2, "h100", 1), (3, "a100", 7)):
+            on.run(number, "b", gpus, pod_sets=(PodSet("main", 1, {GPU: gpus}, node_selector={"gpu": flavor}),))
+        on.pend(make_workload(10, queue="b", pod_sets=(PodSet("one", 1, {GPU: 1}), PodSet("two", 1, {GPU: 2}))))
+        assert on.admitted() == []
+        on.close(2)
+        [admission] = on.plan().admissions
+        assert {name: of_one[GPU] for name, of_one in admission.flavors.items()} == {"one": "a100", "two": "h100"}
+
+    def test_where_either_of_two_flavors_will_do(self) -> None:
+        on = stage(make_tenant("b", {"h100": {GPU: 4}, "a100": {GPU: 4}}), flavors=FLAVORS)
+        for number, flavor in ((1, "h100"), (2, "a100")):
+            on.run(number, "b", 4, pod_sets=(PodSet("main", 1, {GPU: 4}, node_selector={"gpu": flavor}),))
+        on.pend(make_workload(10, gpus=4, queue="b"))
+        assert on.admitted() == []
+        on.close(2)
+        assert on.admitted() == [10]
+
+    def test_a_plan_that_is_dropped_wakes_nobody_and_forgets_nobody(self) -> None:
+        """Three Plans that nobody confirms, then the one that counts, are what it alone would have been."""
+        on = stage(Tenant("lab", quotas=(quota(4),)), leaf("a", quota(1, None, 0)), leaf("b", quota(1)))
+        on.pend(*(make_workload(number, gpus=1 + number % 2, queue="ab"[number % 2]) for number in range(1, 9)))
+        plans = [on.engine.decide(at(NOW)) for _ in range(3)]
+        assert plans[0] == plans[1] == plans[2]
+        assert on.engine.usage() == {}
+        admitted = on.admitted()
+        assert admitted == [admission.workload.id for admission in plans[0].admissions]
+        on.close(*admitted)
+        assert on.admitted() == [3, 5]  # of 3, 5 and 7, which ask for 2 each of the 5 that b may have
+
 
 class TestStarvationOverTheTree:
     """lab: a has 4 and a gang of 8 that waits since second 0, with a bound of 100 s; b has 4 and runs 2. One of 3 more would borrow 1."""
