@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from aiqueue.admission.simulate.tracefile import MAX_JOBS, Shapes, Trace, TraceErrors, TraceJob, by_arrival, lines, microseconds
@@ -46,24 +47,25 @@ def read_swf(path: Path) -> Trace:
     jobs: list[TraceJob] = []
     seen: dict[str, int] = {}
     left_out = Counter[str]()
-    for number, line in enumerate(lines(path), start=1):
-        fields = line.split()
-        if not fields or fields[0].startswith(";"):
-            continue
-        if _wrong(number, fields, errors, seen):
-            if errors.enough:
-                break
-            continue
-        why = _left_out(fields)
-        if why is not None:
-            left_out[why] += 1
-            continue
-        arrival_us, runtime_us = microseconds(fields[1]), microseconds(fields[3])
-        if arrival_us is None or runtime_us is None:
-            raise AssertionError("both were found to be times")
-        asked = int(fields[7])
-        shape = shapes.place(asked if asked > 0 else int(fields[4]), 1, 0)
-        jobs.append(TraceJob(fields[0], _tenant(fields), arrival_us, runtime_us, shape))
+    with closing(lines(path)) as text:
+        for number, line in enumerate(text, start=1):
+            fields = line.split()
+            if not fields or fields[0].startswith(";"):
+                continue
+            if _wrong(number, fields, errors, seen):
+                if errors.enough:
+                    break
+                continue
+            why = _left_out(fields)
+            if why is not None:
+                left_out[why] += 1
+                continue
+            arrival_us, runtime_us = microseconds(fields[1]), microseconds(fields[3])
+            if arrival_us is None or runtime_us is None:
+                raise AssertionError("both were found to be times")
+            asked = int(fields[7])
+            shape = shapes.place(asked if asked > 0 else int(fields[4]), 1, 0)
+            jobs.append(TraceJob(fields[0], _tenant(fields), arrival_us, runtime_us, shape))
     raise_if_any(errors.errors)
     notes = tuple(f"left out {count} of {len(seen)} jobs: {why}" for why, count in sorted(left_out.items()))
     return Trace(str(path), tuple(shapes.known), by_arrival(jobs), notes)

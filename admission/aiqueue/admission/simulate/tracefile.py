@@ -9,7 +9,7 @@ import gzip
 import io
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,9 +79,10 @@ class TraceErrors(Problems):
         return len(self.errors) >= MAX_ERRORS
 
     def at(self, line: int, column: str, value: object, fix: str) -> None:
-        """Note what is wrong in a line."""
-        self.where = f"{self.source}, line {line}"
-        self.add(column, Phrase("empty") if value == "" else value, fix)
+        """Note what is wrong in a line, if there is not enough already."""
+        if not self.enough:
+            self.where = f"{self.source}, line {line}"
+            self.add(column, Phrase("empty") if value == "" else value, fix)
 
 
 class Shapes:
@@ -102,8 +103,8 @@ class Shapes:
         return place
 
 
-def lines(path: Path) -> Iterator[str]:
-    """The lines of a text file, unpacked if it is gzip.
+def lines(path: Path) -> Generator[str]:
+    """The lines of a text file, unpacked if it is gzip. Close it where it may not be read to its end.
 
     Raises:
         InvalidTrace: it cannot be read, is not UTF-8, is damaged, or a line is longer than a trace's can be.

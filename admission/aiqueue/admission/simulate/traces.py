@@ -17,6 +17,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Sequence
+from contextlib import closing
 from operator import itemgetter
 from pathlib import Path
 
@@ -64,7 +65,7 @@ class _Table:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.reader = csv.reader(lines(path), strict=True)
+        self.reader = csv.reader(())
         self.errors = TraceErrors(str(path))
         self.shapes = Shapes()
         self.jobs: list[TraceJob] = []
@@ -74,14 +75,16 @@ class _Table:
 
     def read(self) -> Trace:
         """All of it."""
-        try:
-            header = [name.strip() for name in next(self.reader, ())]
-            columns = self._columns(header)
-            raise_if_any(self.errors.errors)
-            self._rows(len(header), columns)
-        except csv.Error as error:
-            fix = f"put quotes round whole cells only, and close them ({error})"
-            self.errors.at(self.reader.line_num, "the line", Phrase("no csv"), fix)
+        with closing(lines(self.path)) as text:
+            self.reader = csv.reader(text, strict=True)
+            try:
+                header = [name.strip() for name in next(self.reader, ())]
+                columns = self._columns(header)
+                raise_if_any(self.errors.errors)
+                self._rows(len(header), columns)
+            except csv.Error as error:
+                fix = f"put quotes round whole cells only, and close them ({error})"
+                self.errors.at(self.reader.line_num, "the line", Phrase("no csv"), fix)
         raise_if_any(self.errors.errors)
         notes: list[str] = []
         if len(self.jobs) < len(self.seen):
