@@ -155,13 +155,15 @@ class Stage:
         )
 
     def used(self, resource: str = GPU) -> int:
-        """What open runs hold."""
-        rows = self.rows(
-            "SELECT coalesce(sum(a.amount), 0) AS used FROM allocation a JOIN run r ON r.id = a.run_id"
-            " WHERE r.closed_at IS NULL AND a.resource = :resource",
+        """What open runs hold; the rates by which queues use it are as much at any time, whoever died when."""
+        (row,) = self.rows(
+            "SELECT (SELECT coalesce(sum(a.amount), 0) FROM allocation a JOIN run r ON r.id = a.run_id"
+            "         WHERE r.closed_at IS NULL AND a.resource = :resource) AS used,"
+            " (SELECT coalesce(sum(u.rate), 0) FROM queue_usage u WHERE u.resource = :resource) AS counted",
             resource=resource,
         )
-        return int(rows[0]["used"])
+        assert row["counted"] == row["used"]
+        return int(row["used"])
 
     def until(self, probe: Callable[[], T | None], what: str, seconds: float = WAIT_SECONDS) -> T:
         """Wait for a condition; on failure the logs of the controllers are shown."""

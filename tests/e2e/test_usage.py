@@ -38,7 +38,7 @@ def end(stage: Stage, name: str) -> None:
 def test_what_a_queue_used_outlives_the_controller_and_puts_it_behind_another(stage: Stage) -> None:
     stage.tenants(gpus=8)
     stage.apply(QUEUES.format(namespace=stage.namespace))
-    leader = stage.lead()
+    leader = stage.lead(usage_check_seconds="1")  # what the engine was told is all the time compared with what the ledger keeps
     stage.create_job("past")
     stage.until(lambda: stage.job("past")["status"].get("ready") == 1, "queue train to use something")
     end(stage, "past")
@@ -49,11 +49,14 @@ def test_what_a_queue_used_outlives_the_controller_and_puts_it_behind_another(st
     stage.create_job("younger", queue="other")
     stage.until_state("younger", "Pending")
     leader.signal(signal.SIGKILL)
-    stage.lead()
+    successor = stage.lead(usage_check_seconds="1")
     end(stage, "blocker")
     # By age alone the older one would go first; its queue has used what the other has not.
     stage.until_state("younger", "Admitted")
     assert stage.workload("older")["state"] == "Pending"
+    for each in (leader, successor):
+        assert "differs from the ledger" not in each.said()
+        assert "counted again" not in each.said()
     with transaction(stage.ledger) as connection:
         now = leadership.current(connection).now
         kept = usage.load(connection)

@@ -38,6 +38,23 @@ def test_explain_a_waiting_workload(applied: Command, rows: Rows) -> None:
     assert [run["status"]["outcome"] for run in explained["runs"]] == ["NotReady"]
 
 
+def test_the_place_depends_on_what_the_queue_used(applied: Command, ledger: Engine, rows: Rows) -> None:
+    """As in the controller: the same usage, told to the same engine."""
+    more = "{apiVersion: aiqueue.dev/v1, kind: Queue, metadata: {name: fresh, namespace: team-a}, spec: {tenant: research, defaultClass: normal}}"
+    applied("apply", "-f", "-", given=more)
+    rows.workload("older", requests={GPU: 99}, created=1)
+    rows.workload("younger", requests={GPU: 99}, created=2, queue="fresh")
+    places = []
+    for used in (0, 1000):
+        with ledger.begin() as connection:
+            connection.execute(text("DELETE FROM queue_usage"))
+            fold = "INSERT INTO queue_usage SELECT id, :gpu, :used, 0, 604800, now() FROM queue WHERE name = 'train'"
+            connection.execute(text(fold), {"gpu": GPU, "used": used})
+        explained = [applied("explain", "workload", name, "-o", "json").json()["explanation"] for name in ("older", "younger")]
+        places.append([each["position"] for each in explained if isinstance(each, dict)])
+    assert places == [[1, 2], [2, 1]]
+
+
 def test_explain_a_workload_that_fits(applied: Command, rows: Rows) -> None:
     rows.workload("fits", requests={GPU: 4})
     assert "It fits: the next Plan admits it." in applied("explain", "workload", "fits").out

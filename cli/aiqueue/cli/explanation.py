@@ -96,13 +96,12 @@ def _decide(connection: Connection, workload_id: int, now: datetime) -> tuple[De
     engine.observe(UsageMoved(usage.load(connection)))
     for pending in work.load_pending(connection):
         engine.observe(WorkloadPending(pending))
-    try:
-        position = engine.position(workload_id)
-    except NotFound:
-        position = None
+    position: tuple[int, int] | None = None
     run_id = 0
-    for _ in range(MAX_PLANS):
+    for number in range(MAX_PLANS):
         plan = engine.decide(now)
+        if number == 0:  # among all that wait now; before it decided, the engine does not know what time it is
+            position = _position(engine, workload_id)
         if any(admission.workload.id == workload_id for admission in plan.admissions):
             return None, position, True
         # Go on as if it were committed; ids of runs that exist nowhere are negative. Usage at `now` is what it was.
@@ -111,6 +110,13 @@ def _decide(connection: Connection, workload_id: int, now: datetime) -> tuple[De
         if plan.wake_at is None or plan.wake_at > now:
             break
     return engine.verdict(workload_id), position, False
+
+
+def _position(engine: Engine, workload_id: int) -> tuple[int, int] | None:
+    try:
+        return engine.position(workload_id)
+    except NotFound:
+        return None
 
 
 def document(explained: Explanation, now: datetime) -> dict[str, Any]:
