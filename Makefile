@@ -13,7 +13,7 @@ PYTHON = $(shell for each in python3.13 python3.12 python3.11 python3; do \
 	then echo "$$each"; break; fi; done)
 endif
 
-.PHONY: help demo test lint lock clean bench-engine bench-simulate bench-webhook fuzz programs
+.PHONY: help demo test lint lock clean bench-engine bench-simulate bench-webhook fuzz mutants programs
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -55,6 +55,9 @@ bench-webhook: $(VENV)/.ready programs ## Measure what the policies and the webh
 fuzz: $(VENV)/.ready ## Look for counterexamples for a while: make fuzz MINUTES=30
 	@end=$$(( $$(date +%s) + 60 * $(MINUTES) )); \
 	while [ "$$(date +%s)" -lt "$$end" ]; do $(BIN)/python -m pytest --quiet tests/property || exit 1; done
+
+mutants: $(VENV)/.ready ## Put faults into copies of the engine, which its tests must notice; FAULTS=tree for those of a part (about six minutes)
+	@$(BIN)/python tests/mutants/run.py $(FAULTS)
 
 clean: ## Remove the environment and every cache of this folder; running `aiqueue dev` environments stay
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build
