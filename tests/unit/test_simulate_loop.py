@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import datetime, timedelta
+
 import pytest
 
-from aiqueue.admission.engine import Engine
-from aiqueue.admission.simulate.loop import simulate
+from aiqueue.admission.engine import Engine, Plan
+from aiqueue.admission.simulate.loop import SimulationStalled, SimulationTooLong, simulate
 from aiqueue.admission.simulate.outcome import Outcome
 from fix_simulate import (
     GPU,
@@ -315,3 +318,33 @@ def test_progress_is_told() -> None:
     scenario = reading(*one_tenant(), job("a"), job("big", 9)).scenario
     simulate(scenario, progress=lambda ended, jobs: told.append((ended, jobs)))
     assert told == [(1, 2)]
+
+
+class Restless(Engine):
+    """An engine at fault: it asks to be asked again, after so many seconds, whatever came of it."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(tells=False)
+        self.pause = timedelta(seconds=seconds)
+        self.asked = 0
+
+    def decide(self, now: datetime) -> Plan:
+        self.asked += 1
+        plan = super().decide(now)
+        return replace(plan, wake_at=now + self.pause) if plan.empty else plan
+
+
+def test_an_engine_that_never_rests_cannot_keep_a_simulation_going() -> None:
+    jobs = [job("a"), job("b", 2), job("c", 2, arrival="1h")]
+    restless = Restless(1)
+    assert history(played(*one_tenant(), *jobs, engine=restless)) == history(played(*one_tenant(), *jobs))
+    assert restless.asked < 100
+    with pytest.raises(SimulationStalled, match="the engine finds no end at 5m"):
+        played(*one_tenant(), *jobs, engine=Restless(0))
+
+
+def test_a_simulation_of_thousands_of_years_is_refused() -> None:
+    jobs = [job(f"j{number}", runtime="36500d") for number in range(60)]
+    with pytest.raises(SimulationTooLong, match=r"cut it off with --until"):
+        played(*one_tenant(), *jobs)
+    assert of(played(*one_tenant(), *jobs, until=10**9), "j0").state == "Admitted"

@@ -41,6 +41,8 @@ UsageKey = tuple[str, str, str]  # namespace, queue, resource
 
 LEDGER = "00000000-0000-0000-0000-000000000000"  # whose runs these are
 NEVER = 1 << 62
+#: Times end with the year 9999, and the engine looks ahead.
+MOST_US = 5_000 * 365 * 86_400 * 1_000_000
 _REPORT_EVERY = 1_000
 _MICROSECOND = timedelta(microseconds=1)
 #: What becomes of a job whose run was ended by us; where nothing is said it waits again.
@@ -57,6 +59,10 @@ class SimulationStalled(AiqueueError):
     """The engine asks to be asked again and again at one instant, and nothing comes of it."""
 
 
+class SimulationTooLong(AiqueueError):
+    """It goes on for thousands of years."""
+
+
 def simulate(
     scenario: Scenario, *, until_us: int | None = None, progress: Progress | None = None, engine: Engine | None = None
 ) -> Outcome:
@@ -70,6 +76,7 @@ def simulate(
 
     Raises:
         SimulationStalled: the engine does not come to an end.
+        SimulationTooLong: the scenario does not, for 5,000 years.
     """
     return _Simulation(scenario, engine or Engine(tells=False), progress).run(until_us)
 
@@ -118,6 +125,8 @@ class _Simulation:
         """Play it."""
         last = NEVER - 1 if until_us is None else until_us
         while (now_us := self._next()) <= last:
+            if now_us > MOST_US:
+                raise SimulationTooLong("after 5000 years it is not over: shorten the runtimes, or cut it off with --until")
             self._step(now_us)
         if self._progress is not None:
             self._progress(self._ended, len(self._jobs))
