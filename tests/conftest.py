@@ -1,6 +1,6 @@
 """Registers fixtures and markers; the fixtures themselves live in `fix_*.py` beside this file."""
 
-import importlib.util
+import importlib
 import signal
 import sys
 from pathlib import Path
@@ -18,18 +18,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the markers and load every `fix_*.py`, by path: this folder is not on sys.path."""
+    """Declare the markers and load every `fix_*.py`, by name: this folder is on sys.path only while they find one another."""
     config.addinivalue_line("markers", "integration: needs Postgres")
     config.addinivalue_line("markers", "e2e: needs a Kubernetes cluster")
-    for path in sorted(Path(__file__).parent.glob("fix_*.py")):
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        # Known by name, so that tests and other fixtures can import what it defines.
-        sys.modules[path.stem] = module
-        spec.loader.exec_module(module)
-        config.pluginmanager.register(module, path.stem)
+    here = Path(__file__).parent
+    sys.path.insert(0, str(here))
+    try:
+        for path in sorted(here.glob("fix_*.py")):
+            config.pluginmanager.register(importlib.import_module(path.stem), path.stem)
+    finally:
+        sys.path.remove(str(here))
 
 
 @pytest.hookimpl(trylast=True)

@@ -1,335 +1,377 @@
 """The rules of admission, written slowly and plainly, to check the engine against on small cases.
 
-Nothing is remembered and nothing is shared with the engine: every figure is summed up from the runs each time it is asked for,
-every workload is looked at on its own, every place is tried.
+Nothing is remembered and nothing is shared with the engine: before every admission all is worked out anew from the runs there are
+(`fix_engine_quotas`, `fix_engine_places`), every workload is looked at, every place is tried.
+
+Where the rules leave a choice, this is what is read here:
+
+- A head is the first of one queue, class and shape that is let in and waits; only heads are looked at.
+- A Strict tenant's head is the first of all of it. It is blocked, and so reserves, where it does not fit, the reservations of
+  others counted; not where only somebody who starves keeps it back. Reservations are the least set that bears itself out: nobody
+  reserves only because somebody else does who would not without.
+- The place that a blocked head would prefer is looked for in the administrator's order of flavors, whatever is borrowed.
+- Whether a head starves over the tree does not depend on whether it was looked at yet, nor on whether it fits: it is past its
+  deadline, waits, and is not kept back by one of its own tenant. In a Strict tenant that is the head of the tenant alone. In a
+  BestEffort tenant one is kept back that fits, and has no place left by those that starve before it in its tenant.
+- Within a BestEffort tenant those starve that are past their deadline and do not fit.
+- What one who starves takes of a pair is the most that any of its places takes of it.
+- Usage of a flavor that a tenant does not list (adopted work) counts as borrowed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import product
+from fractions import Fraction
+from typing import NamedTuple
 
-from aiqueue.queue.records import Allocation, Class, Configuration, Flavor, PodSet, Tenant, Workload
-from aiqueue.queue.words import ObjectState, OrderKey, Queueing, Reason, WorkloadState
+from aiqueue.queue.records import Allocation, Class, Configuration, Queue, Workload
+from aiqueue.queue.usage import Usage
+from aiqueue.queue.words import ObjectState, OrderKey, Queueing, Reason, Reclaim, WorkloadState
+from fix_engine_places import Place, Places
+from fix_engine_quotas import Holding, Pair, Quotas, Share, Tree, total
 
-Pair = tuple[str, str]
-Contender = tuple[bool, int, tuple[datetime, datetime, str], Workload]  # borrows, -priority, age
-Holding = tuple[str, Sequence[Allocation]]  # tenant, what a run of it holds
-
-
-Definition = Callable[["Quotas", str, Pair], int]
-
-
-def once(definition: Definition) -> Definition:
-    """Work a figure out once, since nothing changes under it."""
-
-    def known(self: "Quotas", name: str, pair: Pair) -> int:
-        key = (definition.__name__, name, pair)
-        if key not in self.figures:
-            self.figures[key] = definition(self, name, pair)
-        return self.figures[key]
-
-    return known
+Used = Mapping[tuple[str, str, str], Usage]  # namespace, queue, resource
+Door = tuple[str, str, str | None, str]  # namespace, queue, class, shape
 
 
-@dataclass
-class Quotas:
-    """The algebra of the tenant tree, by its definitions."""
+class Contender(NamedTuple):
+    """Who would be next of a tenant, or of a tree, and where."""
 
-    tenants: Mapping[str, Tenant]
-    holdings: Sequence[Holding] = ()
-    figures: dict[tuple[str, str, Pair], int] = field(default_factory=dict)
-
-    def children(self, name: str) -> list[str]:
-        return [each.name for each in self.tenants.values() if each.parent == name]
-
-    def limits(self, name: str, pair: Pair) -> tuple[int, int | None, int | None]:
-        for quota in self.tenants[name].quotas:
-            if (quota.flavor, quota.resource) == pair:
-                return quota.nominal, quota.borrowing_limit, quota.lending_limit
-        return 0, None, None
-
-    @once
-    def subtree(self, name: str, pair: Pair) -> int:
-        below = sum(self.subtree(child, pair) - self.guaranteed(child, pair) for child in self.children(name))
-        return self.limits(name, pair)[0] + below
-
-    @once
-    def guaranteed(self, name: str, pair: Pair) -> int:
-        lending = self.limits(name, pair)[2]
-        return 0 if lending is None or self.tenants[name].parent is None else max(0, self.subtree(name, pair) - lending)
-
-    @once
-    def usage(self, name: str, pair: Pair) -> int:
-        own = sum(
-            each.amount
-            for tenant, held in self.holdings
-            for each in held
-            if tenant == name and (each.flavor, each.resource) == pair
-        )
-        return own + sum(max(0, self.usage(child, pair) - self.guaranteed(child, pair)) for child in self.children(name))
-
-    @once
-    def available(self, name: str, pair: Pair) -> int:
-        parent = self.tenants[name].parent
-        if parent is None:
-            return self.subtree(name, pair) - self.usage(name, pair)
-        guaranteed, usage = self.guaranteed(name, pair), self.usage(name, pair)
-        beyond = self.available(parent, pair)
-        borrowing = self.limits(name, pair)[1]
-        if borrowing is not None:
-            beyond = min(beyond, self.subtree(name, pair) - guaranteed - max(0, usage - guaranteed) + borrowing)
-        return max(0, guaranteed - usage) + beyond
-
-    @once
-    def potential(self, name: str, pair: Pair) -> int:
-        parent = self.tenants[name].parent
-        if parent is None:
-            return self.subtree(name, pair)
-        most = self.guaranteed(name, pair) + self.potential(parent, pair)
-        borrowing = self.limits(name, pair)[1]
-        return most if borrowing is None else min(most, self.subtree(name, pair) + borrowing)
+    workload: Workload
+    place: Place
 
 
-def matches(flavor: Flavor, pod_set: PodSet) -> bool:
-    """For selectors by equality and taints that are tolerated by key."""
-    tolerated = {toleration.key for toleration in pod_set.tolerations}
-    wanted = {key: value for key, value in pod_set.node_selector.items() if key in flavor.node_labels}
-    return all(taint.key in tolerated for taint in flavor.node_taints) and all(
-        flavor.node_labels[key] == value for key, value in wanted.items()
-    )
+class Starving(NamedTuple):
+    """One whom others may not delay."""
+
+    workload: Workload
+    deadline: datetime
+    needs: Mapping[Pair, int]
 
 
 @dataclass
 class Outcome:
-    """Who is admitted, in order, with what; and the reason of everybody else."""
+    """Who is admitted, in order, with what; the reason of everybody else; and what mattered.
 
-    admitted: list[tuple[int, tuple[Allocation, ...]]] = field(default_factory=list)
+    Attributes:
+        end: how things stand when nobody else may go.
+    """
+
+    end: "Moment"
+    admitted: list[tuple[int, Place]] = field(default_factory=list)
     reasons: dict[int, Reason] = field(default_factory=dict)
+    noted: set[str] = field(default_factory=set)
+
+    def available(self, tenant: str, pair: Pair) -> int:
+        """What a tenant may take at the end, the reservations of others counted."""
+        return self.end.as_seen(tenant).available(tenant, pair)
+
+    def ceiling(self, tenant: str, pair: Pair) -> int:
+        return self.end.plain.potential(tenant, pair)
 
 
 @dataclass
 class Reference:
-    """One decide at `now`, not cut short."""
+    """One decide at `now`, not cut short. `usages` is what queues used; what is not known is 0."""
 
     configuration: Configuration
     pending: Sequence[Workload]
     holdings: list[Holding]
     now: datetime
-    standing: dict[int, str] = field(default_factory=dict)
-    idle: Quotas = field(init=False)
-    full: Quotas = field(init=False)
+    usages: Used = field(default_factory=dict)
+    tree: Tree = field(init=False)
+    places: Places = field(init=False)
 
     def __post_init__(self) -> None:
-        self.idle = Quotas(self.configuration.tenants)
-        self.full = Quotas(self.configuration.tenants, self.holdings)
+        self.tree = Tree(self.configuration.tenants)
+        self.places = Places(self.configuration, Quotas(self.tree))
+        self.keys = {each.id: self.key(each) for each in self.pending if self.leads_somewhere(each)}
 
     def decide(self) -> Outcome:
-        outcome = Outcome()
         refused = {workload.id: self.refusal(workload) for workload in self.pending}
         contest = [workload for workload in self.pending if refused[workload.id] is None]
-        contenders = {tenant: self.next_of(tenant, contest) for tenant in self.configuration.tenants}
-        while any(contenders.values()):
-            borrows, _, _, workload = min((each for each in contenders.values() if each is not None), key=lambda each: each[:3])
-            tenant = self.tenant(workload)
-            place = self.place(workload, self.reserved(workload, contest))
-            if place is None:
-                self.mark(workload)
-            elif not borrows and self.borrows(workload, place):
-                contenders[tenant] = (True, -self.priority(workload), workload.submitted, workload)
-                continue
-            else:
-                self.standing[workload.id] = "admitted"
-                self.holdings.append((tenant, place))
-                self.full = Quotas(self.configuration.tenants, self.holdings)
-                outcome.admitted.append((workload.id, place))
-            contenders[tenant] = self.next_of(tenant, contest)
+        outcome = Outcome(Moment(self, contest, self.holdings))
+        while (winner := outcome.end.winner()) is not None:
+            outcome.noted |= outcome.end.noted()
+            outcome.admitted.append((winner.workload.id, winner.place))
+            self.holdings.append((self.tenant(winner.workload), winner.place))
+            contest = [each for each in contest if each is not winner.workload]
+            outcome.end = Moment(self, contest, self.holdings)
+        outcome.noted |= outcome.end.noted()
         for workload in self.pending:
-            if self.standing.get(workload.id) != "admitted":
-                outcome.reasons[workload.id] = refused[workload.id] or self.reason(workload, contest)
+            if workload in contest:
+                outcome.reasons[workload.id] = outcome.end.reason(workload)
+            elif (refusal := refused[workload.id]) is not None:
+                outcome.reasons[workload.id] = refusal
         return outcome
 
-    def mark(self, workload: Workload) -> None:
-        self.standing[workload.id] = "waiting" if self.place(workload, set()) is None else "behind"
+    # What a workload is, and its place in the order.
 
-    def next_of(self, tenant: str, contest: Sequence[Workload]) -> Contender | None:
-        """The first that was not looked at and fits, unless a Strict head blocks it."""
-        of_one = sorted((each for each in contest if self.tenant(each) == tenant), key=self.key)
-        for index, workload in enumerate(of_one):
-            if workload.id in self.standing:
-                continue
-            blocked = any(self.standing.get(each.id) == "waiting" for each in of_one[:index])
-            if blocked and self.configuration.tenants[tenant].queueing is Queueing.STRICT:
-                return None
-            place = self.place(workload, self.reserved(workload, contest))
-            if place is not None:
-                return (self.borrows(workload, place), -self.priority(workload), workload.submitted, workload)
-            self.mark(workload)
-        return None
+    def leads_somewhere(self, workload: Workload) -> bool:
+        queue = self.configuration.queues.get((workload.namespace, workload.queue_name))
+        return queue is not None and queue.tenant in self.configuration.tenants and not self.tree.children[queue.tenant]
 
-    def reason(self, workload: Workload, contest: Sequence[Workload]) -> Reason:
-        """Of one that contended: that of the first of its shape in its tenant."""
-        tenant = self.tenant(workload)
-        of_one = sorted((each for each in contest if self.tenant(each) == tenant), key=self.key)
-        waiting = [each for each in of_one if self.standing.get(each.id) == "waiting"]
-        left = [each for each in of_one if self.standing.get(each.id) != "admitted" and each.shape == workload.shape]
-        first = left[0]
-        strict = self.configuration.tenants[tenant].queueing is Queueing.STRICT
-        if strict and waiting and self.key(waiting[0]) < self.key(first):
-            return Reason.BEHIND_HEAD
-        if self.standing[first.id] == "behind" and self.place(first, set()) is not None:
-            return Reason.BEHIND_STARVING_GANG
-        return Reason.WAITING_FOR_QUOTA
-
-    # What a workload is and may have.
+    def queue(self, workload: Workload) -> Queue:
+        return self.configuration.queues[workload.namespace, workload.queue_name]
 
     def tenant(self, workload: Workload) -> str:
-        return self.configuration.queues[workload.namespace, workload.queue_name].tenant
+        return self.queue(workload).tenant
 
     def cls(self, workload: Workload) -> Class | None:
-        queue = self.configuration.queues[workload.namespace, workload.queue_name]
-        name = workload.class_name or queue.default_class
+        name = workload.class_name or self.queue(workload).default_class
         return Class("") if name is None else self.configuration.classes.get(name)
 
     def priority(self, workload: Workload) -> int:
         cls = self.cls(workload)
         return cls.priority if cls is not None else 0
 
-    def key(self, workload: Workload) -> tuple[object, ...]:
-        queue = self.configuration.queues[workload.namespace, workload.queue_name]
-        by_priority = OrderKey.PRIORITY in self.configuration.tenants[queue.tenant].order
-        return (queue.weight == 0, -self.priority(workload) if by_priority else 0, workload.submitted)
+    def used(self, queue: Queue) -> int:
+        """What a queue used, in millionths of a second of all that its tree has, over its weight."""
+        tenant = self.configuration.tenants[queue.tenant]
+        root = self.tree.root(queue.tenant)
+        of_tree = [each for name, each in self.configuration.tenants.items() if self.tree.root(name) == root]
+        used = 0.0
+        for resource in sorted(name for namespace, of, name in self.usages if (namespace, of) == (queue.namespace, queue.name)):
+            whole = sum(quota.nominal for each in of_tree for quota in each.quotas if quota.resource == resource)
+            if whole > 0:
+                value = self.usages[queue.namespace, queue.name, resource].at(self.now)
+                used += float(tenant.usage_weights.get(resource, Fraction(1))) * value / whole
+        return round(10**6 * used / float(queue.weight or 1))
 
-    def refusal(self, workload: Workload) -> Reason | None:  # noqa: PLR0911 - the list of rules, one after another
-        queue = self.configuration.queues.get((workload.namespace, workload.queue_name))
-        if queue is None or queue.tenant not in self.configuration.tenants:
-            return Reason.QUEUE_NOT_FOUND
-        if self.idle.children(queue.tenant):
-            return Reason.QUEUE_NOT_FOUND
-        if queue.state is not ObjectState.ACTIVE:
-            return Reason.QUEUE_CLOSED
-        name: str | None = queue.tenant
-        while name is not None:
-            if self.configuration.tenants[name].state is not ObjectState.ACTIVE:
-                return Reason.TENANT_CLOSED
-            name = self.configuration.tenants[name].parent
+    def key(self, workload: Workload) -> tuple[object, ...]:
+        queue = self.queue(workload)
+        order = self.configuration.tenants[queue.tenant].order
+        return (queue.weight == 0, *(self.by(each, workload) for each in order))
+
+    def by(self, key: OrderKey, workload: Workload) -> object:
+        if key is OrderKey.USAGE:
+            return self.used(self.queue(workload))
+        return -self.priority(workload) if key is OrderKey.PRIORITY else workload.submitted
+
+    def deadline(self, workload: Workload) -> datetime:
+        """When it starts to starve, unless the configuration came to let it in only later."""
+        bound = self.configuration.tenants[self.tenant(workload)].starvation_bound_seconds
+        return max(workload.created_at, workload.not_before or workload.created_at) + timedelta(seconds=bound)
+
+    # Whether it is let in.
+
+    def refusal(self, workload: Workload) -> Reason | None:
+        """Why it does not contend."""
+        closed = self.closed(workload)
+        if closed in (Reason.QUEUE_NOT_FOUND, Reason.QUEUE_CLOSED, Reason.TENANT_CLOSED):
+            return closed
         if workload.held_by_owner or workload.state is WorkloadState.HELD:
             return Reason.WORKLOAD_HELD
-        asked = workload.class_name or queue.default_class
-        allowed = queue.allowed_classes is None or asked is None or asked in queue.allowed_classes
-        if self.cls(workload) is None or not allowed:
-            return Reason.CLASS_NOT_ALLOWED
+        if closed is Reason.CLASS_NOT_ALLOWED:
+            return closed
         if workload.invalid is not None:
             return Reason.INVALID_REQUEST
         if workload.not_before is not None and workload.not_before > self.now:
             return Reason.BACKOFF
-        return self.never(workload)
+        return closed
 
-    def groups(self, tenant: str) -> list[tuple[set[str], list[str]]]:
-        """(resources, flavors), in order."""
-        quotas = self.configuration.tenants[tenant].quotas
-        found: list[tuple[set[str], list[str]]] = []
-        for flavor in dict.fromkeys(quota.flavor for quota in quotas):
-            resources = {quota.resource for quota in quotas if quota.flavor == flavor}
-            alike = [flavors for known, flavors in found if known == resources]
-            if alike:
-                alike[0].append(flavor)
-            else:
-                found.append((resources, [flavor]))
+    def closed(self, workload: Workload) -> Reason | None:
+        """Why as things are configured nothing of its kind is let in."""
+        if not self.leads_somewhere(workload):
+            return Reason.QUEUE_NOT_FOUND
+        queue = self.queue(workload)
+        if queue.state is not ObjectState.ACTIVE:
+            return Reason.QUEUE_CLOSED
+        if any(self.configuration.tenants[name].state is not ObjectState.ACTIVE for name in self.tree.up(queue.tenant)):
+            return Reason.TENANT_CLOSED
+        asked = workload.class_name or queue.default_class
+        allowed = queue.allowed_classes is None or asked is None or asked in queue.allowed_classes
+        if self.cls(workload) is None or not allowed:
+            return Reason.CLASS_NOT_ALLOWED
+        return self.places.never(queue.tenant, workload)
+
+
+class Moment:
+    """How things stand between two admissions: who waits, what is used and reserved, who starves, who is next."""
+
+    def __init__(self, reference: Reference, contest: Sequence[Workload], holdings: Sequence[Holding]) -> None:
+        self.reference = reference
+        self.tenants = reference.configuration.tenants
+        self.places = reference.places
+        self.holdings = list(holdings)
+        self.lines: dict[str, list[Workload]] = {}
+        heads: dict[Door, Workload] = {}
+        for workload in sorted(contest, key=lambda each: each.submitted):
+            heads.setdefault((workload.namespace, workload.queue_name, workload.class_name, workload.shape), workload)
+        for workload in heads.values():
+            self.lines.setdefault(reference.tenant(workload), []).append(workload)
+        for line in self.lines.values():
+            line.sort(key=lambda each: reference.keys[each.id])
+        self.plain = Quotas(reference.tree, self.holdings)
+        self.reservations = self.settled()
+        self.seen: dict[str, Quotas] = {}
+        self.where = {each.id: self.fitting(each) for line in self.lines.values() for each in line}
+        self.starving = [each for line in self.lines.values() for each in self.starving_of(line)]
+
+    # Reservations.
+
+    def settled(self) -> dict[str, Place]:
+        """What heads of Strict tenants that do not fit keep of their own quota: more and more, until nobody else is shut out."""
+        reserved: dict[str, Place] = {}
+        while True:
+            self.reservations = reserved
+            again = {name: self.reservation(line[0]) for name, line in self.lines.items() if self.reserves(name, line[0])}
+            if again == reserved:
+                return reserved
+            reserved = again
+
+    def reserves(self, tenant: str, head: Workload) -> bool:
+        record = self.tenants[tenant]
+        if record.queueing is not Queueing.STRICT or record.parent is None or record.reclaim is Reclaim.ANY:
+            return False
+        now = Quotas(self.reference.tree, self.as_seen_by(tenant))
+        return next(iter(self.places.preferred(tenant, head, now)), None) is None
+
+    def reservation(self, head: Workload) -> Place:
+        tenant = self.reference.tenant(head)
+        places = self.places.all(tenant, head)
+        within = [each for each in places if all(n <= self.plain.limits(tenant, p)[0] for p, n in total(each).items())]
+        kept = []
+        for (flavor, resource), amount in total([*within, *places][0]).items():
+            free = self.plain.limits(tenant, (flavor, resource))[0] - self.plain.usage(tenant, (flavor, resource))
+            kept.append(Allocation("reserved", flavor, resource, min(amount, max(0, free))))
+        return tuple(kept)
+
+    def as_seen_by(self, tenant: str) -> list[Holding]:
+        """What is used, and what others reserve."""
+        return self.holdings + [(name, place) for name, place in self.reservations.items() if name != tenant]
+
+    def as_seen(self, tenant: str) -> Quotas:
+        """The tree as it is for a tenant."""
+        if tenant not in self.seen:
+            self.seen[tenant] = Quotas(self.reference.tree, self.as_seen_by(tenant))
+        return self.seen[tenant]
+
+    # Starvation.
+
+    def strict(self, tenant: str) -> bool:
+        return self.tenants[tenant].queueing is Queueing.STRICT
+
+    def late(self, workload: Workload) -> bool:
+        return self.reference.deadline(workload) <= self.reference.now
+
+    def fitting(self, workload: Workload) -> list[Place]:
+        """All its places that fit, the preferred first."""
+        tenant = self.reference.tenant(workload)
+        return list(self.places.preferred(tenant, workload, self.as_seen(tenant)))
+
+    def left_by_own(self, workload: Workload) -> list[Place]:
+        """Those that take nothing which one of its own tenant may need that starves and comes before it."""
+        tenant = self.reference.tenant(workload)
+        line = self.lines[tenant]
+        kept: set[Pair] = set()
+        if not self.strict(tenant):
+            for each in line[: line.index(workload)]:
+                if self.late(each) and not self.where[each.id]:
+                    kept |= set(self.places.may_need(tenant, each))
+        return [place for place in self.where[workload.id] if not kept.intersection(total(place))]
+
+    def starving_of(self, line: Sequence[Workload]) -> list[Starving]:
+        """Those of a tenant whom other tenants may not delay by borrowing."""
+        tenant = self.reference.tenant(line[0])
+        found = []
+        for each in line[:1] if self.strict(tenant) else line:
+            kept_back = bool(self.where[each.id]) and not self.left_by_own(each)
+            if self.late(each) and not kept_back:
+                found.append(Starving(each, self.reference.deadline(each), self.places.may_need(tenant, each)))
         return found
 
-    def parts(self, workload: Workload, pod_set: PodSet) -> tuple[list[tuple[list[str], dict[str, int]]], set[str]]:
-        """What a pod set needs of each group of flavors, and what no group has."""
-        groups = self.groups(self.tenant(workload))
-        rest = {name: amount * pod_set.count for name, amount in pod_set.requests.items() if amount * pod_set.count > 0}
-        if any("pods" in resources for resources, _ in groups):
-            rest["pods"] = pod_set.count
-        found = []
-        for resources, flavors in groups:
-            part = {name: rest.pop(name) for name in sorted(resources) if name in rest}
-            if part:
-                found.append((flavors, part))
-        return found, set(rest)
+    def delays(self, workload: Workload, place: Place, starving: Starving) -> bool:
+        """Whether one may not be admitted to a place because somebody of another tenant starves."""
+        mine, theirs = self.reference.tenant(workload), self.reference.tenant(starving.workload)
+        meeting = self.reference.tree.meeting(mine, theirs)
+        if mine == theirs or meeting is None:
+            return False
+        deadline = self.reference.deadline(workload)
+        if self.late(workload) and (deadline, workload.submitted) < (starving.deadline, starving.workload.submitted):
+            return False
+        now, up = self.as_seen(mine), self.reference.tree.up
+        for pair, amount in total(place).items():
+            if pair not in starving.needs or not now.borrows(mine, pair, amount):
+                continue
+            reaches = starving.needs[pair] - sum(now.guaranteed(name, pair) for name in up(theirs) if name not in up(meeting))
+            takes = amount
+            for name in up(mine):
+                if name == meeting:
+                    break
+                takes -= now.left(name, pair)
+            if reaches > 0 and takes > 0:
+                return True
+        return False
 
-    def never(self, workload: Workload) -> Reason | None:
-        tenant = self.tenant(workload)
-        quotas = self.idle
-        for pod_set in workload.pod_sets:
-            parts, uncovered = self.parts(workload, pod_set)
-            if any("/" in name for name in uncovered):
-                return Reason.RESOURCE_NOT_COVERED
-            for flavors, part in parts:
-                matching = [each for each in flavors if matches(self.configuration.flavors[each], pod_set)]
-                if not matching:
-                    return Reason.NO_MATCHING_FLAVOR
-                if not any(all(quotas.potential(tenant, (each, r)) >= n for r, n in part.items()) for each in matching):
-                    return Reason.EXCEEDS_CEILING
-        whole = [
-            place for place in self.places(workload) if all(n <= quotas.potential(tenant, p) for p, n in total(place).items())
-        ]
-        return None if whole else Reason.EXCEEDS_CEILING
-
-    def places(self, workload: Workload) -> list[tuple[Allocation, ...]]:
-        """Every way to choose matching flavors, the most preferred first."""
-        steps = []
-        for pod_set in workload.pod_sets:
-            for flavors, part in self.parts(workload, pod_set)[0]:
-                steps.append(
-                    [
-                        [Allocation(pod_set.name, flavor, name, amount) for name, amount in part.items()]
-                        for flavor in flavors
-                        if matches(self.configuration.flavors[flavor], pod_set)
-                    ]
-                )
-        return [tuple(each for step in chosen for each in step) for chosen in product(*steps)]
-
-    def place(self, workload: Workload, reserved: set[Pair]) -> tuple[Allocation, ...] | None:
-        """The first that fits now and takes nothing that is reserved."""
-        quotas, tenant = self.full, self.tenant(workload)
-        for place in self.places(workload):
-            wanted = total(place)
-            if all(amount <= quotas.available(tenant, pair) and pair not in reserved for pair, amount in wanted.items()):
+    def allowed(self, workload: Workload) -> Place | None:
+        """The first place that fits and delays nobody who may not be delayed."""
+        for place in self.left_by_own(workload):
+            if not any(self.delays(workload, place, each) for each in self.starving):
                 return place
         return None
 
-    def reserved(self, workload: Workload, contest: Sequence[Workload]) -> set[Pair]:
-        """What those before it may need that wait longer than the bound of a BestEffort tenant."""
-        tenant = self.configuration.tenants[self.tenant(workload)]
-        if tenant.queueing is Queueing.STRICT:
-            return set()
-        bound = timedelta(seconds=tenant.starvation_bound_seconds)
-        quotas = self.idle
-        found: set[Pair] = set()
-        for each in contest:
-            since = max(each.created_at, each.not_before or each.created_at)
-            if self.tenant(each) != tenant.name or self.standing.get(each.id) != "waiting" or since + bound > self.now:
-                continue
-            if self.key(each) < self.key(workload):
-                for place in self.places(each):
-                    flavors = {(allocation.pod_set, allocation.flavor) for allocation in place}
-                    fine = {
-                        one
-                        for one in flavors
-                        if all(
-                            a.amount <= quotas.potential(tenant.name, (a.flavor, a.resource))
-                            for a in place
-                            if (a.pod_set, a.flavor) == one
-                        )
-                    }
-                    found |= {(a.flavor, a.resource) for a in place if (a.pod_set, a.flavor) in fine}
-        return found
+    # The tournament.
 
-    def borrows(self, workload: Workload, place: tuple[Allocation, ...]) -> bool:
-        tenant = self.tenant(workload)
-        if self.configuration.tenants[tenant].parent is None:
-            return False
-        quotas = self.full
-        return any(quotas.usage(tenant, p) + n > quotas.subtree(tenant, p) for p, n in total(place).items())
+    def next_of(self, tenant: str) -> Contender | None:
+        """The first of a tenant that may go; of a Strict one none but its head."""
+        line = self.lines.get(tenant, [])
+        for workload in line[:1] if self.strict(tenant) else line:
+            place = self.allowed(workload)
+            if place is not None:
+                return Contender(workload, place)
+        return None
 
+    def champion(self, tenant: str) -> Contender | None:
+        """Who is next of a tenant and those under it."""
+        children = self.reference.tree.children[tenant]
+        if not children:
+            return self.next_of(tenant)
+        found = [(child, champion) for child in children if (champion := self.champion(child)) is not None]
+        return min(found, key=lambda each: self.claim(*each))[1] if found else None
 
-def total(place: Sequence[Allocation]) -> dict[Pair, int]:
-    """Amounts by (flavor, resource)."""
-    sums: dict[Pair, int] = {}
-    for each in place:
-        sums[each.flavor, each.resource] = sums.get((each.flavor, each.resource), 0) + each.amount
-    return sums
+    def claim(self, child: str, champion: Contender) -> tuple[bool, Share, int, tuple[datetime, datetime, str]]:
+        """The less, the sooner: not borrowing what it takes, share after it, priority, age."""
+        tenant = self.reference.tenant(champion.workload)
+        after = Quotas(self.reference.tree, [*self.as_seen_by(tenant), (tenant, champion.place)])
+        above = after.above(child, total(champion.place))
+        return above, after.share(child), -self.reference.priority(champion.workload), champion.workload.submitted
+
+    def winner(self) -> Contender | None:
+        """Who is next of all; trees do not compete but by priority and age."""
+        champions = [self.champion(name) for name, tenant in self.tenants.items() if tenant.parent is None]
+        return min(
+            (each for each in champions if each is not None),
+            key=lambda each: (-self.reference.priority(each.workload), each.workload.submitted),
+            default=None,
+        )
+
+    # What is said of those who wait.
+
+    def reason(self, workload: Workload) -> Reason:
+        """That of the first of its shape in its tenant."""
+        line = self.lines[self.reference.tenant(workload)]
+        first = next(each for each in line if each.shape == workload.shape)
+        if self.strict(self.reference.tenant(workload)) and first is not line[0]:
+            return Reason.BEHIND_HEAD
+        return Reason.BEHIND_STARVING_GANG if self.where[first.id] else Reason.WAITING_FOR_QUOTA
+
+    def noted(self) -> set[str]:
+        """What is worth counting."""
+        noted = set()
+        if self.starving:
+            noted.add("starving")
+        if any(self.where[each.id] and self.allowed(each) is None for line in self.lines.values() for each in line):
+            noted.add("kept back")
+        if any(self.strict(name) and self.allowed(line[0]) is None for name, line in self.lines.items()):
+            noted.add("strict head")
+        if any(each.amount for place in self.reservations.values() for each in place):
+            noted.add("reserved")
+        if any(self.by_usage(line) for line in self.lines.values()):
+            noted.add("usage")
+        return noted
+
+    def by_usage(self, line: Sequence[Workload]) -> bool:
+        """Whether the order of a line would be another if nothing had been used."""
+        fresh = Reference(self.reference.configuration, line, [], self.reference.now)
+        return sorted(line, key=fresh.key) != line

@@ -1,53 +1,71 @@
-"""Small worlds for the engine: configurations, workloads and histories that hypothesis draws, and a player of histories.
-
-The player keeps a model of what the ledger would hold, so that tests can build a second engine from the final state.
-"""
+"""Small worlds for the engine, drawn by hypothesis: configurations, workloads and histories. `fix_engine_player` plays them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TypeVar
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
-from aiqueue.admission.engine import (
-    ConfigurationChanged,
-    Engine,
-    Plan,
-    RunClosed,
-    RunOpened,
-    WorkloadGone,
-    WorkloadPending,
-)
 from aiqueue.queue.records import (
-    Allocation,
     Class,
     Configuration,
-    Decision,
     Flavor,
     PodSet,
     Queue,
     Quota,
-    Run,
     Taint,
     Tenant,
     Toleration,
     Workload,
     shape_of,
 )
-from aiqueue.queue.words import ObjectState, OrderKey, Queueing
+from aiqueue.queue.words import Fungibility, ObjectState, OrderKey, Queueing, Reclaim
 from fix_builders import at
 
 T = TypeVar("T")
+EXAMPLES = settings(max_examples=300)
 GPU = "example.com/gpu"
 EPOCHS = 50  # workloads are created in this many seconds before the first decide
 FLAVORS = {
     "a": Flavor("a", {"kind": "a"}),
-    "b": Flavor("b", {"kind": "b"}, (Taint("spot"),)),
+    "b": Flavor("b", {"kind": "b", "zone": "z"}, (Taint("spot"),)),
+    "c": Flavor("c", {"zone": "y"}),  # contradicts b
 }
 CLASSES = {"low": Class("low", -1), "high": Class("high", 5)}
 LIMITS = (None, None, None, 0, 1, 2, 5)
-CONFIGURATION_BYTES, WORKLOAD_BYTES, SHAPE_BYTES = 120, 12, 12
+WEIGHTS = (Fraction(1), Fraction(1), Fraction(2), Fraction(1, 2), Fraction(3), Fraction(0))
+PRIORITY, USAGE, SUBMITTED = OrderKey.PRIORITY, OrderKey.USAGE, OrderKey.SUBMITTED
+ORDERS = (
+    (PRIORITY, USAGE, SUBMITTED),
+    (USAGE, SUBMITTED),
+    (USAGE, PRIORITY, SUBMITTED),
+    (PRIORITY, SUBMITTED),
+    (SUBMITTED,),
+)
+# flavor -> resources: one group, two groups, groups of which flavors contradict, groups with pods
+LAYOUTS: tuple[dict[str, tuple[str, ...]], ...] = (
+    {"a": (GPU,), "b": (GPU,)},
+    {"a": (GPU,)},
+    {"a": (GPU,), "b": (GPU,), "c": ("cpu",)},
+    {"a": (GPU, "cpu"), "b": (GPU, "cpu")},
+    {"a": (GPU, "pods"), "b": (GPU,), "c": (GPU,)},
+    {"b": (GPU,), "c": ("cpu", "pods"), "a": ("cpu", "pods")},
+)
+# tenant -> parent, the deepest first
+TREES: tuple[dict[str, str | None], ...] = (
+    {"lab": None, "t0": "lab", "t1": "lab", "t2": "lab", "t3": "lab"},
+    {"lab": None, "wing": "lab", "t0": "wing", "t1": "wing", "t2": "lab", "t3": "lab"},
+    {"lab": None, "wing": "lab", "bay": "wing", "t0": "bay", "t1": "bay", "t2": "wing", "t3": "lab"},
+    {"lab": None, "wing": "lab", "t0": "wing", "t1": "wing", "hall": None, "t2": "hall", "t3": "hall"},
+    {"lab": None, "wing": "lab", "bay": "lab", "t0": "wing", "t1": "wing", "t2": "bay", "t3": "bay"},
+    {"lab": None, "t0": "lab", "t1": "lab", "t2": None, "t3": "lab"},
+)
+ALONE: dict[str, str | None] = dict.fromkeys(("t0", "t1", "t2", "t3"))
+DOORS = {"q0": "t0", "q1": "t1", "q2": "t2", "q3": "t0", "q4": "t3", "q5": "t1"}
+BUSY = ("q0", "q3", "q0", "q3", "q1", "q5", "q1", "q5", "q0", "q3", "q1", "q5", "q2", "q4", "q2", "q4", "q0", "nowhere")
+CONFIGURATION_BYTES, WORKLOAD_BYTES, SHAPE_BYTES = 300, 12, 12
 
 
 class Dice:
@@ -67,69 +85,120 @@ class Dice:
         return self.pick([usual] * (of - len(others)) + list(others))
 
     def state(self) -> ObjectState:
-        return self.mostly(ObjectState.ACTIVE, ObjectState.HOLD, ObjectState.DRAIN, of=30)
+        return self.mostly(ObjectState.ACTIVE, ObjectState.HOLD, ObjectState.DRAIN, of=40)
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What configurations to draw: with these starvation bounds and flavors, in trees or not (None: either)."""
+    """What configurations to draw: with these starvation bounds and orders, in trees or not (None: either), Strict or not."""
 
-    bounds: tuple[int, ...] = (0, 40, 10**6)
+    bounds: tuple[int, ...] = (40, 10**6, 0, 60)
     trees: bool | None = None
-    flavors: tuple[str, ...] = ("a", "b")
+    orders: tuple[tuple[OrderKey, ...], ...] = ORDERS
+    strict: bool = True
+    closed: bool = True
 
 
-def quotas(dice: Dice, flavors: Sequence[str]) -> tuple[Quota, ...]:
-    """Some of the flavors in some order, with GPUs and perhaps cpu or pods."""
-    chosen = list(flavors)[dice.below(len(flavors)) :]
-    if dice.below(2):
+def quotas(dice: Dice, layout: dict[str, tuple[str, ...]], nominals: Sequence[int]) -> tuple[Quota, ...]:
+    """Mostly all flavors of the layout, in its order or the other way round, with limits."""
+    chosen = list(layout)[dice.mostly(0, 1, of=6) :]
+    if dice.mostly(False, True, of=4):
         chosen.reverse()
-    found = []
-    for flavor in chosen:
-        found.append(Quota(flavor, GPU, dice.pick([4, 6, 8, 3, 2, 0]), dice.pick(LIMITS), dice.pick(LIMITS)))
-        if dice.mostly(False, True, of=4):
-            found.append(Quota(flavor, dice.pick(["cpu", "pods"]), dice.below(9), dice.pick(LIMITS), dice.pick(LIMITS)))
-    return tuple(found)
+    return tuple(
+        Quota(flavor, resource, dice.pick(nominals) * (2 if resource == "pods" else 1), dice.pick(LIMITS), dice.pick(LIMITS))
+        for flavor in chosen
+        for resource in layout[flavor]
+    )
 
 
 def tenants(dice: Dice, kind: Kind) -> dict[str, Tenant]:
-    """Three leaves t0, t1, t2: alone, or in a tree of up to three levels."""
-    parents = dict.fromkeys(("t0", "t1", "t2"))
+    """Four leaves t0 to t3: alone, or in one or two trees of up to four levels."""
+    layout = dice.pick(LAYOUTS)
+    in_trees = kind.trees if kind.trees is not None else dice.mostly(True, False, of=3)
     found: dict[str, Tenant] = {}
-    if kind.trees or (kind.trees is None and dice.below(2)):
-        parents = {"t0": "lab", "t1": "lab", "t2": dice.pick(["lab", "wing"])}
-        found["lab"] = Tenant("lab", quotas=quotas(dice, kind.flavors) if dice.below(2) else (), state=dice.state())
-        found["wing"] = Tenant("wing", "lab", quotas=quotas(dice, kind.flavors) if dice.below(2) else ())
-    for name, parent in parents.items():
+    for name, parent in (dice.pick(TREES) if in_trees else ALONE).items():
+        if not name.startswith("t"):
+            own = quotas(dice, layout, [2, 4, 1, 0]) if dice.below(2) else ()
+            found[name] = Tenant(
+                name, parent, dice.pick(WEIGHTS), own, state=dice.state() if kind.closed else ObjectState.ACTIVE
+            )
+            continue
         found[name] = Tenant(
             name,
             parent,
-            quotas=quotas(dice, kind.flavors),
-            queueing=dice.mostly(Queueing.BEST_EFFORT, Queueing.STRICT, of=3),
-            order=dice.pick([Tenant("x").order, (OrderKey.SUBMITTED,)]),
-            state=dice.state(),
+            dice.pick(WEIGHTS),
+            quotas(dice, layout, [4, 3, 6, 2, 8, 1, 5, 0]),
+            dice.mostly(Queueing.BEST_EFFORT, Queueing.STRICT, of=2) if kind.strict else Queueing.BEST_EFFORT,
+            dice.pick(kind.orders),
+            dice.mostly(Fungibility.MAY_STOP_SEARCH, Fungibility.TRY_NEXT_FLAVOR, of=4),
+            reclaim=dice.pick([Reclaim.NEVER, Reclaim.ANY, Reclaim.LOWER_PRIORITY]),
+            state=dice.state() if kind.closed else ObjectState.ACTIVE,
             starvation_bound_seconds=dice.pick(kind.bounds),
+            usage_half_life_seconds=dice.pick([7 * 86400, 30, 5]),
+            usage_weights=dice.mostly({}, {GPU: Fraction(0)}, {"cpu": Fraction(5, 2)}, of=8),
         )
     return found
 
 
 def configuration(data: bytes, kind: Kind) -> Configuration:
-    """Tenants, and queues q0 to q3 that lead to them."""
+    """Tenants, and queues q0 to q5 that lead to them."""
     dice = Dice(data)
     revision = 1 + dice.below(200)
     known = tenants(dice, kind)
     found = {}
-    for name, tenant in (("q0", "t0"), ("q1", "t1"), ("q2", "t2"), ("q3", "t0")):
+    for name, tenant in DOORS.items():
         found["ns", name] = Queue(
             "ns",
             name,
             tenant,
-            dice.mostly(Fraction(1), Fraction(0), of=4),
-            dice.mostly(None, "low", "high", of=6),
+            dice.pick([Fraction(1), Fraction(1), Fraction(1), Fraction(3), Fraction(1, 2), Fraction(0)]),
+            dice.mostly(None, "low", "high", of=10),
             dice.mostly(None, ("low",)),
-            dice.state(),
+            dice.state() if kind.closed else ObjectState.ACTIVE,
         )
     return Configuration(revision, FLAVORS, known, found, CLASSES)
+
+
+def edited(known: Configuration, data: bytes) -> Configuration:
+    """One thing is edited: a quota, a weight, an order, a bound; or a tenant or a queue is held or let go on."""
+    dice = Dice(data)
+    what = dice.below(8)
+    records, queues_known = dict(known.tenants), dict(known.queues)
+    if what == 0:
+        key = dice.pick(sorted(queues_known))
+        queues_known[key] = replace(queues_known[key], weight=dice.pick(WEIGHTS), state=other(queues_known[key].state, dice))
+    else:
+        tenant = records[dice.pick(sorted(records))]
+        if what < 5 and tenant.quotas:
+            which = dice.below(len(tenant.quotas))
+            quota = replace(tenant.quotas[which], nominal=dice.below(9), lending_limit=dice.pick(LIMITS))
+            quota = replace(quota, borrowing_limit=dice.pick(LIMITS))
+            tenant = replace(tenant, quotas=(*tenant.quotas[:which], quota, *tenant.quotas[which + 1 :]))
+        elif what == 5:
+            tenant = replace(tenant, weight=dice.pick(WEIGHTS), usage_half_life_seconds=dice.pick([5, 60]))
+        elif what == 6:
+            tenant = replace(tenant, order=dice.pick(ORDERS), queueing=dice.pick(list(Queueing)))
+        else:
+            tenant = replace(tenant, state=other(tenant.state, dice))
+        records[tenant.name] = tenant
+    return replace(known, revision=known.revision + 1, tenants=records, queues=queues_known)
+
+
+def other(state: ObjectState, dice: Dice) -> ObjectState:
+    """Let go on what is held; else hold or drain it, now and then."""
+    if state is not ObjectState.ACTIVE:
+        return ObjectState.ACTIVE
+    return dice.mostly(ObjectState.ACTIVE, ObjectState.HOLD, ObjectState.DRAIN, of=3)
+
+
+def depth(known: Configuration) -> int:
+    """Levels of tenants from a root down to the lowest that a queue leads to."""
+
+    def levels(name: str) -> int:
+        parent = known.tenants[name].parent
+        return 1 if parent is None else 1 + levels(parent)
+
+    return max(levels(queue.tenant) for queue in known.queues.values())
 
 
 def pod_sets(data: bytes) -> tuple[PodSet, ...]:
@@ -138,8 +207,8 @@ def pod_sets(data: bytes) -> tuple[PodSet, ...]:
     found = []
     for name in ("main", "more")[: dice.mostly(1, 2, of=4)]:
         requests = {GPU: dice.pick([2, 1, 3, 4, 0])}
-        if dice.mostly(False, True, of=4):
-            requests[dice.mostly("cpu", "example.com/other", of=4)] = dice.below(4)
+        if dice.mostly(False, True, of=3):
+            requests[dice.mostly("cpu", "example.com/other", of=6)] = dice.below(4)
         selector: dict[str, str] = dice.mostly({}, {"kind": "b"}, {"zone": "z"}, of=8)
         tolerations = dice.mostly((Toleration("spot", "Exists"),), (), of=3)
         found.append(PodSet(name, 1 + dice.below(2), requests, None, selector, tolerations))
@@ -157,7 +226,7 @@ def workload(number: int, data: bytes, shapes: Sequence[tuple[PodSet, ...]]) -> 
         uid=f"uid-{number}",
         namespace="ns",
         name=f"job-{number}",
-        queue_name=dice.mostly("q0", "q1", "q1", "q2", "q2", "q3", "q3", "nowhere", of=16),
+        queue_name=dice.pick(BUSY),
         class_name=class_name,
         pod_sets=sets,
         shape=shape_of(sets, class_name),
@@ -175,11 +244,18 @@ def configurations(kind: Kind) -> st.SearchStrategy[Configuration]:
 
 
 @st.composite
-def backlogs(draw: st.DrawFn) -> list[Workload]:
+def shapes(draw: st.DrawFn) -> list[tuple[PodSet, ...]]:
+    """A few."""
+    data = draw(st.binary(min_size=3 * SHAPE_BYTES, max_size=3 * SHAPE_BYTES))
+    return [pod_sets(data[start : start + SHAPE_BYTES]) for start in range(0, len(data), SHAPE_BYTES)]
+
+
+@st.composite
+def backlogs(draw: st.DrawFn, most: int = 12) -> list[Workload]:
     """Workloads of a few shapes."""
-    shapes = [pod_sets(draw(st.binary(min_size=SHAPE_BYTES, max_size=SHAPE_BYTES))) for _ in range(3)]
-    drawn = draw(st.lists(st.binary(min_size=WORKLOAD_BYTES, max_size=WORKLOAD_BYTES), min_size=4, max_size=12))
-    return [workload(number, data, shapes) for number, data in enumerate(drawn, 1)]
+    known = draw(shapes())
+    drawn = draw(st.lists(st.binary(min_size=WORKLOAD_BYTES, max_size=WORKLOAD_BYTES), min_size=4, max_size=most))
+    return [workload(number, data, known) for number, data in enumerate(drawn, 1)]
 
 
 @dataclass(frozen=True)
@@ -190,141 +266,41 @@ class Op:
     about: object = None
 
 
+History = tuple[Configuration, list[Op]]
+USUAL = (
+    *("pend",) * 9,
+    *("decide",) * 4,
+    *("drop",) * 2,
+    *("close",) * 3,
+    *("gone", "back", "adopt", "hold", "used", "used"),
+)
+
+FIRST = (*("pend",) * 7, "used", "used")
+
+
 @st.composite
-def histories(draw: st.DrawFn, *, reconfigure: bool = True, trees: bool | None = None) -> tuple[Configuration, list[Op]]:
-    """A first configuration and what follows. Where the configuration changes, starvation bounds tell no history."""
-    kind = Kind((0, 10**6) if reconfigure else (0, 40, 10**6), trees)
+def histories(
+    draw: st.DrawFn, *, edits: bool = False, reconfigure: bool = False, adopts: bool = True, kind: Kind | None = None
+) -> History:
+    """A first configuration and what follows: work that comes and goes, and decides; the configuration edited or replaced."""
+    kind = kind or Kind()
     first = draw(configurations(kind))
-    shapes = [pod_sets(draw(st.binary(min_size=SHAPE_BYTES, max_size=SHAPE_BYTES))) for _ in range(3)]
-    kinds = (
-        ["pend"] * 6 + ["gone", "close", "close", "back", "adopt"] + ["decide"] * 4 + ["drop"] * 2 + ["configure"] * reconfigure
-    )
+    known = draw(shapes())
+    whats = USUAL + ("edit",) * 4 * edits + ("configure",) * reconfigure
+    if not adopts:
+        whats = tuple(what for what in whats if what != "adopt")
     size = 2 + WORKLOAD_BYTES
     ops = []
-    for index, data in enumerate(draw(st.lists(st.binary(min_size=size, max_size=size), min_size=8, max_size=30))):
-        what = "pend" if index < 5 else kinds[data[0] % len(kinds)]
+    for index, data in enumerate(draw(st.lists(st.binary(min_size=size, max_size=size), min_size=12, max_size=36))):
+        what = FIRST[index] if index < len(FIRST) else whats[data[0] % len(whats)]
+        about: object = data[1] % 21
         if what == "pend":
-            about: object = workload(1 + data[1] % 15, data[2:], shapes)
+            about = workload(1 + data[1] % 24, data[2:], known)
+        elif what == "used":
+            about = (f"q{data[1] % len(DOORS)}", (data[2] + 1) * 4)
+        elif what == "edit":
+            about = data[1:]
         elif what == "configure":
             about = draw(configurations(kind))
-        else:
-            about = data[1] % 21
         ops.append(Op(what, about))
     return first, ops
-
-
-@dataclass
-class Player:
-    """Plays a history on an engine and keeps what the ledger would hold.
-
-    Attributes:
-        drops: whether Plans that are to be dropped are asked for at all.
-        plans: those confirmed.
-    """
-
-    configuration: Configuration
-    engine: Engine = field(default_factory=Engine)
-    drops: bool = True
-    now: int = EPOCHS
-    next_run: int = 100
-    pending: dict[int, Workload] = field(default_factory=dict)
-    runs: dict[int, Run] = field(default_factory=dict)
-    shapes: dict[tuple[str | None, str | None], Decision] = field(default_factory=dict)
-    overrides: dict[int, Decision] = field(default_factory=dict)
-    plans: list[Plan] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.engine.observe(ConfigurationChanged(self.configuration))
-
-    def play(self, op: Op) -> None:
-        """Let one thing happen. What is about a run or a workload that is not there does nothing."""
-        match op.what, op.about:
-            case "pend", Workload() as workload:
-                if workload.id not in {run.workload.id for run in self.runs.values()}:
-                    self.pending[workload.id] = workload
-                    self.engine.observe(WorkloadPending(workload))
-            case "gone", int(number):
-                self.pending.pop(number, None)
-                self.engine.observe(WorkloadGone(number))
-            case "close" | "back", int(number):
-                self.close(number, back=op.what == "back")
-            case "adopt", int(number):
-                self.adopt(number)
-            case "configure", Configuration() as configuration:
-                self.configuration = configuration
-                self.engine.observe(ConfigurationChanged(configuration))
-            case "decide", int(number):
-                self.now += number
-                self.decide()
-            case "drop", int(number):
-                self.now += number
-                if self.drops:
-                    self.engine.decide(at(self.now))
-
-    def close(self, number: int, *, back: bool) -> None:
-        """Close some open run; its workload may wait again."""
-        if not self.runs:
-            return
-        run = self.runs.pop(sorted(self.runs)[number % len(self.runs)])
-        self.engine.observe(RunClosed(run.id))
-        if back:
-            workload = replace(run.workload, attempt=run.attempt)
-            self.pending[workload.id] = workload
-            self.engine.observe(WorkloadPending(workload))
-
-    def adopt(self, number: int) -> None:
-        """Open a run for some pending workload, whether or not there is room, of a tenant that need not be configured."""
-        if not self.pending:
-            return
-        workload = self.pending.pop(sorted(self.pending)[number % len(self.pending)])
-        tenant = ("t0", "t1", "t2", "left")[number % 4]
-        held = (Allocation("main", "ab"[number % 2], GPU, number),) if number else ()
-        run = Run(self.next_run, workload, workload.attempt + 1, tenant, at(self.now), held, adopted=True)
-        self.next_run += 1
-        self.runs[run.id] = run
-        self.engine.observe(RunOpened(run))
-
-    def decide(self) -> Plan:
-        """Decide and confirm."""
-        now = at(self.now)
-        plan = self.engine.decide(now)
-        run_ids = range(self.next_run, self.next_run + len(plan.admissions))
-        self.next_run += len(plan.admissions)
-        self.engine.confirm(plan, run_ids)
-        self.plans.append(plan)
-        for run_id, admission in zip(run_ids, plan.admissions, strict=True):
-            del self.pending[admission.workload.id]
-            self.runs[run_id] = Run(run_id, admission.workload, admission.attempt, admission.tenant, now, admission.allocations)
-        for eviction in plan.evictions:
-            self.runs[eviction.run_id] = replace(self.runs[eviction.run_id], evict_at=eviction.evict_at)
-        for shape in plan.withdrawn_shapes:
-            del self.shapes[shape]
-        for number in plan.withdrawn_workloads:
-            del self.overrides[number]
-        for decision in plan.decisions:
-            if decision.workload_id is None:
-                self.shapes[decision.tenant, decision.shape] = decision
-            else:
-                self.overrides[decision.workload_id] = decision
-        return plan
-
-    def rebuilt(self) -> "Player":
-        """A player whose engine was told only how things stand, the newest first."""
-        other = Player(self.configuration, now=self.now, next_run=self.next_run)
-        for run_id in sorted(self.runs, reverse=True):
-            other.runs[run_id] = self.runs[run_id]
-            other.engine.observe(RunOpened(self.runs[run_id]))
-        for number in sorted(self.pending, reverse=True):
-            other.pending[number] = self.pending[number]
-            other.engine.observe(WorkloadPending(self.pending[number]))
-        return other
-
-    def verdicts(self) -> dict[int, Decision | None]:
-        """What the engine says of each pending workload."""
-        return {number: self.engine.verdict(number) for number in sorted(self.pending)}
-
-    def told(self, number: int) -> Decision | None:
-        """What the ledger says of a pending workload: its own verdict, else its shape's in its tenant."""
-        workload = self.pending[number]
-        queue = self.configuration.queues.get(("ns", workload.queue_name))
-        return self.overrides.get(number) or (self.shapes.get((queue.tenant, workload.shape)) if queue else None)

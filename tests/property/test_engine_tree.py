@@ -1,16 +1,17 @@
 """The algebra of the tenant tree: kept by difference, it is what the definitions sum up to."""
 
-from hypothesis import event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 from aiqueue.admission.engine.backlog import ANY_MOVE, Backlog
 from aiqueue.admission.engine.ordered import Ordered
 from aiqueue.admission.engine.tree import TenantNode, build_tree
 from aiqueue.queue.records import Allocation, Quota, Tenant
-from fix_engine_reference import Quotas
+from fix_engine_quotas import Quotas
+from fix_engine_worlds import EXAMPLES
 
 PAIR = ("a", "gpu")
-EXAMPLES = settings(max_examples=400)
+
 AMOUNTS = st.integers(0, 9)
 LIMITS = st.one_of(st.none(), AMOUNTS)
 

@@ -10,7 +10,8 @@ PLAY = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from hashlib import sha256
-from fix_engine_worlds import CONFIGURATION_BYTES, SHAPE_BYTES, WORKLOAD_BYTES, Kind, Op, Player, configuration, pod_sets, workload
+from fix_engine_player import Player
+from fix_engine_worlds import CONFIGURATION_BYTES, SHAPE_BYTES, WORKLOAD_BYTES, Kind, Op, configuration, pod_sets, workload
 
 def noise(name, size):
     return b"".join(sha256(f"{name}/{part}".encode()).digest() for part in range(size // 32 + 1))[:size]
