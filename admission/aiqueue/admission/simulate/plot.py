@@ -33,6 +33,7 @@ _STYLE = """
   .title { font-size: 20px; font-weight: 600 } .head { font-size: 14px; font-weight: 600 } .soft { fill: #5b6672 }
   .line { fill: none; stroke-width: 1.8; stroke-linejoin: round } .mean { stroke: #0072b2 }
   .tail { stroke: #d55e00; stroke-dasharray: 5 3 }
+  .dot { stroke-width: 6; stroke-linecap: round; stroke-dasharray: none }
   @media (prefers-color-scheme: dark) {
     .ground { fill: #14181d } .panel { fill: #1c2229 } .grid { stroke: #323b45 } .axis { stroke: #8a95a1 }
     text { fill: #e6e9ee } .soft { fill: #a4afba } .mean { stroke: #56b4e9 } .tail { stroke: #ff8a3d }
@@ -154,7 +155,8 @@ def _waits(found: Binned, top: int, shown: Sequence[str], colours: dict[str, str
     ticks = [tick * unit for tick in _ticks(most / unit)]
     panel = _panel(found, top, ticks[-1])
     parts = _frame(panel, head, ticks, lambda value: f"{value / unit:,.6g} {name}")
-    parts += [_line(panel, kind, colour, values) for _, kind, colour, values in lines]
+    for _, kind, colour, values in lines:
+        parts += _line(panel, kind, colour, values)
     labels = [(label, kind, colour) for label, kind, colour, _ in lines if label]
     for place, (label, kind, colour) in enumerate(reversed(labels)):
         x, y = WIDTH - _RIGHT - 240 + 90 * place, panel.top - 13
@@ -209,24 +211,40 @@ def _stack(panel: _Panel, layers: Iterable[tuple[str, Sequence[float]]]) -> list
     for colour, values in layers:
         above = [low + value for low, value in zip(below, values, strict=True)]
         if any(values):
-            upper = "".join(f"V{panel.y(value):.1f}H{panel.x(index + 1):.1f}" for index, value in enumerate(above))
-            lower = "".join(f"V{panel.y(below[index]):.1f}H{panel.x(index):.1f}" for index in reversed(range(STEPS)))
+            upper = _edge(panel, ((index + 1, above[index]) for index in range(STEPS)))
+            lower = _edge(panel, ((index, below[index]) for index in reversed(range(STEPS))))
             parts.append(f'<path fill="{colour}" d="M{panel.x(0):.1f} {panel.y(below[0]):.1f}{upper}{lower}Z"/>')
         below = above
     return parts
 
 
-def _line(panel: _Panel, kind: str, colour: str, values: Values) -> str:
-    """A line through the middles of the steps that have a value; it breaks where there is none."""
+def _edge(panel: _Panel, steps: Iterable[tuple[int, float]]) -> str:
+    """A path of steps: to a value, then along to an index; those of one height are one."""
+    drawn: list[tuple[str, str]] = []
+    for index, value in steps:
+        height, along = f"V{panel.y(value):.1f}", f"H{panel.x(index):.1f}"
+        if drawn and drawn[-1][0] == height:
+            drawn.pop()
+        drawn.append((height, along))
+    return "".join(height + along for height, along in drawn)
+
+
+def _line(panel: _Panel, kind: str, colour: str, values: Values) -> list[str]:
+    """A line through the middles of the steps that have a value; it breaks where there is none, and one alone is a dot."""
     drawn: list[str] = []
+    dots: list[str] = []
     for index, value in enumerate(values):
         if value is None:
             continue
+        place = f"{panel.x(index + 0.5):.1f} {panel.y(value):.1f}"
         before = values[index - 1] if index else None
-        drawn.append(f"{'M' if before is None else 'L'}{panel.x(index + 0.5):.1f} {panel.y(value):.1f}")
-        if before is None and (index + 1 == len(values) or values[index + 1] is None):
-            drawn.append("h2")  # alone: a point
-    return f'<path class="{kind}"{colour} d="{"".join(drawn)}"/>'
+        after = values[index + 1] if index + 1 < len(values) else None
+        if before is None and after is None:
+            dots.append(f"M{place}h0")
+        else:
+            drawn.append(f"{'M' if before is None else 'L'}{place}")
+    paths = ((kind, drawn), (f"{kind} dot", dots))
+    return [f'<path class="{each}"{colour} d="{"".join(steps)}"/>' for each, steps in paths if steps]
 
 
 def _legend(shown: Sequence[str], colours: dict[str, str]) -> list[str]:
