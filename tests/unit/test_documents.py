@@ -176,6 +176,11 @@ def test_a_missing_spec_is_all_defaults() -> None:
         ),
         (
             "Tenant",
+            "{quotas: [{flavor: a, resources: [{name: nvidia.com/gpu, nominal: 0.5}]}]}",
+            "spec.quotas[0].resources[0].nominal is 0.5: write 0 or a whole number of base units of nvidia.com/gpu",
+        ),
+        (
+            "Tenant",
             "{quotas: [{flavor: a, resources: [{name: cpu, nominal: 1}, {name: cpu, nominal: 2}]}]}",
             "spec.quotas[0].resources is 'cpu': list each resource of a flavor once",
         ),

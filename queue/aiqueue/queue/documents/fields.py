@@ -236,15 +236,18 @@ class Fields:
         return seconds
 
     def capacity(self, name: str, resource: str) -> int | None:
-        """An amount of capacity in base units of `resource`, rounded down; None if absent."""
+        """An amount of capacity in base units of `resource`, rounded down, but not to nothing; None if absent."""
         value = self.take(name)
         if value is None:
             return None
         try:
-            return parse_amount(resource, value, round_up=False, field=self.at(name))
+            amount = parse_amount(resource, value, round_up=False, field=self.at(name))
+            if amount == 0 and parse_amount(resource, value) > 0:
+                self.add(name, value, f"write 0 or a whole number of base units of {resource}: this would be rounded down to 0")
         except InvalidQuantity as error:
             self.problems.add(error.field, error.value, error.fix)
             return None
+        return amount
 
 
 def _word(value: object, words: type[Word]) -> Word | None:
