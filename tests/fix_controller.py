@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -72,6 +71,8 @@ class Stage:
     namespace: str
     folder: Path
     controllers: list[ControllerProcess] = field(default_factory=list)
+    _audited: list[dict[str, Any]] = field(default_factory=list)
+    _audit_read: int = 0
 
     def start(self, **settings: str) -> ControllerProcess:
         """Start a controller; settings are AIQUEUE_ variables without the prefix, in lower case."""
@@ -174,15 +175,23 @@ class Stage:
                 print(f"--- {each.log.name}\n{each.said()[-6000:]}")
             raise
 
+    def until_running(self, name: str, pods: int = 1) -> None:
+        """Wait until so many pods of a Job are ready on nodes; the Job itself counts them up to a second later."""
+        self.until(lambda: sum(map(is_ready, self.pods(name))) == pods, f"{pods} pods of {name} to be ready")
+
     def until_state(self, name: str, state: str) -> Mapping[str, Any]:
         """Wait until a workload is in a state."""
         self.until(lambda: self.workload(name)["state"] == state, f"workload {name} to be {state}")
         return self.workload(name)
 
     def audit(self) -> list[dict[str, Any]]:
-        """Entries of the API server's audit log so far; a half-written last line is left out."""
-        lines = self.cluster.audit_log.read_text(errors="replace").split("\n")[:-1]
-        return [json.loads(line) for line in lines]
+        """Entries of the API server's audit log since the stage was set; a half-written last line is left out."""
+        with self.cluster.audit_log.open("rb") as log:
+            log.seek(self._audit_read)
+            whole, mark, _ = log.read().rpartition(b"\n")
+        self._audit_read += len(whole + mark)
+        self._audited += [json.loads(line) for line in whole.splitlines()]
+        return list(self._audited)
 
     def unsuspends(self, uid: str) -> list[dict[str, Any]]:
         """Successful requests that set suspend from true to false on the Job of this uid, oldest first."""
@@ -200,6 +209,13 @@ class Stage:
     def delete_jobs(self) -> None:
         """Remove every Job of the stage, and wait until their pods are gone."""
         self.cluster.kubectl("delete", "jobs", "--all", f"-n={self.namespace}", "--cascade=foreground", "--timeout=60s")
+
+
+def is_ready(pod: dict[str, Any]) -> bool:
+    """Whether a pod is on a node and ready, and was not asked to stop."""
+    conditions = {each["type"]: each["status"] for each in pod["status"].get("conditions", ())}
+    on_its_way = "nodeName" not in pod["spec"] or "deletionTimestamp" in pod["metadata"]
+    return conditions.get("Ready") == "True" and not on_its_way
 
 
 TENANTS = """
@@ -305,12 +321,8 @@ def gpu_cluster(managed_cluster: DevCluster) -> DevCluster:
 
 
 @contextmanager
-def staged(cluster: DevCluster, ledger_url: str, folder: Path) -> Iterator[Stage]:
-    """A namespace, and a ledger that is this one; whatever was started is ended, and no Job is left to others."""
-    namespace = f"stage-{secrets.token_hex(4)}"
-    cluster.kubectl("create", "namespace", namespace)
-    account = f"/api/v1/namespaces/{namespace}/serviceaccounts/default"
-    until(lambda: cluster.api.is_ok(account), seconds=WAIT_SECONDS, what=f"the service account of {namespace}")
+def staged(cluster: DevCluster, namespace: str, ledger_url: str, folder: Path) -> Iterator[Stage]:
+    """A stage of these; whatever was started is ended, and no Job is left to others."""
     ledger = open_database(ledger_url, application_name="test", pool_size=2)
     with transaction(ledger) as connection:  # ledgers copied from one template would take one another for themselves
         connection.execute(text("UPDATE ledger SET uid = gen_random_uuid()"))
@@ -325,6 +337,7 @@ def staged(cluster: DevCluster, ledger_url: str, folder: Path) -> Iterator[Stage
         ledger,
         namespace,
         folder,
+        _audit_read=cluster.audit_log.read_bytes().rfind(b"\n") + 1,
     )
     yield made
     for each in made.controllers:
@@ -332,12 +345,11 @@ def staged(cluster: DevCluster, ledger_url: str, folder: Path) -> Iterator[Stage
             each.signal(signal.SIGCONT)
             each.kill()
     made.delete_jobs()
-    cluster.kubectl("delete", "namespace", namespace, "--wait=false")
     ledger.dispose()
 
 
 @pytest.fixture
-def stage(gpu_cluster: DevCluster, ledger_url: str, tmp_path: Path) -> Iterator[Stage]:
+def stage(gpu_cluster: DevCluster, team: str, ledger_url: str, tmp_path: Path) -> Iterator[Stage]:
     """A stage for one test."""
-    with staged(gpu_cluster, ledger_url, tmp_path) as made:
+    with staged(gpu_cluster, team, ledger_url, tmp_path) as made:
         yield made

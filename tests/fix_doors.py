@@ -15,6 +15,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -248,12 +249,19 @@ def doors(managed_cluster: DevCluster, team: str, ledger_url: str, tmp_path: Pat
     ledger.dispose()
 
 
-@pytest.fixture
-def webhooks(ledger_url: str, tmp_path: Path) -> Iterator[Webhooks]:
-    """A ledger with the tenants of `CONFIGURATION` for namespace team-a, no cluster and no webhook yet."""
+@contextmanager
+def without_cluster(ledger_url: str, folder: Path) -> Iterator[Webhooks]:
+    """This ledger with the tenants of `CONFIGURATION` for namespace team-a, and no webhook yet."""
     ledger = open_database(ledger_url, application_name="test", pool_size=2)
-    made = Webhooks(ledger, ledger_url, product.login(ledger_url, "webhook"), "team-a", tmp_path)
+    made = Webhooks(ledger, ledger_url, product.login(ledger_url, "webhook"), "team-a", folder)
     made.apply(CONFIGURATION.format(namespace=made.namespace))
     yield made
     made.end_all()
     ledger.dispose()
+
+
+@pytest.fixture
+def webhooks(ledger_url: str, tmp_path: Path) -> Iterator[Webhooks]:
+    """A ledger with tenants, no cluster and no webhook yet."""
+    with without_cluster(ledger_url, tmp_path) as made:
+        yield made

@@ -11,7 +11,7 @@ import functools
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,27 @@ def _wire(kubeconfig: Path) -> Any:
     return official.ApiClient(configuration)
 
 
+def send(
+    cluster: DevCluster,
+    kubeconfig: Path,
+    method: str,
+    path: str,
+    body: object = None,
+    *,
+    content_type: str = "application/json",
+) -> dict[str, Any]:
+    """One request as kubectl would send it, over a connection that is kept; HarnessError carries what the server said."""
+    wire = _wire(kubeconfig)
+    headers = {"Content-Type": content_type, "Accept": "application/json"}
+    wire.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+    data = None if body is None else json.dumps(body)
+    answer = wire.rest_client.pool_manager.request(method, f"{cluster.server}{path}", body=data, headers=headers)
+    content = _object(answer.data.decode())
+    if answer.status >= 300:
+        raise HarnessError(content["message"])
+    return content
+
+
 def _path(job: dict[str, Any]) -> str:
     return f"{JOBS.format(job['metadata']['namespace'])}/{job['metadata']['name']}"
 
@@ -88,16 +109,7 @@ class Actor:
         return self._send("GET", _path(job), None, "application/json")
 
     def _send(self, method: str, path: str, body: object, content_type: str) -> dict[str, Any]:
-        """As kubectl would, without the time that it takes to start; HarnessError carries what the server said."""
-        wire = _wire(self.kubeconfig)
-        headers = {"Content-Type": content_type, "Accept": "application/json"}
-        wire.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
-        data = None if body is None else json.dumps(body)
-        answer = wire.rest_client.pool_manager.request(method, f"{self.cluster.server}{path}", body=data, headers=headers)
-        content = _object(answer.data.decode())
-        if answer.status >= 300:
-            raise HarnessError(content["message"])
-        return content
+        return send(self.cluster, self.kubeconfig, method, path, body, content_type=content_type)
 
     def refused(self, job: dict[str, Any], change: dict[str, Any]) -> str:
         """The sentence with which this merge patch is refused; the Job must be unchanged."""
@@ -252,25 +264,73 @@ def team_with(**labels: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("team", [wanted], indirect=True, ids=["-".join(labels)])
 
 
+class Teams:
+    """Namespaces where alice and bob may edit and service accounts are ready, made some at a time."""
+
+    TOGETHER = 8
+
+    def __init__(self, cluster: DevCluster) -> None:
+        self._cluster = cluster
+        self._ready: list[str] = []
+
+    def take(self) -> str:
+        """A namespace that nobody else has."""
+        if not self._ready:
+            self._ready = self.make(self.TOGETHER)
+        return self._ready.pop()
+
+    def make(self, number: int, labels: Mapping[str, str] | None = None) -> list[str]:
+        """So many namespaces with these labels."""
+        made = [f"team-{secrets.token_hex(4)}" for _ in range(number)]
+        group = "rbac.authorization.k8s.io"
+        for name in made:
+            metadata = {"name": name, "labels": dict(labels or {})}
+            self.ask("POST", "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+            editors = {
+                "apiVersion": f"{group}/v1",
+                "kind": "RoleBinding",
+                "metadata": {"name": "editors"},
+                "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "edit"},
+                "subjects": [{"apiGroup": group, "kind": "User", "name": user} for user in ("alice", "bob")],
+            }
+            self.ask("POST", f"/apis/{group}/v1/namespaces/{name}/rolebindings", editors)
+
+        def have_accounts() -> bool:
+            accounts = self.ask("GET", "/api/v1/serviceaccounts?fieldSelector=metadata.name%3Ddefault")["items"]
+            return {each["metadata"]["namespace"] for each in accounts}.issuperset(made)
+
+        until(have_accounts, seconds=WAIT_SECONDS, what=f"the service accounts of {made}", longest_pause_seconds=0.1)
+        # The server learns of bindings in the order in which they were stored.
+        await_right(self._cluster, "bob", namespace=made[-1])
+        return made
+
+    def clear(self, name: str) -> None:
+        """Have everything that a test may have left in a namespace deleted, in a while.
+
+        The namespace itself stays, as long as the cluster: to delete it is a fifth of a second's work for the control plane.
+        """
+        for folder in (
+            "/apis/batch/v1/{}/jobs",
+            "/apis/batch/v1/{}/cronjobs",
+            "/apis/apps/v1/{}/deployments",
+            "/api/v1/{}/pods",
+        ):
+            self.ask("DELETE", folder.format(f"namespaces/{name}"), {"propagationPolicy": "Background"})
+
+    def ask(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        """One call as the cluster's administrator."""
+        return send(self._cluster, self._cluster.kubeconfig, method, path, body)
+
+
+@pytest.fixture(scope="session")
+def teams(managed_cluster: DevCluster) -> Teams:
+    return Teams(managed_cluster)
+
+
 @pytest.fixture
-def team(managed_cluster: DevCluster, request: pytest.FixtureRequest) -> Iterator[str]:
+def team(teams: Teams, request: pytest.FixtureRequest) -> Iterator[str]:
     """A namespace of its own for each test, where alice and bob may edit and service accounts are ready."""
-    name = f"team-{secrets.token_hex(4)}"
-    api = managed_cluster.api
-    metadata = {"name": name, "labels": getattr(request, "param", {})}
-    api.call("POST", "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
-    group = "rbac.authorization.k8s.io"
-    editors = {
-        "apiVersion": f"{group}/v1",
-        "kind": "RoleBinding",
-        "metadata": {"name": "editors"},
-        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "edit"},
-        "subjects": [{"apiGroup": group, "kind": "User", "name": user} for user in ("alice", "bob")],
-    }
-    api.call("POST", f"/apis/{group}/v1/namespaces/{name}/rolebindings", editors)
-    account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
-    until(lambda: api.is_ok(account), seconds=WAIT_SECONDS, what=f"the service account of {name}", longest_pause_seconds=0.1)
-    for user in ("alice", "bob"):
-        await_right(managed_cluster, user, namespace=name)
+    labels = getattr(request, "param", None)
+    name = teams.take() if labels is None else teams.make(1, labels)[0]
     yield name
-    api.ask("DELETE", f"/api/v1/namespaces/{name}")
+    teams.clear(name)

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from aiqueue.cli.harness import databases, product
+from aiqueue.cli.harness import product
 from aiqueue.cli.harness.cluster import DevCluster
 from aiqueue.cli.harness.errors import HarnessError
 from aiqueue.queue.database import open_database, transaction
 from fix_doors import CONFIGURATION, Doors
+from fix_ledger import Copies
 from fix_managed import CLASS, QUEUE, Actor, await_right, job
 
 NOTE = "aiqueue.dev/"  # prefix of annotations
@@ -44,9 +45,7 @@ spec: {tenant: resting, defaultClass: normal}
 
 
 @pytest.fixture(scope="session")
-def shop(
-    managed_cluster: DevCluster, server_url: str, ledger_template: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Doors]:
+def shop(managed_cluster: DevCluster, ledger_copies: Copies, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
     """A namespace whose Jobs one running webhook is asked about, for all tests that leave its ledger alone."""
     namespace = f"shop-{secrets.token_hex(4)}"
     managed_cluster.kubectl("create", "namespace", namespace)
@@ -55,8 +54,7 @@ def shop(
     )
     for user in ("alice", "bob"):
         await_right(managed_cluster, user, namespace=namespace)
-    name = f"aiqueue_shop_{secrets.token_hex(6)}"
-    url = databases.create(server_url, name, template=ledger_template)
+    url = ledger_copies.take()
     ledger = open_database(url, application_name="test", pool_size=2)
     with transaction(ledger) as connection:
         connection.execute(text("UPDATE ledger SET uid = gen_random_uuid()"))
@@ -69,7 +67,7 @@ def shop(
     made.unregister()
     made.end_all()
     ledger.dispose()
-    databases.drop(server_url, name)
+    ledger_copies.give_back(url)
     managed_cluster.kubectl("delete", "namespace", namespace, "--wait=false")
 
 

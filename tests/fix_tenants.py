@@ -14,8 +14,8 @@ import pytest
 from aiqueue.cli.harness.cluster import DevCluster
 from fix_command import Command
 from fix_controller import Stage, job, staged
-from fix_ledger import copied
-from fix_managed import Actor, await_right
+from fix_ledger import Copies
+from fix_managed import Actor, Teams
 
 FLAVOR = "{apiVersion: aiqueue.dev/v1, kind: Flavor, metadata: {name: h100}, spec: {nodeLabels: {aiqueue.dev/pool: h100}}}"
 
@@ -65,12 +65,7 @@ class Floor:
         for name in names:
             self.stage.until_state(name, "Admitted")
         for name in names:
-            self.stage.until(lambda name=name: self._is_ready(name), f"the pods of {name} to be ready")  # type: ignore[misc]
-
-    def _is_ready(self, name: str) -> bool:
-        """Whether as many pods as the Job wants are ready on nodes; it counts them itself a second later."""
-        ready = [pod for pod in self.stage.pods(name) if pod["spec"].get("nodeName", "").startswith("gpu-") and _is_ready(pod)]
-        return bool(len(ready) == self.stage.job(name)["spec"]["parallelism"])
+            self.stage.until_running(name, self.stage.job(name)["spec"]["parallelism"])
 
     def until_waiting(self, name: str, reason: str) -> dict[str, Any]:
         """Wait until the ledger says why a Job waits, see that nothing of it runs, and return the explanation of now."""
@@ -112,25 +107,17 @@ class Floor:
         return [run["outcome"] for name in names for run in self.stage.runs(name)]
 
 
-def _is_ready(pod: dict[str, Any]) -> bool:
-    conditions = {each["type"]: each["status"] for each in pod["status"].get("conditions", [])}
-    return conditions.get("Ready") == "True"
-
-
 @pytest.fixture(scope="module")
 def shared_floor(
-    gpu_cluster: DevCluster, alice: Actor, server_url: str, ledger_template: str, tmp_path_factory: pytest.TempPathFactory
+    gpu_cluster: DevCluster, teams: Teams, alice: Actor, ledger_copies: Copies, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Floor]:
     """A floor whose controller leads."""
-    with (
-        copied(server_url, ledger_template) as url,
-        staged(gpu_cluster, url, tmp_path_factory.mktemp("floor")) as stage,
-    ):
-        gpu_cluster.kubectl("create", "rolebinding", "editor", "--clusterrole=edit", "--user=alice", f"-n={stage.namespace}")
-        await_right(gpu_cluster, "alice", namespace=stage.namespace)
+    url = ledger_copies.take()
+    with staged(gpu_cluster, teams.take(), url, tmp_path_factory.mktemp("floor")) as stage:
         stage.apply(FLAVOR)
         stage.lead()
         yield Floor(stage, alice, Command(stage.installed.admin_url))
+    ledger_copies.give_back(url)
 
 
 @pytest.fixture

@@ -21,13 +21,13 @@ def test_admitted_again_before_its_template_is_back_a_job_keeps_the_template_of_
     before = stage.create_job(
         "twice", labels={"aiqueue.dev/class": "brief"}, pod_annotations={"aiqueue.dev/dev-termination": "3s"}
     )
-    stage.until(lambda: stage.job("twice")["status"].get("ready") == 1, "the Job to run")
+    stage.until_running("twice")
     stage.apply(QUEUE.format(namespace=stage.namespace, state="Drain"), allow_drain=True)
     stage.until(lambda: stage.runs("twice")[0]["stopped_at"], "the Job to be stopped")
     stage.apply(QUEUE.format(namespace=stage.namespace, state="Active"))
     stage.until(lambda: len(stage.runs("twice")) > 1, "the Job to be admitted again")
     stage.until(lambda: stage.runs("twice")[-1]["started_at"], "the Job to be started again")
-    stage.until(lambda: stage.job("twice")["status"].get("ready") == 1, "the Job to run again")
+    stage.until_running("twice")
     assert [(run["attempt"], run["outcome"]) for run in stage.runs("twice")] == [(1, "Drained"), (2, "Running")]
     stage.cluster.kubectl("patch", "job", "twice", f"-n={stage.namespace}", "--type=merge", '-p={"spec":{"suspend":true}}')
     stage.until_state("twice", "Held")
@@ -39,7 +39,7 @@ def test_a_ledger_that_differs_from_the_engine_is_noticed_and_the_engine_rebuilt
     stage.tenants(gpus=8)
     leader = stage.lead(usage_check_seconds="1")
     stage.create_job("first")
-    stage.until(lambda: stage.job("first")["status"].get("ready") == 1, "the Job to run")
+    stage.until_running("first")
     stage.create_job("second", gpus=4)
     stage.until_state("second", "Pending")
     stage.do("UPDATE allocation SET amount = 4")
@@ -76,7 +76,7 @@ def test_a_plan_that_hangs_before_its_commit_is_overtaken_and_writes_nothing(sta
     stage.create_job("once")
     stage.until(stale.stopped, "the leader to stop before its commit")
     stage.lead(lease_seconds="2")
-    stage.until(lambda: stage.job("once")["status"].get("ready") == 1, "the successor to start the Job")
+    stage.until_running("once")
     stale.signal(signal.SIGCONT)
     stage.until(lambda: "leading no more" in stale.said(), "the old leader to notice")
     assert [run["attempt"] for run in stage.runs("once")] == [1]

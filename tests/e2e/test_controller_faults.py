@@ -31,7 +31,7 @@ def test_killed_between_two_steps_a_job_is_started_once(stage: Stage, fault: str
     stage.until(first.ended, "the controller to be killed")
     assert stage.used() == 8
     stage.lead(**QUICK)
-    stage.until(lambda: stage.job("once")["status"].get("ready") == 1, "the Job to run")
+    stage.until_running("once")
     stage.until(lambda: not stage.rows("SELECT 1 FROM action"), "nothing to be left to do")
     assert stage.used() == 8
     assert [(run["attempt"], run["outcome"]) for run in stage.runs("once")] == [(1, "Running")]
@@ -49,7 +49,7 @@ def test_broken_before_the_commit_nothing_is_lost(stage: Stage, fault: str) -> N
     if fault.endswith("kill"):
         stage.until(first.ended, "the controller to be killed")
         stage.lead(**QUICK)
-    stage.until(lambda: stage.job("kept")["status"].get("ready") == 1, "the Job to run")
+    stage.until_running("kept")
     assert stage.used() == 8
     stage.until(lambda: stage.unsuspends(made["metadata"]["uid"]) or None, "the audit log to have the unsuspend")
     assert len(stage.unsuspends(made["metadata"]["uid"])) == 1
@@ -63,7 +63,7 @@ def test_the_standby_takes_over_from_a_killed_leader(stage: Stage) -> None:
     stage.until_state("before", "Admitted")
     leader.kill()
     stage.create_job("after")
-    stage.until(lambda: stage.job("after")["status"].get("ready") == 1, "the standby to admit")
+    stage.until_running("after")
     assert "engine built" in standby.said()
     assert stage.used() == 16
     assert len(stage.runs("before")) == 1
@@ -75,7 +75,7 @@ def test_a_stopped_leader_starts_nothing_when_it_wakes(stage: Stage) -> None:
     made = stage.create_job("late")
     stage.until(stale.stopped, "the leader to stop before its PATCH")
     stage.lead(**QUICK)
-    stage.until(lambda: stage.job("late")["status"].get("ready") == 1, "the successor to start the Job")
+    stage.until_running("late")
     stage.cluster.kubectl("patch", "job", "late", f"-n={stage.namespace}", "--type=merge", '-p={"spec":{"suspend":true}}')
     stage.until_state("late", "Held")
     assert stage.used() == 0
@@ -103,7 +103,7 @@ def test_jobs_of_another_ledger_are_not_touched(stage: Stage) -> None:
     stage.tenants()
     leader = stage.lead(**QUICK)
     stage.create_job("theirs")
-    stage.until(lambda: stage.job("theirs")["status"].get("ready") == 1, "the Job to run")
+    stage.until(lambda: stage.job("theirs")["status"].get("ready") == 1, "the Job to run and say so")
     leader.kill()
     before = stage.job("theirs")
     stage.do(
@@ -134,7 +134,7 @@ def test_a_running_job_is_adopted_if_it_was_there_first(stage: Stage) -> None:
     for name in ("one", "two"):
         stage.create_job(name)
         slip_by(stage, name)
-        stage.until(lambda name=name: stage.job(name)["status"].get("ready") == 1, "it to run")  # type: ignore[misc]
+        stage.until_running(name)
     stage.lead(**QUICK)
     stage.until_state("one", "Admitted")
     stage.until_state("two", "Admitted")
@@ -155,7 +155,7 @@ def test_a_ledger_that_lost_its_runs_adopts_its_own_jobs(stage: Stage) -> None:
     stage.tenants(gpus=8)
     leader = stage.lead(**QUICK)
     made = stage.create_job("ours")
-    stage.until(lambda: stage.job("ours")["status"].get("ready") == 1, "the Job to run")
+    stage.until_running("ours")
     leader.kill()
     stage.do("TRUNCATE workload, run, allocation, action, pod_set, plan, workload_decision, shape_decision CASCADE")
     stage.lead(**QUICK)
@@ -170,7 +170,7 @@ def test_an_adopted_job_keeps_its_own_template_when_its_owner_stops_it(stage: St
     stage.tenants(gpus=8)
     made = stage.create_job("mine", template={"tolerations": [{"key": "mine", "operator": "Exists"}]})
     slip_by(stage, "mine")
-    stage.until(lambda: stage.job("mine")["status"].get("ready") == 1, "it to run")
+    stage.until_running("mine")
     stage.lead(**QUICK)
     stage.until_state("mine", "Admitted")
     stage.cluster.kubectl("patch", "job", "mine", f"-n={stage.namespace}", "--type=merge", '-p={"spec":{"suspend":true}}')
@@ -179,7 +179,7 @@ def test_an_adopted_job_keeps_its_own_template_when_its_owner_stops_it(stage: St
     assert stage.job("mine")["spec"]["template"] == made["spec"]["template"]
     assert stage.used() == 0
     stage.cluster.kubectl("annotate", "job", "mine", f"-n={stage.namespace}", "aiqueue.dev/hold=false")
-    stage.until(lambda: stage.job("mine")["status"].get("ready") == 1, "it to run again, admitted this time")
+    stage.until_running("mine")
     assert [run["adopted"] for run in stage.runs("mine")] == [True, False]
 
 

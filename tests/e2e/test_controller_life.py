@@ -36,7 +36,7 @@ def test_a_gang_is_held_whole_and_admitted_whole(stage: Stage) -> None:
         stage.cluster.kubectl("annotate", "pod", pod["metadata"]["name"], f"-n={stage.namespace}", "aiqueue.dev/dev-end=now")
     stage.until_state("small", "Finished")
     stage.until_state("big", "Admitted")
-    stage.until(lambda: stage.job("big")["status"].get("ready") == 4, "four ready pods")
+    stage.until_running("big", 4)
     assert stage.used() == 32
     assert stage.rows("SELECT * FROM shape_decision") == []
     assert len(stage.unsuspends(stage.job("big")["metadata"]["uid"])) == 1
@@ -49,7 +49,7 @@ def test_other_work_runs_beside_it_and_unlabelled_jobs_are_left_alone(stage: Sta
     stage.create_job("gpu", pods=2)
     stage.create_job("cpu", queue="ops", gpus=0)
     stage.until_state("cpu", "Admitted")
-    stage.until(lambda: stage.job("plain")["status"].get("ready") == 1, "the unlabelled Job to run")
+    stage.until_running("plain")
     after = stage.job("plain")
     assert after["spec"] == plain["spec"]
     assert "annotations" not in after["metadata"] or not any(
@@ -69,7 +69,7 @@ def test_a_run_goes_to_the_nodes_of_its_flavor_and_the_template_comes_back(stage
         stage.cluster.kubectl("label", "node", f"gpu-{number}", "kubernetes.io/os=linux", "--overwrite")
     before = stage.create_job("steered", template=mine)
     stage.until_state("steered", "Admitted")
-    stage.until(lambda: stage.job("steered")["status"].get("ready") == 1, "the Job to run")
+    stage.until_running("steered")
     assert stage.job("steered")["spec"]["template"]["spec"]["nodeSelector"] == {
         "kubernetes.io/os": "linux",
         "aiqueue.dev/pool": "h100",
@@ -82,7 +82,7 @@ def test_a_run_goes_to_the_nodes_of_its_flavor_and_the_template_comes_back(stage
     assert stage.job("steered")["spec"]["template"] == before["spec"]["template"]
     stage.cluster.kubectl("annotate", "job", "steered", f"-n={stage.namespace}", "aiqueue.dev/hold=false")
     stage.until_state("steered", "Admitted")
-    stage.until(lambda: stage.job("steered")["status"].get("ready") == 1, "the Job to run again")
+    stage.until_running("steered")
     assert [(run["attempt"], run["outcome"]) for run in stage.runs("steered")] == [(1, "Cancelled"), (2, "Running")]
 
 
@@ -90,7 +90,7 @@ def test_a_job_recreated_under_its_name_is_another_workload(stage: Stage) -> Non
     stage.tenants(gpus=8)
     stage.lead()
     first = stage.create_job("again", pod_annotations={"aiqueue.dev/dev-termination": "3s"})
-    stage.until(lambda: stage.job("again")["status"].get("ready") == 1, "the first to run")
+    stage.until_running("again")
     stage.cluster.kubectl("delete", "job", "again", f"-n={stage.namespace}", "--cascade=background")
     second = stage.create_job("again")
     assert first["metadata"]["uid"] != second["metadata"]["uid"]
@@ -148,7 +148,7 @@ def test_drain_evicts_with_grace_and_requeues(stage: Stage) -> None:
     stage.apply("{apiVersion: aiqueue.dev/v1, kind: Class, metadata: {name: brief}, spec: {gracePeriod: 1s}}")
     stage.lead()
     stage.create_job("drained", labels={"aiqueue.dev/class": "brief"})
-    stage.until(lambda: stage.job("drained")["status"].get("ready") == 1, "the Job to run")
+    stage.until_running("drained")
     drain = f"""{{apiVersion: aiqueue.dev/v1, kind: Queue, metadata: {{name: train, namespace: {stage.namespace}}},
                  spec: {{tenant: research, state: Drain}}}}"""
     stage.apply(drain, allow_drain=True)
@@ -157,7 +157,7 @@ def test_drain_evicts_with_grace_and_requeues(stage: Stage) -> None:
     assert stage.pods("drained") == []
     assert stage.used() == 0
     stage.apply(drain.replace("Drain", "Active"))
-    stage.until(lambda: stage.job("drained")["status"].get("ready") == 1, "the Job to run again")
+    stage.until_running("drained")
     assert [(run["attempt"], run["outcome"]) for run in stage.runs("drained")] == [(1, "Drained"), (2, "Running")]
 
 
@@ -195,7 +195,7 @@ def test_a_job_may_leave_while_it_is_suspended_and_its_quota_comes_back(stage: S
     stage.tenants(gpus=8)
     stage.lead()
     stage.create_job("leaving", pod_annotations={"aiqueue.dev/dev-termination": "2s"})
-    stage.until(lambda: stage.job("leaving")["status"].get("ready") == 1, "the Job to run")
+    stage.until_running("leaving")
     stage.cluster.kubectl("patch", "job", "leaving", f"-n={stage.namespace}", "--type=merge", '-p={"spec":{"suspend":true}}')
     stage.cluster.kubectl("label", "job", "leaving", f"-n={stage.namespace}", "aiqueue.dev/queue-")
     stage.until_state("leaving", "Cancelled")
@@ -204,5 +204,5 @@ def test_a_job_may_leave_while_it_is_suspended_and_its_quota_comes_back(stage: S
     stage.until(lambda: "aiqueue.dev/run" not in stage.job("leaving")["metadata"]["annotations"], "what the run wrote to go")
     stage.cluster.kubectl("label", "job", "leaving", f"-n={stage.namespace}", "aiqueue.dev/queue=train")
     stage.until_state("leaving", "Admitted")
-    stage.until(lambda: stage.job("leaving")["status"].get("ready") == 1, "the Job to run again")
+    stage.until_running("leaving")
     assert [run["outcome"] for run in stage.runs("leaving")] == ["Cancelled", "Running"]

@@ -9,9 +9,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-
-import pytest
 
 from aiqueue.cli.harness import processes, state
 from aiqueue.cli.harness.waiting import until
@@ -20,15 +19,14 @@ ARGV = [sys.executable, "-W", "error", "-m", "aiqueue.cli.main", "demo"]
 DEMO_SECONDS = 240
 
 
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    """Variables under which the demo keeps everything in the test's folder, and would fail if it looked at ours."""
+def environment_in(folder: Path) -> dict[str, str]:
+    """Variables under which the demo keeps everything in a folder, and would fail if it looked at ours."""
     for name in ("state", "tmp"):
-        (tmp_path / name).mkdir()
+        (folder / name).mkdir(parents=True)
     return {
         **os.environ,
-        "XDG_STATE_HOME": str(tmp_path / "state"),
-        "TMPDIR": str(tmp_path / "tmp"),
+        "XDG_STATE_HOME": str(folder / "state"),
+        "TMPDIR": str(folder / "tmp"),
         "KUBECONFIG": "/nonexistent/of/somebody",
         "AIQUEUE_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing",
     }
@@ -41,7 +39,8 @@ def left_over(environment: dict[str, str]) -> list[str]:
     return folders + [json.loads(path.read_text())["folder"] for path in listed]
 
 
-def test_the_story_is_told_and_nothing_is_left(environment: dict[str, str]) -> None:
+def test_the_story_is_told_and_nothing_is_left(tmp_path: Path) -> None:
+    environment = environment_in(tmp_path)
     done = subprocess.run(ARGV, env=environment, capture_output=True, text=True, check=False, timeout=DEMO_SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr
     told = " ".join(done.stdout.split())
@@ -75,26 +74,32 @@ def test_the_story_is_told_and_nothing_is_left(environment: dict[str, str]) -> N
     assert left_over(environment) == []
 
 
-@pytest.fixture
-def under_way(environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """A demo that has begun to tell."""
+@contextmanager
+def started(environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """A demo that is about to begin."""
     with subprocess.Popen(ARGV, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as demo:
-        assert demo.stdout is not None
         try:
-            assert any(line.startswith("1. ") for line in demo.stdout), "it ended before it began"
             yield demo
         finally:
             demo.kill()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_it_leaves_nothing(
-    environment: dict[str, str], under_way: subprocess.Popen[str], number: signal.Signals
-) -> None:
-    listed = (Path(environment["XDG_STATE_HOME"]) / "aiqueue" / "instances").glob("*.json")
-    programs = [each for path in listed for each in state.decode(json.loads(path.read_text())["state"]).programs]
-    assert {"postgres", "kube-apiserver", "controller", "webhook"} <= {each.name for each in programs}
-    under_way.send_signal(number)
-    assert under_way.wait(timeout=90) not in (0, -number)
+def test_interrupted_it_leaves_nothing(tmp_path: Path) -> None:
+    """Two of them, which begin to tell at about the same time."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    environments = [environment_in(tmp_path / number.name) for number in numbers]
+    with ExitStack() as running:
+        demos = [running.enter_context(started(each)) for each in environments]
+        programs = []
+        for demo, environment, number in zip(demos, environments, numbers, strict=True):
+            assert demo.stdout is not None
+            assert any(line.startswith("1. ") for line in demo.stdout), "it ended before it began"
+            listed = (Path(environment["XDG_STATE_HOME"]) / "aiqueue" / "instances").glob("*.json")
+            found = [each for path in listed for each in state.decode(json.loads(path.read_text())["state"]).programs]
+            assert {"postgres", "kube-apiserver", "controller", "webhook"} <= {each.name for each in found}
+            programs += found
+            demo.send_signal(number)
+        for demo, number in zip(demos, numbers, strict=True):
+            assert demo.wait(timeout=90) not in (0, -number)
     until(lambda: not any(processes.is_alive(each.identity) for each in programs), seconds=10, what="the end of its programs")
-    assert left_over(environment) == []
+    assert [left_over(each) for each in environments] == [[], []]

@@ -8,11 +8,14 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from aiqueue.cli.dev import app
 from aiqueue.cli.harness import guard, marks, processes, state
 from aiqueue.cli.harness.api import Api
 from aiqueue.cli.harness.certificates import Authority
@@ -288,35 +291,55 @@ def test_the_audit_log_says_who_did_what(cluster: DevCluster) -> None:
     assert found["requestObject"] == {"spec": {"parallelism": 2}}
 
 
-def dev(*arguments: str, home: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A command that ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+def _surroundings(home: Path) -> dict[str, str]:
+    return {"XDG_STATE_HOME": str(home / "state"), "KUBECONFIG": "/nonexistent/of/somebody"}
+
+
+def dev(*arguments: str, home: Path) -> Done:
     """Run `aiqueue dev` as a program of its own, so that what it starts really outlives it."""
     argv = [sys.executable, "-c", "from aiqueue.cli.dev import app; app()", *arguments, "--folder", str(home / "dev")]
-    environment = {**os.environ, "XDG_STATE_HOME": str(home / "state"), "KUBECONFIG": "/nonexistent/of/somebody"}
+    environment = {**os.environ, **_surroundings(home)}
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, timeout=120)
-    assert not check or done.returncode == 0, done.stderr
-    return done
+    assert done.returncode == 0, done.stderr
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def asked(*arguments: str, home: Path, expect: int = 0) -> Done:
+    """Run it in this process: what starts nothing."""
+    found = CliRunner().invoke(app, [*arguments, "--folder", str(home / "dev")], env=_surroundings(home))
+    assert found.exit_code == expect, found.output
+    return Done(found.exit_code, found.stdout, found.stderr)
 
 
 def test_dev_up_twice_status_logs_and_down(tmp_path: Path) -> None:
-    assert dev("status", home=tmp_path, check=False).returncode == 3
-    assert "nothing runs" in dev("env", home=tmp_path, check=False).stderr
+    asked("status", home=tmp_path, expect=3)
+    assert "nothing runs" in asked("env", home=tmp_path, expect=1).stderr
     try:
         first = dev("up", home=tmp_path)
         assert "running: https://127.0.0.1:" in first.stderr
-        found = json.loads(dev("status", "-o", "json", home=tmp_path).stdout)["programs"]
+        found = json.loads(asked("status", "-o", "json", home=tmp_path).stdout)["programs"]
         parts = {"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok", "postgres"}
         assert parts <= {each["name"] for each in found}
         assert all(each["running"] for each in found)
         second = dev("up", home=tmp_path)
         assert "already running" in second.stderr
-        assert second.stdout == first.stdout == dev("env", home=tmp_path).stdout
-        assert json.loads(dev("status", "-o", "json", home=tmp_path).stdout)["programs"] == found
+        assert second.stdout == first.stdout == asked("env", home=tmp_path).stdout
+        assert json.loads(asked("status", "-o", "json", home=tmp_path).stdout)["programs"] == found
         exported = dict(line.removeprefix("export ").split("=", 1) for line in first.stdout.splitlines())
         guard.require_marked_cluster(Path(exported["KUBECONFIG"]))
         guard.require_marked_database(exported["AIQUEUE_DATABASE_URL"])
         assert DevCluster.of_kubeconfig(Path(exported["KUBECONFIG"])).server in first.stderr
-        assert "database system is ready" in dev("logs", "postgres", home=tmp_path).stdout
-        assert "no program 'absent'" in dev("logs", "absent", home=tmp_path, check=False).stderr
+        assert "database system is ready" in asked("logs", "postgres", home=tmp_path).stdout
+        assert "no program 'absent'" in asked("logs", "absent", home=tmp_path, expect=1).stderr
         identities = [processes.identify(each["pid"]) for each in found]
         dev("down", home=tmp_path)
         assert None not in identities

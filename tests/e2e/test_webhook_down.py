@@ -89,7 +89,7 @@ def await_reason(stage: Stage, name: str, reason: str) -> None:
 
 def await_ready(stage: Stage, name: str, pods: int = 1) -> None:
     """Wait until so many pods of a Job are ready."""
-    stage.until(lambda: stage.job(name)["status"].get("ready") == pods, f"{name} to run")
+    stage.until_running(name, pods)
 
 
 def test_nothing_else_asks_it(stage: Stage, register: Register) -> None:

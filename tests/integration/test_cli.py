@@ -265,12 +265,12 @@ def test_watch_shows_changes_until_it_is_interrupted(applied: Command, rows: Row
 
 
 def test_without_a_ledger() -> None:
-    unset = Command("").process("get", "tenants", expect=1)
+    unset = Command("")("get", "tenants", expect=1)
     assert unset.err.startswith("error: AIQUEUE_DATABASE_URL is not set: export AIQUEUE_DATABASE_URL=postgresql://")
     away = Command("postgresql://someone:s3cret@127.0.0.1:1/nothing").process("get", "tenants", expect=3)
     assert "Connection refused" in away.err
-    wrong = Command("mysql://someone:s3cret@host/nothing").process("get", "tenants", expect=1)
-    garbled = Command("postgresql://someone:s3cret@host:s3cret/nothing").process("get", "tenants", expect=1)
+    wrong = Command("mysql://someone:s3cret@host/nothing")("get", "tenants", expect=1)
+    garbled = Command("postgresql://someone:s3cret@host:s3cret/nothing")("get", "tenants", expect=1)
     for result in (away, wrong, garbled):
         assert len(result.err.splitlines()) == 1
         assert "s3cret" not in result.err

@@ -53,7 +53,7 @@ def seconds_until(client: Client, name: str, *, allowed: bool, since: float) -> 
 def test_what_is_applied_is_known_within_a_second(webhooks: Webhooks) -> None:
     with Client(webhooks.await_ready(webhooks.start())) as client:
         took = []
-        for number in range(5):
+        for number in range(3):
             webhooks.apply(queue(f"q{number}"))
             assert client.ask(cpu(f"q{number}")).allowed
             # From open to closed: only what is in memory can refuse this one.
@@ -65,7 +65,7 @@ def test_what_is_applied_is_known_within_a_second(webhooks: Webhooks) -> None:
 def test_a_lost_notification_costs_less_than_a_second(webhooks: Webhooks) -> None:
     with Client(webhooks.await_ready(webhooks.start())) as client:
         took = []
-        for number in range(5):
+        for number in range(3):
             state = "Active" if number % 2 else "Hold"
             with transaction(webhooks.ledger) as connection:  # what `apply` does, and nobody is notified
                 connection.execute(text("UPDATE queue SET state = :state WHERE name = 'cpu'"), {"state": state})
@@ -82,7 +82,7 @@ def test_it_reads_through_before_it_refuses(webhooks: Webhooks) -> None:
         unknown = client.ask(cpu("later"))
         assert not unknown.allowed
         assert "later" in unknown.sentence
-        for number in range(20):
+        for number in range(10):
             webhooks.apply(queue(f"new-{number}"))
             assert client.ask(cpu(f"new-{number}")).allowed, number
         webhooks.apply(queue("shut", "Hold"))

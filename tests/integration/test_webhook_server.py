@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,12 +21,22 @@ from aiqueue.admission.webhook import process
 from aiqueue.cli.harness import ports
 from aiqueue.cli.harness.certificates import Authority
 from aiqueue.queue.settings import Settings
-from fix_doors import COMMAND, WebhookProcess, Webhooks
+from fix_doors import COMMAND, WebhookProcess, Webhooks, without_cluster
+from fix_ledger import Copies
 from fix_reviews import PATH, Client, job, review
 
 pytestmark = pytest.mark.integration
 TEAM = "team-a"
 MIB = 2**20
+
+
+@pytest.fixture(scope="module")
+def standing(ledger_copies: Copies, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebhookProcess]:
+    """A webhook that is ready, for tests that only ask it."""
+    url = ledger_copies.take()
+    with without_cluster(url, tmp_path_factory.mktemp("standing")) as webhooks:
+        yield webhooks.await_ready(webhooks.start())
+    ledger_copies.give_back(url)
 
 
 def body_of(queue: str = "train") -> bytes:
@@ -146,13 +157,12 @@ def test_it_waits_for_its_certificate(webhooks: Webhooks) -> None:
 @pytest.mark.parametrize(
     ("version", "served"), [(ssl.TLSVersion.TLSv1_1, False), (ssl.TLSVersion.TLSv1_2, True), (ssl.TLSVersion.TLSv1_3, True)]
 )
-def test_only_newer_tls_is_spoken(webhooks: Webhooks, version: ssl.TLSVersion, *, served: bool) -> None:
-    webhook = webhooks.await_ready(webhooks.start())
-    context = ssl.create_default_context(cafile=str(webhook.ca_file))
+def test_only_newer_tls_is_spoken(standing: WebhookProcess, version: ssl.TLSVersion, *, served: bool) -> None:
+    context = ssl.create_default_context(cafile=str(standing.ca_file))
     context.set_ciphers("DEFAULT:@SECLEVEL=0")  # else it is the client that will not
     with pytest.warns(DeprecationWarning, match="TLSv1_1") if not served else _nothing():
         context.minimum_version = context.maximum_version = version
-    with socket.create_connection(("127.0.0.1", webhook.port), timeout=10) as raw:
+    with socket.create_connection(("127.0.0.1", standing.port), timeout=10) as raw:
         try:
             with context.wrap_socket(raw, server_hostname="127.0.0.1") as secure:
                 spoken = secure.version()
@@ -194,9 +204,8 @@ def test_a_second_signal_ends_it_at_once(webhooks: Webhooks) -> None:
     assert webhook.process.returncode == 0
 
 
-def test_bodies_over_three_mebibytes_are_refused_with_413(webhooks: Webhooks) -> None:
-    webhook = webhooks.await_ready(webhooks.start())
-    with Client(webhook) as client:
+def test_bodies_over_three_mebibytes_are_refused_with_413(standing: WebhookProcess) -> None:
+    with Client(standing) as client:
         for size in (3 * MIB + 1, 12 * MIB):
             chunked = iter([b"x" * 65536] * (size // 65536 + 1))
             for sent in (b"x" * size, chunked):
@@ -206,7 +215,7 @@ def test_bodies_over_three_mebibytes_are_refused_with_413(webhooks: Webhooks) ->
         # The largest that the API server could send is taken.
         padded = job(TEAM, "train", annotations={"note": "x" * (3 * MIB - 4096)})
         assert client.ask(padded).allowed
-    with connected(webhook) as secure:  # who only announces it is not waited for
+    with connected(standing) as secure:  # who only announces it is not waited for
         secure.sendall(_head(f"Content-Length: {100 * MIB}"))
         assert b" 413 " in secure.recv(65536)
 
@@ -216,9 +225,8 @@ def _head(*lines: str, path: str = PATH) -> bytes:
     return f"{written}\r\n\r\n".encode()
 
 
-def test_what_is_no_review_gets_a_status_and_a_sentence(webhooks: Webhooks) -> None:
-    webhook = webhooks.await_ready(webhooks.start())
-    with Client(webhook) as client:
+def test_what_is_no_review_gets_a_status_and_a_sentence(standing: WebhookProcess) -> None:
+    with Client(standing) as client:
         cases = [
             (client.send(None, method="GET"), 405),
             (client.send(body_of(), path="/healthz"), 405),
@@ -234,9 +242,16 @@ def test_what_is_no_review_gets_a_status_and_a_sentence(webhooks: Webhooks) -> N
         assert client.send(body_of(), Content_Type="application/json; charset=utf-8").status == 200
 
 
-def test_slow_and_silent_connections_are_closed(webhooks: Webhooks) -> None:
-    webhook = webhooks.await_ready(webhooks.start())
-    with connected(webhook) as silent, connected(webhook) as head, connected(webhook) as body, connected(webhook) as large:
+def test_slow_and_silent_connections_are_closed(standing: WebhookProcess) -> None:
+    webhook = standing
+    plain = socket.create_connection(("127.0.0.1", webhook.port), timeout=15)
+    with (
+        plain,
+        connected(webhook) as silent,
+        connected(webhook) as head,
+        connected(webhook) as body,
+        connected(webhook) as large,
+    ):
         began = time.monotonic()
         head.sendall(b"POST /validate/jobs HT")
         body.sendall(_head("Content-Length: 100") + b"{")
@@ -246,9 +261,8 @@ def test_slow_and_silent_connections_are_closed(webhooks: Webhooks) -> None:
         assert b" 408 " in received(body)
         assert time.monotonic() - began < 8
         assert received(silent) == received(head) == b""
-        assert time.monotonic() - began < 14
-    with socket.create_connection(("127.0.0.1", webhook.port), timeout=15) as plain:
         assert received(plain) == b""  # no handshake
+        assert time.monotonic() - began < 14
     with Client(webhook) as client:
         assert client.ask(job(TEAM, "train")).allowed
     assert "Traceback" not in webhook.said()
@@ -290,27 +304,34 @@ def test_a_process_that_follows_nothing_is_sick(tmp_path: Path) -> None:
         webhook._socket.close()
 
 
-@pytest.mark.parametrize(
-    ("variable", "value", "sentence"),
-    [
-        ("AIQUEUE_DATABASE_URL", "", "AIQUEUE_DATABASE_URL is ''"),
-        ("AIQUEUE_DATABASE_URL", "mysql://here", "write postgresql://"),
-        ("AIQUEUE_WEBHOOK_CERTIFICATE_FOLDER", None, "AIQUEUE_WEBHOOK_CERTIFICATE_FOLDER is ''"),
-        ("AIQUEUE_WEBHOOK_ADDRESS", "8443", "write host:port"),
-        ("AIQUEUE_WEBHOOK_ADDRESS", "::1:8443", "write host:port"),
-        ("AIQUEUE_WEBHOOK_ADDRESS", "192.0.2.1:8443", "cannot listen there"),
-    ],
-)
-def test_wrong_settings_are_sentences(tmp_path: Path, variable: str, value: str | None, sentence: str) -> None:
+WRONG_SETTINGS = [
+    ("AIQUEUE_DATABASE_URL", "", "AIQUEUE_DATABASE_URL is ''"),
+    ("AIQUEUE_DATABASE_URL", "mysql://here", "write postgresql://"),
+    ("AIQUEUE_WEBHOOK_CERTIFICATE_FOLDER", None, "AIQUEUE_WEBHOOK_CERTIFICATE_FOLDER is ''"),
+    ("AIQUEUE_WEBHOOK_ADDRESS", "8443", "write host:port"),
+    ("AIQUEUE_WEBHOOK_ADDRESS", "::1:8443", "write host:port"),
+    ("AIQUEUE_WEBHOOK_ADDRESS", "192.0.2.1:8443", "cannot listen there"),
+]
+
+
+def _started_with(folder: Path, variable: str, value: str | None) -> tuple[int, str]:
+    """Exit status and what was said of a webhook with one wrong setting."""
     given = {
         "AIQUEUE_DATABASE_URL": "postgresql://nobody@127.0.0.1:9/nothing",
-        "AIQUEUE_WEBHOOK_CERTIFICATE_FOLDER": str(tmp_path),
+        "AIQUEUE_WEBHOOK_CERTIFICATE_FOLDER": str(folder),
         "AIQUEUE_WEBHOOK_ADDRESS": "127.0.0.1:0",
         "PYTHONWARNINGS": "error",
         variable: value,
     }
     environment = {name: each for name, each in given.items() if each is not None}
     ended = subprocess.run([*COMMAND], env=environment, capture_output=True, text=True, timeout=60, check=False)
-    assert ended.returncode == 1
-    assert sentence in ended.stderr
-    assert len(ended.stderr.strip().splitlines()) == 1
+    return ended.returncode, ended.stderr
+
+
+def test_wrong_settings_are_sentences(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as crowd:
+        ended = crowd.map(lambda wrong: _started_with(tmp_path, wrong[0], wrong[1]), WRONG_SETTINGS)
+        for (variable, value, sentence), (status, said) in zip(WRONG_SETTINGS, ended, strict=True):
+            assert status == 1, (variable, value)
+            assert sentence in said
+            assert len(said.strip().splitlines()) == 1
