@@ -252,6 +252,46 @@ class TestStarvationOverTheTree:
         assert on.admitted(201) == [GANG]
         assert on.reasons(30) == [Reason.WAITING_FOR_QUOTA]
 
+    def test_one_that_is_kept_back_itself_keeps_nobody_back(self) -> None:
+        """a's first gang can only have h100. Its second wants 1 h100 and 8 a100: it waits for the first, so b may borrow a100
+        until the first is gone.
+        """
+        on = stage(
+            Tenant("lab"),
+            leaf("a", quota(4), quota(4, flavor="a100"), starvation_bound_seconds=BOUND),
+            leaf("b", quota(4), quota(4, flavor="a100")),
+            flavors=FLAVORS,
+        )
+        on.run(1, "b", 2)
+        on.run(2, "b", 1, pod_sets=self.of(a100=1))
+        on.pend(make_workload(10, queue="a", created=0.0, pod_sets=self.of(h100=8)))
+        on.pend(make_workload(11, queue="a", created=1.0, pod_sets=self.of(h100=1, a100=8)))
+        on.pend(make_workload(20, queue="b", created=60.0, pod_sets=self.of(h100=3)))
+        on.pend(make_workload(21, queue="b", created=61.0, pod_sets=self.of(a100=4)))
+        assert on.admitted() == [21]
+        assert on.reasons(20) == [Reason.BEHIND_STARVING_GANG]
+        on.close(21)
+        on.gone(10)
+        on.pend(make_workload(22, queue="b", created=62.0, pod_sets=self.of(a100=4)))
+        assert on.admitted() == []
+        assert on.reasons(22) == [Reason.BEHIND_STARVING_GANG]
+
+    def of(self, **gpus: int) -> tuple[PodSet, ...]:
+        """A pod set for each flavor, with that many of its GPUs."""
+        return tuple(PodSet(name, 1, {GPU: count}, node_selector={"gpu": name}) for name, count in gpus.items())
+
+    def test_one_that_came_to_starve_while_others_ran_is_counted_from_its_own_deadline(self) -> None:
+        """b borrows at 99 s, and no more from 100 on, though what it gave back is there."""
+        on = self.waiting()
+        on.pend(make_workload(20, gpus=4, queue="b", created=60.0), make_workload(21, gpus=3, queue="b", created=61.0))
+        assert on.admitted(99) == [20]
+        on.close(20)
+        assert on.admitted(101) == []
+        on.close(1)
+        assert on.admitted(102) == [21]  # 3 of b's own 4, now that nothing of it runs
+        on.close(21)
+        assert on.admitted(103) == [GANG]
+
     def test_a_weight_or_a_priority_does_not_help_against_it(self) -> None:
         on = self.waiting(b=leaf("b", quota(4), weight=Fraction(1000)))
         on.pend(make_workload(20, gpus=3, queue="b", created=60.0, class_name="high"))

@@ -199,6 +199,23 @@ class TestReservation:
     def room(self, on: Stage, flavor: str) -> int:
         return max((n for n in range(1, 9) if on.fits("o", n, pod_sets=self.on(flavor, n))), default=0)
 
+    def test_pod_sets_reserve_where_each_would_go_and_together_where_they_would_share(self) -> None:
+        """s has 4 h100 and 2 a100 and wants 2 and 3 h100 and 1 a100. 2 + 3 > 4 h100, and of a100 3 > 2, so no place is all
+        within its nominal: the first is reserved, min(2 + 3, 4) h100 and min(1, 2) a100. o runs 4 of 6 a100 and 1 of 5 h100.
+        """
+        on = stage(
+            Tenant("lab", quotas=make_quotas({"h100": {GPU: 1}, "a100": {GPU: 4}})),
+            leaf("s", quota(4), quota(2, flavor="a100"), queueing=Queueing.STRICT, reclaim=Reclaim.NEVER),
+            leaf("o", quota(0), quota(0, flavor="a100")),
+            flavors=FLAVORS,
+        )
+        on.run(1, "o", 1, pod_sets=self.on("h100", 1))
+        on.run(2, "o", 4, pod_sets=self.on("a100", 4))
+        sets = (PodSet("two", 1, {GPU: 2}), PodSet("three", 1, {GPU: 3}), *self.on("a100", 1))
+        on.pend(make_workload(HEAD, queue="s", pod_sets=sets))
+        assert on.admitted() == []
+        assert (self.room(on, "h100"), self.room(on, "a100")) == (0, 1)
+
     def test_it_counts_in_shares(self) -> None:
         """org 4, under it wing, x and y; wing has s (4, Strict) and o. y runs 1, so 7 of 8 are left, and s's head wants 8: it
         reserves 4. With o's 1, wing uses 5 of its 4: 1/8, as x with its 1. x is older. Without the reservation wing would not
