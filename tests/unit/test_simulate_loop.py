@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -348,3 +349,18 @@ def test_a_simulation_of_thousands_of_years_is_refused() -> None:
     with pytest.raises(SimulationTooLong, match=r"cut it off with --until"):
         played(*one_tenant(), *jobs)
     assert of(played(*one_tenant(), *jobs, until=10**9), "j0").state == "Admitted"
+
+
+def test_a_simulation_makes_no_garbage_that_only_a_search_finds() -> None:
+    def collected(jobs: int) -> int:
+        documents = [job(f"j{number}", 1 + number % 3, arrival=f"{number}s", runtime="20s") for number in range(jobs)]
+        scenario = reading(*one_tenant(4), *documents).scenario
+        gc.collect()
+        outcome = simulate(scenario)
+        assert gc.isenabled()
+        found = gc.collect()
+        assert len(outcome.jobs) == jobs
+        return found
+
+    collected(10)  # whatever is made once is made now
+    assert collected(200) - collected(20) < 100
