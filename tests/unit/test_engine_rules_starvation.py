@@ -108,7 +108,7 @@ class TestStarvationOverTheTree:
         on = stage(
             Tenant("lab"),
             a or leaf("a", quota(4), starvation_bound_seconds=BOUND),
-            b or leaf("b", quota(4), starvation_bound_seconds=50),
+            b or leaf("b", quota(4), starvation_bound_seconds=10**6),
             *others,
             classes=CLASSES,
         )
@@ -198,20 +198,30 @@ class TestStarvationOverTheTree:
         assert on.reasons(21) == [Reason.BEHIND_STARVING_GANG]
 
     @pytest.mark.parametrize(
-        ("created", "admitted"),
+        ("runs", "created", "admitted"),
         [
-            (10.0, [20]),  # its own deadline, 60, was before the gang's, 100
-            (49.0, [20]),
-            (50.0, []),  # 100 too, and the gang is older
-            (60.0, []),  # 110
+            (2, 60.0, [20]),  # b would borrow 1 of 16, the gang 4 of 16: b is the champion
+            (4, 60.0, [20]),  # 3 of 16
+            (5, 60.0, []),  # 4 of 16 as the gang, which is older
+            (5, -1.0, [20]),  # and now is not
+            (2, 100.0, []),  # not overdue before 150
         ],
     )
-    def test_who_starved_before_it_is_not_kept_back(self, created: float, admitted: list[int]) -> None:
-        """b's own bound is 50 s."""
-        on = self.waiting()
-        on.plan(140)
+    def test_of_those_who_are_overdue_fair_shares_say_whose_turn_it_is(
+        self, runs: int, created: float, admitted: list[int]
+    ) -> None:
+        """b's own bound is 50 s; its next wants 3."""
+        on = stage(
+            Tenant("lab"),
+            leaf("a", quota(4), starvation_bound_seconds=BOUND),
+            leaf("b", quota(4), starvation_bound_seconds=50),
+            leaf("idle", quota(8)),
+        )
+        on.engine.observe(RunOpened(make_run(1, make_workload(1, queue="b"), gpus=runs, tenant="b")))
+        on.engine.observe(RunOpened(make_run(2, make_workload(2, queue="idle"), gpus=8, tenant="idle")))
+        on.pend(make_workload(GANG, gpus=8, queue="a", created=0.0))
         on.pend(make_workload(20, gpus=3, queue="b", created=created))
-        assert on.admitted(150) == admitted
+        assert on.admitted(149) == admitted
 
     def test_who_comes_before_it_in_its_own_tenant_passes(self) -> None:
         on = self.waiting()
@@ -252,10 +262,8 @@ class TestStarvationOverTheTree:
         assert on.admitted(201) == [GANG]
         assert on.reasons(30) == [Reason.WAITING_FOR_QUOTA]
 
-    def test_one_that_is_kept_back_itself_keeps_nobody_back(self) -> None:
-        """a's first gang can only have h100. Its second wants 1 h100 and 8 a100: it waits for the first, so b may borrow a100
-        until the first is gone.
-        """
+    def test_one_that_is_kept_back_itself_keeps_others_back_all_the_same(self) -> None:
+        """a's first gang can only have h100. Its second wants 1 h100 and 8 a100 and waits for the first; b may borrow neither."""
         on = stage(
             Tenant("lab"),
             leaf("a", quota(4), quota(4, flavor="a100"), starvation_bound_seconds=BOUND),
@@ -268,13 +276,11 @@ class TestStarvationOverTheTree:
         on.pend(make_workload(11, queue="a", created=1.0, pod_sets=self.of(h100=1, a100=8)))
         on.pend(make_workload(20, queue="b", created=60.0, pod_sets=self.of(h100=3)))
         on.pend(make_workload(21, queue="b", created=61.0, pod_sets=self.of(a100=4)))
+        assert on.admitted() == []
+        assert on.reasons(20, 21) == [Reason.BEHIND_STARVING_GANG, Reason.BEHIND_STARVING_GANG]
+        on.gone(11)
         assert on.admitted() == [21]
         assert on.reasons(20) == [Reason.BEHIND_STARVING_GANG]
-        on.close(21)
-        on.gone(10)
-        on.pend(make_workload(22, queue="b", created=62.0, pod_sets=self.of(a100=4)))
-        assert on.admitted() == []
-        assert on.reasons(22) == [Reason.BEHIND_STARVING_GANG]
 
     def of(self, **gpus: int) -> tuple[PodSet, ...]:
         """A pod set for each flavor, with that many of its GPUs."""

@@ -179,7 +179,7 @@ class Backlog:
             self.alarms.remove((bucket.deadline, bucket.serial))
         bucket.starving = bucket.alarmed = False
         if bucket.overdue is not None and line.node is not None:
-            self.watch.remove(line.node.root, bucket)
+            self.watch.remove(bucket, line.node.root)
 
     def _time(self, bucket: Bucket) -> None:
         """Start the clock of a head that may starve: that waits in a BestEffort tenant, or stands in a tree with others."""
@@ -201,18 +201,16 @@ class Backlog:
     def _past(self, bucket: Bucket) -> None:
         """The deadline of a bucket's head is over."""
         line = bucket.line
+        line.contender = None
+        self.awake[line.name] = line
         if bucket.standing is Standing.WAITING and not line.strict:
             bucket.starving = True
-            line.contender = None
-            self.awake[line.name] = line
             line.starving.add(bucket.item)
             for item in line.behind:
                 self._mark(line.buckets[item[-1]])
         if line.node is not None and line.node.parent is not None:
-            self.watch.add(line.node.root, bucket)
+            self.watch.add(bucket, line.node.root)
             self.retry(line.node.root)
-            if bucket.starving:  # it keeps back those behind it, which then keep back nobody
-                self.loosened[line.node.root.name] = line.node.root
 
     def retry(self, root: TenantNode) -> None:
         """Have those of a tree looked at again that fit: they may fit better now, or no longer be let in."""

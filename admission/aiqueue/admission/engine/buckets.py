@@ -29,7 +29,6 @@ Entry = tuple[int, int, str, int]  # created, first observed, uid, id: age
 Rank = tuple[int, int, int]  # queue of weight 0, then what the tenant's order says before age
 Item = tuple[int, int, int, int, int, str, int, int]  # rank, age, bucket: the place of a bucket in its line
 Kept = tuple[tuple[Cell, int], ...]
-Overdue = tuple[int, int, int, str, int, int]  # deadline, age, bucket
 Door = tuple[str, str, str | None, str]  # namespace, queue, class, shape
 
 
@@ -79,7 +78,7 @@ class Bucket:
         starving: it waits, and has waited longer than its tenant's bound.
         deadline: when its head starts to starve.
         alarmed: whether an alarm is set for that.
-        overdue: its entry among those of its tree that are past their deadline.
+        overdue: its place among those of its line that are past their deadline, in a tree with others.
         open_since: when the configuration came to let it in, where it did not at first.
     """
 
@@ -116,7 +115,7 @@ class Bucket:
         self.starving = False
         self.deadline = 0
         self.alarmed = False
-        self.overdue: Overdue | None = None
+        self.overdue: Item | None = None
         self.open_since = 0
         self.line: Line
         self.route: Route
@@ -171,6 +170,8 @@ class Line:
         rerank_at: when they will have changed, where somebody waits for that.
         led_by: of a Strict line, the serial of the bucket before all others.
         contender: its next that fits, as the tournament has it.
+        overdue: the buckets whose head is past its deadline, in a tree with others.
+        vigil: its first overdue head, as the tournament among these has it.
         reserved: what its blocked head keeps, as (cell, amount).
         told_head: the id of the Strict head that the verdicts of the others name.
     """
@@ -185,6 +186,7 @@ class Line:
         "name",
         "needs",
         "node",
+        "overdue",
         "queues",
         "ranked_at",
         "ready",
@@ -196,6 +198,7 @@ class Line:
         "strict",
         "told_head",
         "usage_rank",
+        "vigil",
         "waiting",
     )
 
@@ -220,6 +223,8 @@ class Line:
         self.starving: Ordered[Item] = Ordered()
         self.led_by: int | None = None
         self.contender: Contender | None = None
+        self.overdue: Ordered[Item] = Ordered()
+        self.vigil: Contender | None = None
         self.reserved: Kept = ()
         self.told_head: int | None = None
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from aiqueue.admission.engine.backlog import ANY_MOVE, Backlog
 from aiqueue.admission.engine.buckets import Bucket, Contender, Kept, Line, Standing
-from aiqueue.admission.engine.flavors import NOTHING, Bound, Needs, Placement, search
+from aiqueue.admission.engine.flavors import NOTHING, Needs, Placement, search
 from aiqueue.admission.engine.journal import Journal
 from aiqueue.admission.engine.plan import Admission
 from aiqueue.admission.engine.runs import Runs
@@ -105,6 +105,8 @@ class Contest:
         if contender is not None:
             _expect(contender)
         self._tournament.play(line.node, contender)
+        if line.node.parent is not None and self._backlog.watch.play(line, line.node):
+            self._backlog.loosened[line.node.root.name] = line.node.root
         self._backlog.await_turn(line)
         if contender is not None or line.candidate() is None:  # else a bound ended it, and it goes on from here
             self._backlog.awake.pop(line.name, None)
@@ -116,7 +118,7 @@ class Contest:
             raise TypeError(f"bucket {bucket.door} contends though it can never fit")
         backlog = self._backlog
         reserved = line.reserved_from(bucket, needs) if len(line.starving) else NOTHING
-        stakes = backlog.watch.stakes_against(bucket) if backlog.watch.watches(line.node.root) else NOTHING
+        stakes = backlog.watch.stakes_against(bucket, needs) if backlog.watch.watches(line.node.root) else NOTHING
         short: dict[Cell, int] = {}
         placement = search(needs, reserved=reserved, stakes=stakes, short=short)
         if placement is not None:
@@ -128,8 +130,14 @@ class Contest:
                 lots = backlog.lots_for(whole)
             else:
                 standing, lots = Standing.BEHIND, []
-        if stakes or line.reserves:  # whether it is let in does not only go by the room there is
+        if line.reserves:  # what it keeps itself is no room to others, and room to it
             lots = [(cell, ANY_MOVE) for cell in _ways_up(needs.cells)]
+        elif stakes and standing is Standing.BEHIND:  # it may come to borrow no longer, or from others
+            lots = [
+                (cell, ANY_MOVE)
+                for cell in _ways_up(needs.cells)
+                if cell.parent is not None and (cell in needs.cells or cell.guaranteed)
+            ]
         self.trials += 1
         self.journal.do(backlog.park, backlog.unpark, bucket, standing, lots)
         return None
@@ -214,7 +222,7 @@ def _to_keep(line: Line) -> Kept:
     head = line.head()
     if head is None or not isinstance(head.needs, Needs):
         return ()
-    place = search(head.needs, Bound.NOMINAL) or search(head.needs, Bound.NONE)
+    place = head.needs.preferred
     if place is None:
         return ()
     parts = ((cell, min(amount, cell.nominal - cell.usage)) for cell, amount in place.takes)

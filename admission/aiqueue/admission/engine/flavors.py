@@ -85,6 +85,8 @@ class Needs:
         cells: every cell that some place would take from.
         clashes: (step, option, earlier step, its option) that contradict each other.
         stakes: cells of the tenants above that have to give something for some place, were nothing used.
+        above: all cells of the tenants above.
+        preferred: the first place all of which is within the tenant's nominal, else the first of all.
         made: places by the options chosen, since the same few are taken over and over.
     """
 
@@ -94,6 +96,8 @@ class Needs:
     cells: frozenset[Cell] = frozenset()
     clashes: frozenset[tuple[int, int, int, int]] = frozenset()
     stakes: frozenset[Cell] = frozenset()
+    above: frozenset[Cell] = frozenset()
+    preferred: Placement | None = None
     made: dict[tuple[int, ...], Placement] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -107,7 +111,11 @@ class Needs:
             for other, known in enumerate(before.options)
             if _contradict(option.labels, known.labels)
         )
+        if all(cell.parent is None for cell in self.cells):
+            return  # who shares with nobody needs nothing of what follows
         self.stakes = frozenset(above for cell in self.cells for above in cell.stakes(self._most_of(cell)))
+        self.above = frozenset(above for cell in self.cells for above in cell.above())
+        self.preferred = search(self, Bound.NOMINAL) or search(self, Bound.NONE)
 
     def _most_of(self, cell: Cell) -> int:
         """The most that a place takes of a cell: every step that can takes from it."""

@@ -1,82 +1,114 @@
 """Who waited so long that others of its tree may no longer borrow what it waits for.
 
 A head of a bucket is overdue when it has waited longer than its tenant's starvation bound. Within its own tenant those behind it
-then leave alone what it may need (`buckets.py`). Over the tree, other tenants may no longer borrow what it has a stake in: the
+then leave alone what it may need (`buckets.py`). Over the tree it keeps other tenants from borrowing what it has a stake in: the
 cells above it that have to give something for it to fit, were nothing used. What a tenant has of its own it may go on using.
 
-Among those who are overdue the one whose deadline passed first keeps back all others and nobody keeps it back, so that two of them
-never wait for each other.
+- What is not overdue itself may borrow nothing that anybody overdue has a stake in.
+- What is overdue may borrow nothing that the champion has a stake in: the winner of a fair-share tournament among the first
+  overdue head of each tenant, whether they fit or not. So where everybody waits too long, fair shares decide whose turn it is; the
+  champion waits for nobody, and so no two wait for each other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from aiqueue.admission.engine.buckets import Bucket, Overdue
+from aiqueue.admission.engine.buckets import Bucket, Contender, Line
 from aiqueue.admission.engine.flavors import NOTHING, Needs
-from aiqueue.admission.engine.ordered import Ordered
+from aiqueue.admission.engine.tournament import Tournament
 from aiqueue.admission.engine.tree import Cell, TenantNode
 
 
 class Watch:
-    """The overdue heads of each tree, by deadline."""
+    """The lines of each tree that have somebody overdue, and the tournament among these."""
 
     def __init__(self) -> None:
-        self._trees: dict[str, Ordered[Overdue]] = {}
-        self._buckets: dict[int, Bucket] = {}
+        self._trees: dict[str, dict[str, Line]] = {}
+        self._tournament = Tournament()
 
-    def add(self, root: TenantNode, bucket: Bucket) -> None:
+    def add(self, bucket: Bucket, root: TenantNode) -> None:
         """Enter a bucket whose head is past its deadline."""
-        bucket.overdue = (bucket.deadline, *bucket.entries.first, bucket.serial)
-        self._trees.setdefault(root.name, Ordered()).add(bucket.overdue)
-        self._buckets[bucket.serial] = bucket
+        line = bucket.line
+        bucket.overdue = bucket.item
+        line.overdue.add(bucket.item)
+        self._trees.setdefault(root.name, {})[line.name] = line
 
-    def remove(self, root: TenantNode, bucket: Bucket) -> None:
+    def remove(self, bucket: Bucket, root: TenantNode) -> None:
         """Take it out."""
+        line = bucket.line
         if bucket.overdue is not None:
-            self._trees[root.name].remove(bucket.overdue)
-            del self._buckets[bucket.serial]
+            line.overdue.remove(bucket.overdue)
             bucket.overdue = None
+            if not len(line.overdue):
+                del self._trees[root.name][line.name]
 
     def watches(self, root: TenantNode) -> bool:
         """Whether anybody of a tree is overdue."""
-        known = self._trees.get(root.name)
-        return known is not None and len(known) > 0
+        return bool(self._trees.get(root.name))
+
+    def play(self, line: Line, node: TenantNode) -> bool:
+        """Let a line send its first overdue head, if it has one; answers whether the champion of its tree is another now."""
+        root = node.root
+        if line.vigil is None and not len(line.overdue):
+            if self.watches(root):
+                self._tournament.play(node, None)
+            return False
+        before = self._tournament.winner(root)
+        first = next(_heads(line), None)
+        vigil: Contender | None = None
+        if first is not None and isinstance(first.needs, Needs) and first.needs.preferred is not None:
+            vigil = Contender(line, first, first.needs.preferred)
+        line.vigil = vigil
+        self._tournament.play(node, vigil)
+        after = self._tournament.winner(root)
+        return (before.age if before is not None else None) != (after.age if after is not None else None)
 
     def keepers(self, bucket: Bucket) -> Iterator[Bucket]:
-        """Those of other tenants of its tree that may keep a bucket from borrowing, who is longest overdue first."""
+        """Those of other tenants of its tree that may keep a bucket from borrowing."""
         node = bucket.line.node
-        known = self._trees.get(node.root.name) if node is not None else None
-        for entry in known or ():
-            if bucket.overdue is not None and bucket.overdue < entry:
-                return
-            keeper = self._buckets[entry[-1]]
-            if keeper.line is not bucket.line and _counts(keeper):
-                yield keeper
+        if node is None or not self.watches(node.root):
+            return
+        if bucket.overdue is not None:
+            champion = self._tournament.winner(node.root)
+            if champion is not None and champion.line is not bucket.line:
+                yield champion.bucket
+            return
+        for line in self._trees[node.root.name].values():
+            if line is not bucket.line:
+                yield from _heads(line)
 
-    def stakes_against(self, bucket: Bucket) -> frozenset[Cell]:
+    def stakes_against(self, bucket: Bucket, needs: Needs) -> frozenset[Cell]:
         """The cells that a bucket may not borrow from."""
         found = NOTHING
         for keeper in self.keepers(bucket):
             if isinstance(keeper.needs, Needs):
-                found |= keeper.needs.stakes
+                found |= keeper.needs.stakes & needs.above
+                if found == needs.above:
+                    break
         return found
 
     def keeper_of(self, bucket: Bucket, needs: Needs) -> Bucket | None:
-        """The first that has a stake in what a bucket would have to borrow."""
-        for keeper in self.keepers(bucket):
-            if isinstance(keeper.needs, Needs) and any(
+        """The one that has a stake in what a bucket would have to borrow; of several the first in the order of names and lines."""
+        found = [
+            keeper
+            for keeper in self.keepers(bucket)
+            if isinstance(keeper.needs, Needs)
+            and any(
                 cell.borrows(amount) and cell.reaches(amount, keeper.needs.stakes)
                 for step in needs.steps
                 for option in step.options
                 for cell, amount in option.takes
-            ):
-                return keeper
-        return None
+            )
+        ]
+        return min(found, key=lambda keeper: (keeper.line.name, keeper.item), default=None)
 
 
-def _counts(keeper: Bucket) -> bool:
-    """Whether it waits for nobody of its own tenant."""
-    if keeper.line.strict:
-        return keeper.line.leader() == keeper.serial
-    return isinstance(keeper.needs, Needs) and keeper.line.gang_before(keeper, keeper.needs) is None
+def _heads(line: Line) -> Iterator[Bucket]:
+    """The overdue heads of a line in its order; of a Strict one only the very first of all."""
+    for item in line.overdue:
+        if line.strict and line.leader() != item[-1]:
+            return
+        yield line.buckets[item[-1]]
+        if line.strict:
+            return

@@ -110,6 +110,11 @@ class Tournament:
                 self._roots = [each for each in self._roots if each[2] == each[3].played]
                 heapify(self._roots)
 
+    def winner(self, root: TenantNode) -> Contender | None:
+        """Who won in one tree."""
+        seat = self._seats.get(root.name)
+        return seat.winner if seat is not None else None
+
     def best(self) -> Contender | None:
         """Who goes next, None where nobody is left."""
         roots = self._roots

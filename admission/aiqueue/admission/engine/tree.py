@@ -85,6 +85,13 @@ class Cell:
         """Whether taking `amount` would use more than this tenant and those under it put in."""
         return self.usage + amount > self.subtree
 
+    def above(self) -> Iterator[Cell]:
+        """The cells of the tenants above, the nearest first."""
+        cell = self.parent
+        while cell is not None:
+            yield cell
+            cell = cell.parent
+
     def reaches(self, amount: int, cells: Set[Cell]) -> bool:
         """Whether taking `amount` here would take from any of these cells above it, now."""
         cell = self

@@ -141,7 +141,9 @@ class Verdicts:
             workloads,
             left[: len(left) - looked],
             begun,
-            more=len(workloads) < len(backlog.stale_workloads) or len(stale) < len(backlog.stale_shapes),
+            more=len(workloads) < len(backlog.stale_workloads)
+            or len(stale) < len(backlog.stale_shapes)
+            or looked < min(FIGURES, len(left)),
             later=looked < len(left) or len(begun) < len(self._moved),
         )
 
