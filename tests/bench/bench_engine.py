@@ -2,36 +2,38 @@
 
     python tests/bench/bench_engine.py [PENDING ...]
 
-For each size: draining all of it with every Plan confirmed, the cost of an event, and a decide while nothing fits.
+A thousand leaf tenants in fifty trees, a queue each, and work of fifty shapes. For each size, in a process of its own:
+
+- drain: everything fits; Plans are confirmed until nothing is left. Once from the tenants' own quota, once all of it borrowed.
+- stuck: nothing fits; the first decide, then deciding after one arrival, after many, and with nothing new.
+- churn: the cluster is full; one run ends, the engine decides, the Plan is confirmed, and again.
+
+Times are of the processor, so that other work on the machine disturbs them less.
 """
 
 import gc
 import json
+import resource
+import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from itertools import count, islice
 from time import process_time
 
-from aiqueue.admission.engine import ConfigurationChanged, Engine, Event, RunClosed, RunOpened, WorkloadGone, WorkloadPending
-from aiqueue.queue.records import (
-    Allocation,
-    Configuration,
-    Flavor,
-    PodSet,
-    Queue,
-    Quota,
-    Run,
-    Tenant,
-    Workload,
-    shape_of,
-)
+from aiqueue.admission.engine import ConfigurationChanged, Engine, Event, RunClosed, WorkloadGone, WorkloadPending
+from aiqueue.queue.records import Configuration, Flavor, PodSet, Queue, Quota, Tenant, Workload, shape_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SIZES = (10_000, 30_000, 100_000)
-TENANTS = 1_000
+TREES = 50
+LEAVES = 20  # of each tree
+TENANTS = TREES * LEAVES
 SHAPES = 50
-PROBES = 2_000  # events timed at each size
+EVENTS = 2_000  # ends of runs timed at each size
 GPU = "nvidia.com/gpu"
+PLENTY = 10**9
 
 
 def shapes() -> list[tuple[tuple[PodSet, ...], str]]:
@@ -40,122 +42,188 @@ def shapes() -> list[tuple[tuple[PodSet, ...], str]]:
     return [(each, shape_of(each, None)) for each in sets]
 
 
-def configuration(nominal: int) -> Configuration:
-    """A thousand tenants that stand alone, a queue each."""
-    names = [f"tenant-{number:04}" for number in range(TENANTS)]
-    quotas = (Quota("h100", GPU, nominal), Quota("h100", "cpu", 4000 * nominal))
-    return Configuration(
-        1,
-        {"h100": Flavor("h100")},
-        {name: Tenant(name, quotas=quotas) for name in names},
-        {(name, "main"): Queue(name, "main", name) for name in names},
-    )
+def configuration(of_leaf: int, of_root: int = 0) -> Configuration:
+    """Fifty roots with twenty leaves each, of weights 1 to 3."""
+    tenants: dict[str, Tenant] = {}
+    queues: dict[tuple[str, str], Queue] = {}
+    for tree in range(TREES):
+        root = f"tree-{tree:02}"
+        tenants[root] = Tenant(root, quotas=_quotas(of_root))
+        for leaf in range(LEAVES):
+            name = f"tenant-{tree * LEAVES + leaf:04}"
+            tenants[name] = Tenant(name, root, Fraction(1 + leaf % 3), _quotas(of_leaf))
+            queues[name, "main"] = Queue(name, "main", name)
+    return Configuration(1, {"h100": Flavor("h100")}, tenants, queues)
 
 
-def workloads(first: int, count: int) -> list[Workload]:
-    """Spread over tenants and shapes, a millisecond apart."""
+def _quotas(gpus: int) -> tuple[Quota, ...]:
+    return (Quota("h100", GPU, gpus), Quota("h100", "cpu", 4000 * gpus))
+
+
+def workloads() -> Iterator[Workload]:
+    """Without end, spread over tenants and shapes, a millisecond apart."""
     known = shapes()
-    found: list[Workload] = []
-    for number in range(first, first + count):
+    for number in count(1):
         pod_sets, shape = known[(number + number // TENANTS * 17) % SHAPES]
         tenant = f"tenant-{number * 104_729 % TENANTS:04}"
         created = START + timedelta(milliseconds=number)
-        found.append(
-            Workload(number, f"uid-{number:08}", tenant, f"job-{number}", "main", None, pod_sets, shape, created, created)
-        )
-    return found
+        yield Workload(number, f"uid-{number:08}", tenant, f"job-{number}", "main", None, pod_sets, shape, created, created)
 
 
-def fed(nominal: int, pending: list[Workload]) -> Engine:
-    """An engine that knows the configuration and the work."""
-    engine = Engine()
-    engine.observe(ConfigurationChanged(configuration(nominal)))
-    for workload in pending:
-        engine.observe(WorkloadPending(workload))
-    return engine
+class Driver:
+    """An engine whose Plans are confirmed."""
+
+    def __init__(self, known: Configuration) -> None:
+        self.engine = Engine()
+        self.engine.observe(ConfigurationChanged(known))
+        self.now = START + timedelta(days=1)
+        self.runs = 0
+
+    def observe(self, events: Iterable[Event]) -> None:
+        """Tell it everything."""
+        for event in events:
+            self.engine.observe(event)
+
+    def decide(self) -> tuple[int, bool]:
+        """One Plan; answers admissions, and whether the engine wants to be asked again at once."""
+        plan = self.engine.decide(self.now)
+        self.engine.confirm(plan, range(self.runs + 1, self.runs + 1 + len(plan.admissions)))
+        self.runs += len(plan.admissions)
+        return len(plan.admissions), plan.wake_at == self.now
+
+    def settle(self) -> tuple[int, int]:
+        """Decide until there is nothing to do; answers admissions and Plans."""
+        admitted = plans = 0
+        while True:
+            more, again = self.decide()
+            admitted, plans = admitted + more, plans + 1
+            if not again:
+                return admitted, plans
 
 
-def settle(engine: Engine, now: datetime) -> tuple[int, int]:
-    """Decide and confirm until there is nothing to do; answers admissions and Plans."""
-    admitted = plans = 0
-    while True:
-        plan = engine.decide(now)
-        plans += 1
-        engine.confirm(plan, range(admitted + 1, admitted + 1 + len(plan.admissions)))
-        admitted += len(plan.admissions)
-        if plan.wake_at != now:
-            return admitted, plans
-
-
-def observe_all(engine: Engine, events: Iterable[Event]) -> None:
-    """Tell it everything."""
-    for event in events:
-        engine.observe(event)
-
-
-def seconds(step: Callable[[], object]) -> float:
-    """How long one call takes."""
+def drain(size: int, *, borrowed: bool) -> dict[str, float]:
+    """Everything fits."""
+    driver = Driver(configuration(0, PLENTY) if borrowed else configuration(PLENTY))
+    driver.observe(map(WorkloadPending, islice(workloads(), size)))
     began = process_time()
+    admitted, plans = driver.settle()
+    took = process_time() - began
+    if admitted != size:
+        raise SystemExit(f"admitted {admitted} of {size}: the engine left out what fits")
+    return {"admissions_per_second": round(admitted / took), "plan_ms": round(took / plans * 1000, 2)}
+
+
+def stuck(size: int) -> dict[str, float]:
+    """Nothing fits: every tree is full."""
+    driver = Driver(configuration(0, 50))
+    engine = driver.engine
+    source = workloads()
+    driver.observe(map(WorkloadPending, _fillers()))
+    driver.settle()
+    gc.collect()
+    before = process_time()
+    driver.observe(map(WorkloadPending, islice(source, size)))
+    observing = process_time() - before
+    first = _timed(driver.settle)
+    driver.settle()
+    after_one = []
+    for workload in islice(source, 200):
+        began = process_time()
+        engine.observe(WorkloadPending(workload))
+        driver.decide()
+        after_one.append(process_time() - began)
+    many = list(islice(source, EVENTS))
+    driver.observe(map(WorkloadPending, many))
+    after_many = _timed(driver.decide)
+    driver.settle()
+    idle = min(_timed(driver.decide) for _ in range(20))
+    leaving = _timed(lambda: driver.observe(WorkloadGone(each.id) for each in many))
+    return {
+        "observe_us": round(observing / size * 1e6, 2),
+        "first_decide_ms": round(first * 1000, 1),
+        "decide_after_one_p99_ms": round(_p99(after_one) * 1000, 3),
+        "decide_after_2000_ms": round(after_many * 1000, 2),
+        "decide_idle_ms": round(idle * 1000, 4),
+        "leave_us": round(leaving / EVENTS * 1e6, 2),
+    }
+
+
+def _fillers() -> Iterator[Workload]:
+    """One of 50 GPUs for each tree."""
+    pod_sets, shape = shapes()[-1]
+    for tree in range(TREES):
+        name = f"tenant-{tree * LEAVES:04}"
+        yield Workload(10**8 + tree, f"filler-{tree}", name, "filler", "main", None, pod_sets, shape, START, START)
+
+
+def churn(size: int) -> dict[str, float]:
+    """Full, and runs end one after another: observe the end, decide, confirm."""
+    driver = Driver(configuration(64, 320))
+    source = workloads()
+    driver.observe(map(WorkloadPending, islice(source, size)))
+    driver.settle()
+    while driver.engine.decide(driver.now).decisions:  # until nothing is left to say of what happened so far
+        driver.decide()
+        driver.now += timedelta(seconds=1)
+    resident_mb = _resident_mb()
+    gc.collect()
+    gc.freeze()
+    took: list[float] = []
+    admitted = 0
+    for run in range(1, EVENTS + 1):
+        driver.now += timedelta(milliseconds=10)
+        began = process_time()
+        driver.engine.observe(RunClosed(run))
+        more, _ = driver.decide()
+        took.append(process_time() - began)
+        admitted += more
+    if admitted < EVENTS // 2:
+        raise SystemExit(f"{EVENTS} runs ended and {admitted} workloads took their place: the cluster is not full")
+    return {
+        "event_p50_ms": round(sorted(took)[len(took) // 2] * 1000, 3),
+        "event_p99_ms": round(_p99(took) * 1000, 3),
+        "admitted_per_event": round(admitted / EVENTS, 2),
+        "resident_mb": resident_mb,
+    }
+
+
+def _timed(step: object) -> float:
+    began = process_time()
+    assert callable(step)
     step()
     return process_time() - began
 
 
-def drain(count: int) -> dict[str, float]:
-    """Everything fits."""
-    engine = fed(10**9, workloads(1, count))
-    began = process_time()
-    admitted, plans = settle(engine, START + timedelta(seconds=count))
-    took = process_time() - began
-    if admitted != count:
-        raise SystemExit(f"admitted {admitted} of {count}: the engine left out what fits")
-    return {
-        "admissions_per_second": round(admitted / took),
-        "plans": plans,
-        "plan_ms": round(took / plans * 1000, 2),
-    }
+def _p99(values: list[float]) -> float:
+    return sorted(values)[max(0, -(-99 * len(values) // 100) - 1)]
 
 
-def stuck(count: int) -> dict[str, float]:
-    """Nothing fits: every tenant is full."""
-    pending = workloads(1, count)
-    engine = Engine()
-    engine.observe(ConfigurationChanged(configuration(64)))
-    pod_sets, shape = shapes()[0]
-    for number in range(TENANTS):
-        name = f"tenant-{number:04}"
-        holder = Workload(10**7 + number, f"holder-{number}", name, "holder", "main", None, pod_sets, shape, START, START)
-        engine.observe(RunOpened(Run(10**7 + number, holder, 1, name, START, (Allocation("main", "h100", GPU, 64),))))
-    observing = seconds(lambda: observe_all(engine, map(WorkloadPending, pending))) / count
-    now = START + timedelta(seconds=count // 1000)
-    first = seconds(lambda: settle(engine, now))
-    idle = min(seconds(lambda: engine.decide(now)) for _ in range(20))
-    probes = workloads(count + 1, PROBES)
-    arriving = seconds(lambda: observe_all(engine, map(WorkloadPending, probes))) / PROBES
-    after = seconds(lambda: engine.decide(now))
-    leaving = seconds(lambda: observe_all(engine, (WorkloadGone(each.id) for each in probes))) / PROBES
-    settle(engine, now)
-    freeing = seconds(lambda: engine.observe(RunClosed(10**7 + 7)))
-    deciding = seconds(lambda: settle(engine, now))
+def _resident_mb() -> int:
+    """The most memory this process ever had, in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1024 if sys.platform != "darwin" else 1024**2))
+
+
+def measure(size: int) -> dict[str, object]:
+    """Every measurement at one size."""
     return {
-        "observe_us": round(observing * 1e6, 2),
-        "arrive_us": round(arriving * 1e6, 2),
-        "leave_us": round(leaving * 1e6, 2),
-        "close_run_us": round(freeing * 1e6, 2),
-        "first_settle_ms": round(first * 1000, 1),
-        "decide_idle_ms": round(idle * 1000, 3),
-        "decide_after_arrivals_ms": round(after * 1000, 2),
-        "decide_after_close_ms": round(deciding * 1000, 2),
+        "churn": churn(size),
+        "drain": drain(size, borrowed=False),
+        "drain_borrowed": drain(size, borrowed=True),
+        "stuck": stuck(size),
     }
 
 
 def main() -> None:
-    """Measure every size."""
-    sizes = [int(each) for each in sys.argv[1:]] or list(SIZES)
-    report: dict[str, dict[str, dict[str, float]]] = {}
-    for size in sizes:
-        gc.collect()
-        report[str(size)] = {"drain": drain(size), "stuck": stuck(size)}
-    print(json.dumps({"benchmark": "engine", "tenants": TENANTS, "shapes": SHAPES, "sizes": report}))
+    """Measure every size in a process of its own, so that memory and garbage of one are not those of another."""
+    if sys.argv[1:2] == ["--one"]:
+        print(json.dumps(measure(int(sys.argv[2]))))
+        return
+    report = {}
+    for size in [int(each) for each in sys.argv[1:]] or list(SIZES):
+        done = subprocess.run([sys.executable, __file__, "--one", str(size)], stdout=subprocess.PIPE, check=True, text=True)
+        report[str(size)] = json.loads(done.stdout)
+    print(json.dumps({"benchmark": "engine", "trees": TREES, "leaf_tenants": TENANTS, "shapes": SHAPES, "sizes": report}))
 
 
 if __name__ == "__main__":
