@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,15 +91,21 @@ class DevEnvironment:
         self.folder.mkdir(parents=True, exist_ok=True)
         with folders.locked(self.folder / folders.LOCK):
             already = self.is_running()
-            self.postgres.start()
-            if not self.postgres.has_database(DATABASE):
-                self.postgres.create_database(DATABASE)
-            self.cluster.start()
+            # Neither needs the other, and each waits for programs most of the time.
+            with ThreadPoolExecutor(max_workers=1) as beside:
+                ledger = beside.submit(self._start_postgres)
+                self.cluster.start()
+                ledger.result()
             if self._throwaway and not self._services.owns():
                 self._services.begin()
             for each in after_up:
                 each(self)
         return already
+
+    def _start_postgres(self) -> None:
+        self.postgres.start()
+        if not self.postgres.has_database(DATABASE):
+            self.postgres.create_database(DATABASE)
 
     def down(self, *, purge: bool = False) -> None:
         """Stop everything; `purge` also removes all data, certificates and logs."""
