@@ -122,8 +122,11 @@ def test_what_is_counted_again_later_is_what_was_filled_in(older: Engine) -> Non
     with transaction(older) as connection:
         filled = usage.load(connection)
         connection.execute(text("UPDATE queue_usage SET rate = rate + 1"))
-        assert usage.repair(connection, 0) == len(filled) == 3
+        connection.execute(text("INSERT INTO queue_usage SELECT id, 'gpu', 9, 5, 60, now() FROM queue WHERE name = 'new'"))
+        assert usage.repair(connection, 0) == len(filled) + 1 == 4
         again = usage.load(connection)
+    nothing = again.pop(("n", "new", "gpu"))  # what ran by its name before it was made is not its own
+    assert (nothing.value, nothing.rate, nothing.half_life_seconds) == (0.0, 0, WEEK)
     for key, kept in again.items():
         assert kept.rate == filled[key].rate
         assert kept.value == pytest.approx(filled[key].at(kept.as_of), rel=1e-9)

@@ -234,6 +234,7 @@ def test_a_run_is_counted_by_the_half_life_that_its_tenant_has_when_it_moves(led
     assert book.load()[OPS] == before  # nothing moves, nothing is written
     written = book.write(closed=[closed])
     assert written.usages[OPS] == before.moved(written.now, -8, 2 * DAY)
+    assert book.load() == written.usages
 
 
 def test_usage_stays_with_the_queue_that_moves_to_another_tenant(ledger: Engine, book: Book) -> None:
@@ -244,6 +245,7 @@ def test_usage_stays_with_the_queue_that_moves_to_another_tenant(ledger: Engine,
     apply(ledger, moved)
     written = book.write(closed=[closed])
     assert written.usages == {BATCH: before.moved(written.now, -8, 3600)}
+    assert book.load() == written.usages
 
 
 def test_a_queue_without_a_half_life_uses_nothing_and_holds_what_it_holds(ledger: Engine, book: Book) -> None:
