@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
-from aiqueue.admission.engine import Engine, Plan
+from aiqueue.admission.engine import Engine, Eviction, Plan
 from aiqueue.admission.simulate.loop import SimulationStalled, SimulationTooLong, simulate
 from aiqueue.admission.simulate.outcome import Outcome
+from aiqueue.admission.simulate.scenario import moment
+from aiqueue.queue.words import RunOutcome
 from fix_simulate import (
     GPU,
     SECOND,
@@ -319,6 +322,46 @@ def test_progress_is_told() -> None:
     scenario = reading(*one_tenant(), job("a"), job("big", 9)).scenario
     simulate(scenario, progress=lambda ended, jobs: told.append((ended, jobs)))
     assert told == [(1, 2)]
+
+
+class Evicting(Engine):
+    """An engine that, at the first Plan after 10 s, gives run 1 five seconds, with this outcome, for workload 2."""
+
+    def __init__(self, outcome: RunOutcome) -> None:
+        super().__init__(tells=False)
+        self.outcome: RunOutcome | None = outcome
+        self.given: tuple[Plan, Plan] | None = None  # the Plan with the notice, and as it was decided
+
+    def decide(self, now: datetime) -> Plan:
+        plan = super().decide(now)
+        if self.outcome is None or now < moment(10 * SECOND):
+            return plan
+        notice = Eviction(1, 1, 1, self.outcome, now + timedelta(seconds=5), "it must be", 2)
+        self.outcome = None
+        self.given = replace(plan, evictions=(notice,)), plan
+        return self.given[0]
+
+    def confirm(self, plan: Plan, run_ids: Sequence[int]) -> None:
+        super().confirm(self.given[1] if self.given is not None and plan is self.given[0] else plan, run_ids)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state", "again"),
+    [
+        (RunOutcome.PREEMPTED, "Finished", [(45, 335, "Finished")]),
+        (RunOutcome.NOT_READY, "Finished", [(45, 335, "Finished")]),
+        (RunOutcome.EXPIRED, "Expired", []),
+        (RunOutcome.FAILED, "Failed", []),
+        (RunOutcome.CANCELLED, "Held WorkloadHeld", []),
+    ],
+)
+def test_whatever_ends_a_run_is_told_and_followed(outcome: RunOutcome, state: str, again: list[tuple[int, int, str]]) -> None:
+    urgent = [class_("high", priority=5), job("b", arrival="10s", runtime="30s", of_class="high")]
+    played_out = played(*one_tenant(), job("a", checkpoint="10s"), *urgent, engine=Evicting(outcome))
+    assert history(played_out) == {"a": [(0, 15, str(outcome)), *again], "b": [(15, 45, "Finished")]}
+    assert states(played_out) == {"a": state, "b": "Finished"}
+    first = of(played_out, "a").runs[0]
+    assert (first.preempted_by, first.reason, first.lost_us) == ("team-a/b", "it must be", 5 * SECOND)
 
 
 class Restless(Engine):
