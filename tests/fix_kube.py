@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import secrets
 import selectors
 import socket
@@ -21,6 +21,7 @@ import pytest
 import yaml
 
 from aiqueue.admission.kube.client import KubeClient
+from aiqueue.cli.harness import guard
 from aiqueue.cli.harness.cluster import DevCluster
 from aiqueue.cli.harness.waiting import until
 
@@ -30,7 +31,7 @@ WAIT_SECONDS = 60.0
 def create_namespace(cluster: DevCluster) -> str:
     """A namespace of its own for one test."""
     name = f"kube-{secrets.token_hex(4)}"
-    cluster.kubectl("create", "namespace", name)
+    cluster.api.call("POST", "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     return name
 
 
@@ -53,9 +54,10 @@ def job_document(namespace: str, name: str, *, pod: dict[str, Any] | None = None
 
 
 def create_jobs(cluster: DevCluster, *documents: dict[str, Any]) -> None:
-    """Create them in one call."""
-    content = {"apiVersion": "v1", "kind": "List", "items": list(documents)}
-    cluster.kubectl("create", "--filename=-", stdin=json.dumps(content))
+    """Create them one after the other."""
+    api = cluster.api
+    for each in documents:
+        api.call("POST", f"/apis/batch/v1/namespaces/{each['metadata']['namespace']}/jobs", each)
 
 
 @pytest.fixture
@@ -69,9 +71,12 @@ def kube(cluster: DevCluster) -> Iterator[KubeClient]:
 def kube_namespace(cluster: DevCluster) -> Iterator[str]:
     name = create_namespace(cluster)
     account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
-    until(lambda: cluster.api.is_ok(account), seconds=WAIT_SECONDS, what=f"the service account of {name}")
+    api = cluster.api
+    until(lambda: api.is_ok(account), seconds=WAIT_SECONDS, what=f"the service account of {name}", longest_pause_seconds=0.05)
     yield name
-    cluster.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+    api.ask("DELETE", f"/apis/batch/v1/namespaces/{name}/jobs", {"propagationPolicy": "Background"})
+    if guard.KUBECONFIG_VARIABLE in os.environ:  # else it ends with the cluster, which is less work
+        api.ask("DELETE", f"/api/v1/namespaces/{name}")
 
 
 @dataclass(frozen=True, slots=True)

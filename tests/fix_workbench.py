@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -31,7 +30,7 @@ from aiqueue.queue.store import actions, configuration, plans
 from aiqueue.queue.store.actions import Action
 from aiqueue.queue.store.plans import AdmissionRow, EvictionRow, PlanRows
 from aiqueue.queue.words import ActionKind, RunOutcome
-from fix_kube import WAIT_SECONDS, job_document
+from fix_kube import WAIT_SECONDS, create_jobs, job_document
 from fix_terms import Observer
 
 
@@ -135,7 +134,7 @@ def lay_out(
     queue = f"{{apiVersion: aiqueue.dev/v1, kind: Queue, metadata: {{name: {namespace}, namespace: {namespace}}}, spec: {{tenant: research}}}}"
     with transaction(ledger) as connection:
         configuration.apply(connection, documents.read_documents(queue, "test"), claimed_by="test")
-    cluster.kubectl("create", "--filename=-", stdin=json.dumps(document))
+    create_jobs(cluster, document)
     step = observer()
     step.step.context.cluster = replace(step.step.context.cluster, registered_at=datetime.fromtimestamp(0, UTC))
     return Bench(cluster, client, namespace, term, step, JobHands(client, term, "default", lambda _uid: None))
