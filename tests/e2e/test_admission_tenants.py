@@ -55,6 +55,33 @@ def test_a_tenant_borrows_up_to_its_limit_and_what_it_borrowed_comes_back_when_t
     ]
 
 
+def test_of_two_tenants_that_want_more_each_gets_the_share_of_its_weight(floor: Floor) -> None:
+    stage = floor.stage
+    floor.tenant("university", 6, state="Hold")
+    floor.tenant("one", 0, parent="university")
+    floor.tenant("two", 0, parent="university", weight="2")
+    for name in ("one", "two"):
+        floor.queue(name)
+    # All of the lighter tenant's work is older.
+    names = {queue: [f"{queue}-{number}" for number in range(6)] for queue in ("one", "two")}
+    for queue, jobs in names.items():
+        for name in jobs:
+            floor.submit(name, queue, 1)
+    floor.until_waiting("one-0", "TenantClosed")
+    floor.tenant("university", 6)
+    stage.until(lambda: stage.used() == 6, "all GPUs to be in use")
+    floor.until_running("one-0", "one-1", "two-0", "two-1", "two-2", "two-3")
+    floor.until_waiting("one-2", "WaitingForQuota")
+    waiting = floor.until_waiting("two-5", "WaitingForQuota")
+    assert {holder["name"].partition("-")[0] for holder in waiting["decision"]["holders"]} == {"one", "two"}
+    # The place of one that ends goes to who has less for its weight now.
+    floor.end("one-0")
+    floor.until_running("one-2")
+    floor.end("two-0")
+    floor.until_running("two-4")
+    assert [stage.workload(name)["state"] for name in ("one-3", "two-5")] == ["Pending", "Pending"]
+
+
 @pytest.mark.parametrize(("held", "reason"), [("tenant", "TenantClosed"), ("queue", "QueueClosed")], ids=["tenant", "queue"])
 def test_hold_admits_nothing_new_and_lets_go_on_what_runs(floor: Floor, held: str, reason: str) -> None:
     name = f"resting-{held}"
