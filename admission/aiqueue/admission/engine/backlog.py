@@ -35,6 +35,7 @@ class Backlog:
         turns: (when the queues of a line will stand otherwise, line), where somebody waits for it.
         watch: the overdue heads of each tree.
         loosened: roots of trees in which somebody overdue may be gone.
+        lending: names of the roots of trees where an inner tenant keeps some quota for those under it.
         picky: names of the roots of trees where what others borrow may change which flavor a tenant prefers.
         flipped: by serial, buckets that the last configuration came to let in, whose `open_since` is still to be set.
     """
@@ -50,6 +51,7 @@ class Backlog:
         self.turns: Ordered[tuple[int, str]] = Ordered()
         self.watch = Watch()
         self.loosened: dict[str, TenantNode] = {}
+        self.lending: set[str] = set()
         self.picky: set[str] = set()
         self.order = QueueOrder()
         self.flipped: dict[int, Bucket] = {}
@@ -396,6 +398,9 @@ class Backlog:
         """Route all buckets anew; everything that can be looked at will be."""
         self._configuration, self._nodes = configuration, nodes
         self.order.configure(configuration)
+        self.lending = {
+            node.root.name for node in nodes.values() if node.children and any(cell.guaranteed for cell in node.cells.values())
+        }
         self.picky = {
             node.root.name
             for node in nodes.values()

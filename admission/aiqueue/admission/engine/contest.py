@@ -105,7 +105,7 @@ class Contest:
         if contender is not None:
             _expect(contender)
         self._tournament.play(line.node, contender)
-        if line.node.parent is not None and self._backlog.watch.play(line, line.node):
+        if line.node.parent is not None and self._backlog.watch.play(line, line.node, self._backlog.awake):
             self._backlog.loosened[line.node.root.name] = line.node.root
         self._backlog.await_turn(line)
         if contender is not None or line.candidate() is None:  # else a bound ended it, and it goes on from here
@@ -164,7 +164,7 @@ class Contest:
 
     def _look_round(self, root: TenantNode, takes: Kept) -> None:
         """Have those of a tree looked at again whose place may be another now that this was taken."""
-        picky = root.name in self._backlog.picky or self._backlog.watch.watches(root)
+        picky = root.name in self._backlog.picky or (root.name in self._backlog.lending and self._backlog.watch.watches(root))
         if not picky and all(_roomy(cell) for cell, _ in takes):
             return
         lines = [self._backlog.lines[leaf.name] for leaf in root.leaves if leaf.name in self._backlog.lines]

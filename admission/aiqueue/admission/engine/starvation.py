@@ -7,12 +7,13 @@ cells above it that have to give something for it to fit, were nothing used. Wha
 - What is not overdue itself may borrow nothing that anybody overdue has a stake in.
 - What is overdue may borrow nothing that the champion has a stake in: the winner of a fair-share tournament among the first
   overdue head of each tenant, whether they fit or not. So where everybody waits too long, fair shares decide whose turn it is; the
-  champion waits for nobody, and so no two wait for each other.
+  champion waits for nobody, and so no two wait for each other. A champion that contends, since it fits, need keep nobody back:
+  its turn comes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from aiqueue.admission.engine.buckets import Bucket, Contender, Line
 from aiqueue.admission.engine.flavors import NOTHING, Needs
@@ -26,6 +27,7 @@ class Watch:
     def __init__(self) -> None:
         self._trees: dict[str, dict[str, Line]] = {}
         self._tournament = Tournament()
+        self._champions: dict[str, tuple[Contender, bool]] = {}  # by root, and whether it keeps others back
 
     def add(self, bucket: Bucket, root: TenantNode) -> None:
         """Enter a bucket whose head is past its deadline."""
@@ -47,22 +49,38 @@ class Watch:
         """Whether anybody of a tree is overdue."""
         return bool(self._trees.get(root.name))
 
-    def play(self, line: Line, node: TenantNode) -> bool:
-        """Let a line send its first overdue head, if it has one; answers whether the champion of its tree is another now."""
+    def play(self, line: Line, node: TenantNode, awake: Container[str]) -> bool:
+        """Let a line send its first overdue head, if it has one. To be called when it is known who contends for the line.
+
+        Args:
+            line: that was looked at.
+            node: its tenant.
+            awake: names of lines that are still to be looked at.
+
+        Returns:
+            Whether another champion keeps others back now, or none any more.
+        """
         root = node.root
-        if line.vigil is None and not len(line.overdue):
-            if self.watches(root):
-                self._tournament.play(node, None)
-            return False
-        before = self._tournament.winner(root)
         first = next(_heads(line), None)
         vigil: Contender | None = None
         if first is not None and isinstance(first.needs, Needs) and first.needs.preferred is not None:
             vigil = Contender(line, first, first.needs.preferred)
+        before = self._champions.get(root.name)
+        if vigil is None and line.vigil is None and before is None and not self.watches(root):
+            return False
         line.vigil = vigil
         self._tournament.play(node, vigil)
-        after = self._tournament.winner(root)
-        return (before.age if before is not None else None) != (after.age if after is not None else None)
+        champion = self._tournament.winner(root)
+        if champion is None:
+            self._champions.pop(root.name, None)
+            return before is not None and before[1]
+        same = before is not None and before[0].age == champion.age
+        if same and champion.line is not line and champion.line.name in awake:
+            return False  # when its line is looked at it will be known
+        contender = champion.line.contender
+        keeps = contender is None or contender.bucket is not champion.bucket
+        self._champions[root.name] = (champion, keeps)
+        return keeps if before is None else before[1] != keeps or (keeps and not same)
 
     def keepers(self, bucket: Bucket) -> Iterator[Bucket]:
         """Those of other tenants of its tree that may keep a bucket from borrowing."""
@@ -70,8 +88,8 @@ class Watch:
         if node is None or not self.watches(node.root):
             return
         if bucket.overdue is not None:
-            champion = self._tournament.winner(node.root)
-            if champion is not None and champion.line is not bucket.line:
+            champion, keeps = self._champions.get(node.root.name, (None, False))
+            if champion is not None and keeps and champion.line is not bucket.line:
                 yield champion.bucket
             return
         for line in self._trees[node.root.name].values():
