@@ -25,6 +25,8 @@ from aiqueue.cli.harness.waiting import until
 from aiqueue.queue import documents
 from aiqueue.queue.database import open_database, transaction
 from aiqueue.queue.store import configuration
+from fix_ledger import Copies
+from fix_managed import Teams
 
 T = TypeVar("T")
 WAIT_SECONDS = 60.0
@@ -353,3 +355,23 @@ def stage(gpu_cluster: DevCluster, team: str, ledger_url: str, tmp_path: Path) -
     """A stage for one test."""
     with staged(gpu_cluster, team, ledger_url, tmp_path) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def shared_stage(
+    gpu_cluster: DevCluster, teams: Teams, ledger_copies: Copies, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stage]:
+    """A stage for a module, with a controller that leads."""
+    url = ledger_copies.take()
+    with staged(gpu_cluster, teams.take(), url, tmp_path_factory.mktemp("stage")) as made:
+        made.lead()
+        yield made
+    ledger_copies.give_back(url)
+
+
+@pytest.fixture
+def led(shared_stage: Stage) -> Iterator[Stage]:
+    """That stage, on which nothing runs and nothing waits in the end. Its controller has to live; names are not used twice."""
+    yield shared_stage
+    shared_stage.delete_jobs()
+    shared_stage.until(lambda: shared_stage.used() == 0, "all quota to come back")

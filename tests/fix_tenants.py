@@ -1,21 +1,18 @@
 """Tenants, queues and Jobs of a user under one controller on the real control plane, and what became of the Jobs.
 
-`floor` is for all tests of a module: each has tenants and queues of its own, and leaves no Job behind.
+The stage is shared by all tests of a module: each has tenants and queues of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from aiqueue.cli.harness.cluster import DevCluster
 from fix_command import Command
-from fix_controller import Stage, job, staged
-from fix_ledger import Copies
-from fix_managed import Actor, Teams
+from fix_controller import Stage, job
+from fix_managed import Actor
 
 FLAVOR = "{apiVersion: aiqueue.dev/v1, kind: Flavor, metadata: {name: h100}, spec: {nodeLabels: {aiqueue.dev/pool: h100}}}"
 
@@ -107,23 +104,8 @@ class Floor:
         return [run["outcome"] for name in names for run in self.stage.runs(name)]
 
 
-@pytest.fixture(scope="module")
-def shared_floor(
-    gpu_cluster: DevCluster, teams: Teams, alice: Actor, ledger_copies: Copies, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Floor]:
-    """A floor whose controller leads."""
-    url = ledger_copies.take()
-    with staged(gpu_cluster, teams.take(), url, tmp_path_factory.mktemp("floor")) as stage:
-        stage.apply(FLAVOR)
-        stage.lead()
-        yield Floor(stage, alice, Command(stage.installed.admin_url))
-    ledger_copies.give_back(url)
-
-
 @pytest.fixture
-def floor(shared_floor: Floor) -> Iterator[Floor]:
-    """The floor, on which nothing runs and nothing waits in the end."""
-    yield shared_floor
-    stage = shared_floor.stage
-    stage.delete_jobs()
-    stage.until(lambda: stage.used() == 0, "all quota to come back")
+def floor(led: Stage, alice: Actor) -> Floor:
+    """The shared stage of a module with alice on it."""
+    led.apply(FLAVOR)
+    return Floor(led, alice, Command(led.installed.admin_url))

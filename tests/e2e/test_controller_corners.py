@@ -82,3 +82,18 @@ def test_a_plan_that_hangs_before_its_commit_is_overtaken_and_writes_nothing(sta
     assert [run["attempt"] for run in stage.runs("once")] == [1]
     assert stage.used() == 8
     assert not stale.ended()
+
+
+def test_every_request_is_the_service_accounts_and_none_is_forbidden(stage: Stage) -> None:
+    earlier = len(stage.audit())
+    stage.tenants()
+    leader = stage.lead()
+    stage.create_job("quick", runtime="100ms")
+    stage.until_state("quick", "Finished")
+    leader.kill()
+    uid = stage.job("quick")["metadata"]["uid"]
+    stage.until(lambda: stage.unsuspends(uid) or None, "the audit log to have the unsuspend")
+    ours = [entry for entry in stage.audit()[earlier:] if entry.get("userAgent", "").startswith("aiqueue-controller/")]
+    assert {entry["verb"] for entry in ours} >= {"list", "patch", "get"}
+    assert {entry["user"]["username"] for entry in ours} == {"system:serviceaccount:aiqueue-system:aiqueue-controller"}
+    assert [entry["requestURI"] for entry in ours if entry.get("responseStatus", {}).get("code") == 403] == []

@@ -189,7 +189,7 @@ class TestForeignMutations:
     ADDS_LABEL = "Object{metadata: Object.metadata{labels: {'aiqueue.dev/queue': 'gpus'}}}"
     UNSUSPENDS = "Object{spec: Object.spec{suspend: false}}"
 
-    @pytest.fixture
+    @pytest.fixture(scope="class")
     def foreign(self, request: pytest.FixtureRequest, managed_cluster: DevCluster) -> Iterator[None]:
         """Put the policy (expression, reinvocation) in force, and out of force afterwards."""
         expression, reinvocation = request.param
