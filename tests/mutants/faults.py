@@ -328,10 +328,10 @@ WAITING = (
     *_of(
         "starvation",
         (
-            "last-come-is-free",
-            "if bucket.overdue is not None and bucket.overdue < entry:",
-            "if bucket.overdue is not None and bucket.overdue > entry:",
-            "Of those who starve the one whose deadline passed first is kept back by nobody.",
+            "champion-keeps-itself-back",
+            "if champion is not None and keeps and champion.line is not bucket.line:",
+            "if champion is not None and keeps and champion.line is bucket.line:",
+            "Of those who are overdue the champion keeps the others back, and nobody keeps it back.",
         ),
     ),
     *_of(

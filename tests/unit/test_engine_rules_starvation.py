@@ -253,8 +253,8 @@ class TestStarvationOverTheTree:
             on.pend(make_workload(22, queue="b", created=60.0))
             assert on.admitted(71) == []
 
-    def test_of_two_that_starve_the_one_whose_deadline_passed_first_is_kept_back_by_nobody(self) -> None:
-        """a's gang since 100, c's since 150 (created 50). When b's 2 end, 8 are free: both would have fitted alone."""
+    def test_of_two_that_starve_the_champion_is_kept_back_by_nobody(self) -> None:
+        """a's gang would borrow 4 of 8, c's 8 of 8, so a's is the champion. When b's 2 end both would have fitted alone."""
         on = self.waiting(others=(leaf("c", quota(0), starvation_bound_seconds=BOUND),))
         on.pend(make_workload(30, gpus=8, queue="c", created=50.0))
         assert on.admitted(200) == []
