@@ -169,6 +169,12 @@ FLAVORS = _of(
         "A parked workload is woken by the least that may let it in.",
     ),
     (
+        "prefers-the-first-place",
+        "search(self, Bound.NOMINAL) or search(self, Bound.NONE)",
+        "search(self, Bound.NONE)",
+        "A Strict head reserves where it is all within the tenant's nominal, if there is such a place.",
+    ),
+    (
         "starving-keep-their-neighbours-own",
         "(cell.borrows(wanted) and cell.reaches(wanted, guards[1]))",
         "cell.reaches(wanted, guards[1])",
@@ -341,12 +347,6 @@ WAITING = (
             "min(amount, cell.nominal - cell.usage)",
             "min(amount, cell.nominal)",
             "A Strict head reserves what its tenant may still use of its nominal, and no more.",
-        ),
-        (
-            "reserves-the-first-place",
-            "search(head.needs, Bound.NOMINAL) or search(head.needs, Bound.NONE)",
-            "search(head.needs, Bound.NONE)",
-            "A Strict head reserves where it is all within the tenant's nominal, if there is such a place.",
         ),
         (
             "looks-at-nobody-again",
