@@ -1,66 +1,40 @@
-"""All pending work, and what becomes of it when something happens: entering, leaving, parking, waking, rerouting.
-
-Whatever may alter a verdict leaves a mark here (`stale_shapes`, `stale_workloads`), and whatever may make an admission possible
-or better puts the line among those `awake`; so neither has to be looked for. Marks may be too many, never too few.
-"""
+"""All pending work, and what becomes of it when something happens: entering, leaving, backing off, rerouting."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from aiqueue.admission.engine import reasons
-from aiqueue.admission.engine.buckets import Bucket, Door, Kept, Line, Pending, Standing, micros
+from aiqueue.admission.engine.buckets import Bucket, Door, Line, Pending, Standing, micros
 from aiqueue.admission.engine.flavors import needs_of
 from aiqueue.admission.engine.ordered import Ordered
-from aiqueue.admission.engine.ordering import SECOND, QueueOrder
-from aiqueue.admission.engine.routes import Refusal, route_of
+from aiqueue.admission.engine.ordering import SECOND
+from aiqueue.admission.engine.routes import Refusal, Route, route_of
+from aiqueue.admission.engine.standings import Standings
 from aiqueue.admission.engine.starvation import Watch
-from aiqueue.admission.engine.tree import Cell, TenantNode
+from aiqueue.admission.engine.tree import TenantNode
 from aiqueue.queue.records import Configuration, Workload
 from aiqueue.queue.usage import Usage
 from aiqueue.queue.words import Fungibility, Reason, WorkloadState
 
-ANY_MOVE = -(1 << 200)  # a need that is met by any change of a cell
+REMEMBERED = 64  # routes, and shapes of a line, that nothing pending has and that are remembered all the same
 
 
-class Backlog:
+class Backlog(Standings):
     """Pending workloads by id, in buckets, in lines.
 
     Attributes:
-        clock: microseconds since 1970 of the last decide; None before the first.
-        awake: lines to be looked at.
-        touched: Strict lines whose head may be another.
-        alarms: (when a waiting head is past its deadline, bucket).
         backoffs: (when a back-off ends, workload).
-        turns: (when the queues of a line will stand otherwise, line), where somebody waits for it.
-        watch: the overdue heads of each tree.
-        loosened: roots of trees in which somebody overdue may be gone.
-        lending: names of the roots of trees where an inner tenant keeps some quota for those under it.
-        picky: names of the roots of trees where what others borrow may change which flavor a tenant prefers.
         flipped: by serial, buckets that the last configuration came to let in, whose `open_since` is still to be set.
     """
 
     def __init__(self) -> None:
-        self.pending: dict[int, Pending] = {}
-        self.lines: dict[str, Line] = {}
-        self.awake: dict[str, Line] = {}
-        self.touched: dict[str, Line] = {}
-        self.clock: int | None = None
-        self.alarms: Ordered[tuple[int, int]] = Ordered()
+        super().__init__()
         self.backoffs: Ordered[tuple[int, int]] = Ordered()
-        self.turns: Ordered[tuple[int, str]] = Ordered()
-        self.watch = Watch()
-        self.loosened: dict[str, TenantNode] = {}
-        self.lending: set[str] = set()
-        self.picky: set[str] = set()
-        self.order = QueueOrder()
         self.flipped: dict[int, Bucket] = {}
-        self.stale_shapes: dict[tuple[str, str], None] = {}
-        self.stale_workloads: dict[int, None] = {}
         self._configuration = Configuration(0)
-        self._nodes: Mapping[str, TenantNode] = {}
         self._buckets: dict[Door, Bucket] = {}
-        self._by_serial: dict[int, Bucket] = {}
+        self._routes: dict[tuple[str, str, str | None], Route] = {}
         self._serial = 0
 
     # What happens to one workload.
@@ -100,6 +74,11 @@ class Backlog:
         self._reheaded(bucket)
         self._forget_if_empty(bucket)
 
+    def admitted(self, workload_id: int) -> None:
+        """Forget a workload that was taken by a Plan that is now confirmed."""
+        pending = self.pending.pop(workload_id)
+        self._forget_if_empty(pending.bucket)
+
     def _own_refusal(self, workload: Workload) -> Refusal | None:
         if workload.held_by_owner or workload.state is WorkloadState.HELD:
             return (Reason.WORKLOAD_HELD, *reasons.held())
@@ -124,10 +103,6 @@ class Backlog:
         else:
             self.wake(bucket)
 
-    def _mark(self, bucket: Bucket) -> None:
-        self.stale_shapes[(bucket.line.name, bucket.shape)] = None
-        self.awake[bucket.line.name] = bucket.line
-
     def _forget_if_empty(self, bucket: Bucket) -> None:
         if len(bucket) or bucket.serial not in self._by_serial:  # several of one Plan may have been the last of it
             return
@@ -139,144 +114,13 @@ class Backlog:
         del alike[bucket.serial]
         if not alike:
             del line.shapes[bucket.shape]
-            line.needs.pop(bucket.shape, None)
+            if len(line.needs) > 2 * len(line.shapes) + REMEMBERED:
+                line.needs = {shape: line.needs[shape] for shape in line.shapes if shape in line.needs}
         of_queue = line.queues[bucket.door[:2]]
         del of_queue[bucket.serial]
         if not of_queue:
             del line.queues[bucket.door[:2]]
             line.usage_rank.pop(bucket.door[:2], None)
-
-    # Where a bucket stands.
-
-    def stand(self, bucket: Bucket, standing: Standing) -> None:
-        """Move a bucket to where it stands now, by its present head; an empty one stands Idle unless it is Shut."""
-        overdue = bucket.overdue
-        self._leave(bucket)
-        if standing is not Standing.SHUT and not len(bucket.entries):
-            standing = Standing.IDLE
-        bucket.standing = standing
-        line = bucket.line
-        if standing not in (Standing.IDLE, Standing.SHUT):
-            bucket.item = bucket.head_item()
-            line.at(standing).add(bucket.item)
-            self._time(bucket)
-        if line.node is not None and line.node.parent is not None:
-            leads = line.leader()
-            if (overdue is not None and bucket.overdue != overdue) or leads != line.led_by:
-                line.led_by = leads
-                if overdue is not None or self.watch.watches(line.node.root):
-                    self.loosened[line.node.root.name] = line.node.root
-
-    def _leave(self, bucket: Bucket) -> None:
-        line = bucket.line
-        line.contender = None
-        self.awake[line.name] = line
-        if line.strict:
-            self.touched[line.name] = line
-        if bucket.standing not in (Standing.IDLE, Standing.SHUT):
-            line.at(bucket.standing).remove(bucket.item)
-        if bucket.starving:
-            line.starving.remove(bucket.item)
-        elif bucket.alarmed:
-            self.alarms.remove((bucket.deadline, bucket.serial))
-        bucket.starving = bucket.alarmed = False
-        if bucket.overdue is not None and line.node is not None:
-            self.watch.remove(bucket, line.node.root)
-
-    def _time(self, bucket: Bucket) -> None:
-        """Start the clock of a head that may starve: that waits in a BestEffort tenant, or stands in a tree with others."""
-        line = bucket.line
-        waits = bucket.standing is Standing.WAITING
-        in_tree = line.node is not None and line.node.parent is not None
-        if not in_tree and (line.strict or not waits):
-            return
-        head = self.pending[bucket.entries.first[3]]
-        until = head.workload.not_before
-        since = max(head.entry[0], bucket.open_since, micros(until) if until is not None else 0)
-        bucket.deadline = since + line.bound
-        if self.clock is not None and bucket.deadline <= self.clock:
-            self._past(bucket)
-        elif waits:
-            bucket.alarmed = True
-            self.alarms.add((bucket.deadline, bucket.serial))
-
-    def _past(self, bucket: Bucket) -> None:
-        """The deadline of a bucket's head is over."""
-        line = bucket.line
-        line.contender = None
-        self.awake[line.name] = line
-        if bucket.standing is Standing.WAITING and not line.strict:
-            bucket.starving = True
-            line.starving.add(bucket.item)
-            for item in line.behind:
-                self._mark(line.buckets[item[-1]])
-        if line.node is not None and line.node.parent is not None:
-            self.watch.add(bucket, line.node.root)
-            self.retry(line.node.root)
-
-    def retry(self, root: TenantNode) -> None:
-        """Have those of a tree looked at again that fit: they may fit better now, or no longer be let in."""
-        for leaf in root.leaves:
-            line = self.lines.get(leaf.name)
-            if line is not None and line.contender is not None:
-                line.contender = None
-                self.awake[line.name] = line
-
-    def loosen(self) -> None:
-        """Have those looked at again that stood behind somebody overdue who may be gone."""
-        loosened, self.loosened = self.loosened, {}
-        for root in loosened.values():
-            self.retry(root)
-            for leaf in root.leaves:
-                line = self.lines.get(leaf.name)
-                if line is not None and len(line.behind):
-                    self._release(line)
-
-    def park(self, bucket: Bucket, standing: Standing, lots: list[tuple[Cell, int]]) -> None:
-        """Let a Ready bucket wait until a cell has the room it needs there; the inverse is `unpark`."""
-        for cell, need in lots:
-            cell.lot.add((need, bucket.serial))
-        bucket.lots = lots
-        self.stand(bucket, standing)
-        self._mark(bucket)
-
-    def unpark(self, bucket: Bucket, *_: object) -> None:
-        """Make a parked bucket Ready."""
-        for cell, need in bucket.lots:
-            cell.lot.remove((need, bucket.serial))
-        bucket.lots = []
-        self.stand(bucket, Standing.READY)
-
-    def wake(self, bucket: Bucket) -> None:
-        """Have a bucket looked at again, and with it those that stood behind it if it starved."""
-        if bucket.starving:
-            self._release(bucket.line)
-        self.unpark(bucket)
-        self._mark(bucket)
-
-    def _release(self, line: Line) -> None:
-        for bucket in [line.buckets[item[-1]] for item in line.behind]:
-            self.unpark(bucket)
-            self._mark(bucket)
-
-    def freed(self, cells: Sequence[Cell]) -> None:
-        """Wake what was parked on cells until there was as much room as there is now."""
-        for cell in cells:
-            lot = cell.lot
-            if len(lot):
-                room = cell.room()
-                while len(lot) and lot.first[0] <= room:
-                    self.wake(self._by_serial[lot.first[1]])
-
-    def usage_moved(self, tenant: str) -> None:
-        """Have a tenant and those who share with it looked at again, for runs of it opened or closed."""
-        node = self._nodes.get(tenant)
-        if node is not None:
-            self.retry(node.root)
-        line = self.lines.get(tenant)
-        if line is not None:
-            line.contender = None
-            self.awake[tenant] = line
 
     def learn(self, usages: Mapping[tuple[str, str, str], Usage]) -> None:
         """Learn what queues used."""
@@ -286,86 +130,6 @@ class Backlog:
             if line is not None and line.by_usage:
                 line.ranked_at = None
                 self.awake[line.name] = line
-
-    def rank(self, line: Line) -> None:
-        """Bring the buckets of a line in order by what their queues used, as of now."""
-        if not line.by_usage or self.clock is None or line.ranked_at == self.clock:
-            return
-        line.ranked_at = self.clock
-        if len(line.queues) == 1 and not line.usage_rank:
-            return
-        numbers = self.order.numbers(line.name, line.queues, self.clock)
-        moved = [name for name, number in numbers.items() if line.usage_rank.get(name, 0) != number]
-        line.usage_rank = numbers
-        for name in moved:
-            for bucket in line.queues[name].values():
-                self._place(bucket)
-                self.stand(bucket, bucket.standing)
-                self._mark(bucket)
-        if moved:
-            self._release(line)
-        if line.rerank_at is not None:
-            self.turns.remove((line.rerank_at, line.name))
-            line.rerank_at = None
-
-    def _place(self, bucket: Bucket) -> None:
-        """Give a bucket its rank in its line."""
-        rank, slot = bucket.route.rank, bucket.route.usage_slot
-        if slot is not None:
-            number = bucket.line.usage_rank.get(bucket.door[:2], 0)
-            rank = (rank[0], number, rank[2]) if slot == 1 else (rank[0], rank[1], number)
-        bucket.rank = rank
-
-    def await_turn(self, line: Line) -> None:
-        """Set an alarm for when the order of a line changes by itself, if that may let somebody in."""
-        blocks = line.strict or len(line.starving)
-        if not line.by_usage or not blocks or len(line.queues) < 2 or line.rerank_at is not None or self.clock is None:
-            return
-        at = self.order.turns_over_at(line, self.clock)
-        if at is not None:
-            line.rerank_at = at
-            self.turns.add((at, line.name))
-
-    # What a Plan does; each has its exact inverse.
-
-    def open_since(self, bucket: Bucket, clock: int) -> None:
-        """Count the waiting of a bucket from when the configuration came to let it in; the inverse is `not_open`."""
-        bucket.open_since = clock
-        self.stand(bucket, bucket.standing)
-
-    def not_open(self, bucket: Bucket, _: int) -> None:
-        """Take that back."""
-        bucket.open_since = 0
-        self.stand(bucket, bucket.standing)
-
-    def keep(self, line: Line, _: Kept, keeps: Kept) -> None:
-        """Keep something else for the blocked head of a line; the inverse is `keep_again`."""
-        line.keep(keeps)
-        self.awake[line.name] = line
-
-    def keep_again(self, line: Line, kept: Kept, _: Kept) -> None:
-        """Keep what was kept before."""
-        line.keep(kept)
-        self.awake[line.name] = line
-
-    def take(self, bucket: Bucket, pending: Pending) -> None:
-        """Admit the head of a Ready bucket, tentatively."""
-        bucket.entries.remove(pending.entry)
-        pending.taken = True
-        self.stand(bucket, Standing.READY)
-        if not len(bucket.entries):
-            self._mark(bucket)
-
-    def untake(self, bucket: Bucket, pending: Pending) -> None:
-        """Take the admission back."""
-        bucket.entries.add(pending.entry)
-        pending.taken = False
-        self.stand(bucket, Standing.READY)
-
-    def admitted(self, workload_id: int) -> None:
-        """Forget a workload that was taken by a Plan that is now confirmed."""
-        pending = self.pending.pop(workload_id)
-        self._forget_if_empty(pending.bucket)
 
     # Time and configuration.
 
@@ -397,6 +161,7 @@ class Backlog:
     def configure(self, configuration: Configuration, nodes: Mapping[str, TenantNode]) -> None:
         """Route all buckets anew; everything that can be looked at will be."""
         self._configuration, self._nodes = configuration, nodes
+        self._routes = {}
         self.order.configure(configuration)
         self.lending = {
             node.root.name for node in nodes.values() if node.children and any(cell.guaranteed for cell in node.cells.values())
@@ -422,7 +187,13 @@ class Backlog:
 
     def _route(self, bucket: Bucket) -> None:
         """Find the line of a bucket and stand it there."""
-        route = bucket.route = route_of(self._configuration, self._nodes, bucket.sample)
+        way = bucket.door[:3]
+        route = self._routes.get(way)
+        if route is None:
+            if len(self._routes) > 2 * len(self._buckets) + REMEMBERED:
+                self._routes.clear()
+            route = self._routes[way] = route_of(self._configuration, self._nodes, bucket.sample)
+        bucket.route = route
         line = self.lines.get(route.line)
         if line is None:
             line = self.lines[route.line] = Line(route.line, route.node)
@@ -453,12 +224,3 @@ class Backlog:
             elif bucket.rank == rank:
                 ahead += bucket.entries.rank(pending.entry) + bucket.aside.rank(pending.entry)
         return ahead + 1, whole
-
-    def lots_for(self, short: Mapping[Cell, int]) -> list[tuple[Cell, int]]:
-        """Where to park what was refused these amounts, and until which room."""
-        needs: dict[Cell, int] = {}
-        for refused, amount in short.items():
-            for cell, need in refused.blocks(amount):
-                wanted = ANY_MOVE if need is None else need
-                needs[cell] = min(wanted, needs.get(cell, wanted))
-        return list(needs.items())

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from aiqueue.admission.engine.backlog import ANY_MOVE, Backlog
+from aiqueue.admission.engine.backlog import Backlog
 from aiqueue.admission.engine.buckets import Bucket, Contender, Kept, Line, Standing
 from aiqueue.admission.engine.flavors import NOTHING, Needs, Placement, search
 from aiqueue.admission.engine.journal import Journal
 from aiqueue.admission.engine.plan import Admission
 from aiqueue.admission.engine.runs import Runs
+from aiqueue.admission.engine.standings import ANY_MOVE
 from aiqueue.admission.engine.tournament import Tournament
 from aiqueue.admission.engine.tree import Cell, TenantNode
 
@@ -105,8 +106,7 @@ class Contest:
         if contender is not None:
             _expect(contender)
         self._tournament.play(line.node, contender)
-        if line.node.parent is not None and self._backlog.watch.play(line, line.node, self._backlog.awake):
-            self._backlog.loosened[line.node.root.name] = line.node.root
+        self._backlog.hold_vigil(line)
         self._backlog.await_turn(line)
         if contender is not None or line.candidate() is None:  # else a bound ended it, and it goes on from here
             self._backlog.awake.pop(line.name, None)

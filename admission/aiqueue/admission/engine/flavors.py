@@ -62,16 +62,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Placement:
-    """A flavor for every step. `takes` sums up by cell."""
+    """A flavor for every step. `takes` sums up by cell; `first` where every flavor is the first of its step."""
 
     takes: tuple[tuple[Cell, int], ...]
     allocations: tuple[Allocation, ...]
     flavors: dict[str, dict[str, str]]
     counts: dict[str, int]
-
-    def borrows(self) -> bool:
-        """Whether some of it is more than the tenant itself puts in."""
-        return any(cell.parent is not None and cell.borrows(amount) for cell, amount in self.takes)
+    first: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -142,7 +139,7 @@ class Needs:
         flavors: dict[str, dict[str, str]] = {name: {} for name in self.counts}
         for each in allocations:
             flavors[each.pod_set][each.resource] = each.flavor
-        made = self.made[chosen] = Placement(tuple(takes.items()), allocations, flavors, self.counts)
+        made = self.made[chosen] = Placement(tuple(takes.items()), allocations, flavors, self.counts, not any(chosen))
         return made
 
 

@@ -49,7 +49,7 @@ class Watch:
         """Whether anybody of a tree is overdue."""
         return bool(self._trees.get(root.name))
 
-    def play(self, line: Line, node: TenantNode, awake: Container[str]) -> bool:
+    def play(self, line: Line, node: TenantNode, awake: Container[str]) -> tuple[bool, bool]:
         """Let a line send its first overdue head, if it has one. To be called when it is known who contends for the line.
 
         Args:
@@ -58,7 +58,7 @@ class Watch:
             awake: names of lines that are still to be looked at.
 
         Returns:
-            Whether another champion keeps others back now, or none any more.
+            Whether somebody keeps others back who did not, and whether somebody does no longer who did.
         """
         root = node.root
         first = next(_heads(line), None)
@@ -67,20 +67,22 @@ class Watch:
             vigil = Contender(line, first, first.needs.preferred)
         before = self._champions.get(root.name)
         if vigil is None and line.vigil is None and before is None and not self.watches(root):
-            return False
+            return False, False
         line.vigil = vigil
         self._tournament.play(node, vigil)
         champion = self._tournament.winner(root)
+        kept = before is not None and before[1]
         if champion is None:
             self._champions.pop(root.name, None)
-            return before is not None and before[1]
+            return False, kept
         same = before is not None and before[0].age == champion.age
-        if same and champion.line is not line and champion.line.name in awake:
-            return False  # when its line is looked at it will be known
-        contender = champion.line.contender
-        keeps = contender is None or contender.bucket is not champion.bucket
+        if champion.line is not line and champion.line.name in awake:
+            keeps = kept and same  # when its line is looked at it will be known
+        else:
+            contender = champion.line.contender
+            keeps = contender is None or contender.bucket is not champion.bucket
         self._champions[root.name] = (champion, keeps)
-        return keeps if before is None else before[1] != keeps or (keeps and not same)
+        return keeps and not (kept and same), kept and not (keeps and same)
 
     def keepers(self, bucket: Bucket) -> Iterator[Bucket]:
         """Those of other tenants of its tree that may keep a bucket from borrowing."""

@@ -1,0 +1,294 @@
+"""Where buckets stand in their lines, and what moves them: time, room, order, and those who waited too long.
+
+Whatever may alter a verdict leaves a mark here (`stale_shapes`, `stale_workloads`), and whatever may make an admission possible
+or better puts the line among those `awake`; so neither has to be looked for. Marks may be too many, never too few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from aiqueue.admission.engine.buckets import Bucket, Kept, Line, Pending, Standing, micros
+from aiqueue.admission.engine.ordered import Ordered
+from aiqueue.admission.engine.ordering import QueueOrder
+from aiqueue.admission.engine.starvation import Watch
+from aiqueue.admission.engine.tree import Cell, TenantNode
+
+ANY_MOVE = -(1 << 200)  # a need that is met by any change of a cell
+_ACTIVE = (Standing.READY, Standing.WAITING, Standing.BEHIND)
+
+
+class Standings:
+    """The lines, and the buckets in them.
+
+    Attributes:
+        clock: microseconds since 1970 of the last decide; None before the first.
+        awake: lines to be looked at.
+        touched: Strict lines whose head may be another.
+        alarms: (when a waiting head is past its deadline, bucket).
+        turns: (when the queues of a line will stand otherwise, line), where somebody waits for it.
+        watch: the overdue heads of each tree.
+        loosened: roots of trees in which somebody overdue may be gone.
+        lending: names of the roots of trees where an inner tenant keeps some quota for those under it.
+        picky: names of the roots of trees where what others borrow may change which flavor a tenant prefers.
+        order: what queues used.
+    """
+
+    def __init__(self) -> None:
+        self.pending: dict[int, Pending] = {}
+        self.lines: dict[str, Line] = {}
+        self.awake: dict[str, Line] = {}
+        self.touched: dict[str, Line] = {}
+        self.clock: int | None = None
+        self.alarms: Ordered[tuple[int, int]] = Ordered()
+        self.turns: Ordered[tuple[int, str]] = Ordered()
+        self.watch = Watch()
+        self.loosened: dict[str, TenantNode] = {}
+        self.lending: set[str] = set()
+        self.picky: set[str] = set()
+        self.order = QueueOrder()
+        self.stale_shapes: dict[tuple[str, str], None] = {}
+        self.stale_workloads: dict[int, None] = {}
+        self._nodes: Mapping[str, TenantNode] = {}
+        self._by_serial: dict[int, Bucket] = {}
+
+    def _mark(self, bucket: Bucket) -> None:
+        self.stale_shapes[(bucket.line.name, bucket.shape)] = None
+        self.awake[bucket.line.name] = bucket.line
+
+    def stand(self, bucket: Bucket, standing: Standing) -> None:
+        """Move a bucket to where it stands now, by its present head; an empty one stands Idle unless it is Shut."""
+        overdue = bucket.overdue is not None
+        line = bucket.line
+        if bucket.standing in _ACTIVE:
+            self._leave(bucket)
+        if standing is not Standing.SHUT and not len(bucket.entries):
+            standing = Standing.IDLE
+        bucket.standing = standing
+        if standing in _ACTIVE:
+            self._wake_line(line)
+            bucket.item = bucket.head_item()
+            line.at(standing).add(bucket.item)
+            self._time(bucket, overdue)
+        if line.node is not None and line.node.parent is not None:
+            root, leads = line.node.root, line.leader()
+            if (overdue and bucket.overdue is None) or (leads != line.led_by and self.watch.watches(root)):
+                self.loosened[root.name] = root
+            line.led_by = leads
+
+    def _leave(self, bucket: Bucket) -> None:
+        line = bucket.line
+        self._wake_line(line)
+        line.at(bucket.standing).remove(bucket.item)
+        if bucket.starving:
+            line.starving.remove(bucket.item)
+        elif bucket.alarmed:
+            self.alarms.remove((bucket.deadline, bucket.serial))
+        bucket.starving = bucket.alarmed = False
+        if bucket.overdue is not None and line.node is not None:
+            self.watch.remove(bucket, line.node.root)
+
+    def _wake_line(self, line: Line) -> None:
+        line.contender = None
+        self.awake[line.name] = line
+        if line.strict:
+            self.touched[line.name] = line
+
+    def _time(self, bucket: Bucket, known: bool) -> None:
+        """Start the clock of a head that may starve: that waits in a BestEffort tenant, or stands in a tree with others."""
+        line = bucket.line
+        waits = bucket.standing is Standing.WAITING
+        in_tree = line.node is not None and line.node.parent is not None
+        if not in_tree and (line.strict or not waits):
+            return
+        head = self.pending[bucket.entries.first[3]]
+        until = head.workload.not_before
+        since = max(head.entry[0], bucket.open_since, micros(until) if until is not None else 0)
+        bucket.deadline = since + line.bound
+        if self.clock is not None and bucket.deadline <= self.clock:
+            self._past(bucket, known)
+        elif waits:
+            bucket.alarmed = True
+            self.alarms.add((bucket.deadline, bucket.serial))
+
+    def _past(self, bucket: Bucket, known: bool = False) -> None:
+        """The deadline of a bucket's head is over; `known`: so was that of the head before it."""
+        line = bucket.line
+        line.contender = None
+        self.awake[line.name] = line
+        if bucket.standing is Standing.WAITING and not line.strict:
+            bucket.starving = True
+            line.starving.add(bucket.item)
+            for item in line.behind:
+                self._mark(line.buckets[item[-1]])
+        if line.node is not None and line.node.parent is not None:
+            self.watch.add(bucket, line.node.root)
+            if not known:
+                self.retry(line.node.root)
+
+    def retry(self, root: TenantNode, *, sparing: Line | None = None, preferred: bool = True) -> None:
+        """Have those of a tree looked at again that fit: they may fit better now, or no longer be let in.
+
+        Args:
+            root: of the tree.
+            sparing: a line that need not be.
+            preferred: also those that have the place they like best.
+        """
+        for leaf in root.leaves:
+            line = self.lines.get(leaf.name)
+            if line is None or line is sparing or line.contender is None:
+                continue
+            if preferred or not line.contender.placement.first:
+                line.contender = None
+                self.awake[line.name] = line
+
+    def loosen(self) -> None:
+        """Have those looked at again that stood behind somebody overdue who may be gone."""
+        loosened, self.loosened = self.loosened, {}
+        for root in loosened.values():
+            self.retry(root, preferred=False)
+            for leaf in root.leaves:
+                line = self.lines.get(leaf.name)
+                if line is not None and len(line.behind):
+                    self._release(line)
+
+    def park(self, bucket: Bucket, standing: Standing, lots: list[tuple[Cell, int]]) -> None:
+        """Let a Ready bucket wait until a cell has the room it needs there; the inverse is `unpark`."""
+        for cell, need in lots:
+            cell.lot.add((need, bucket.serial))
+        bucket.lots = lots
+        self.stand(bucket, standing)
+        self._mark(bucket)
+
+    def unpark(self, bucket: Bucket, *_: object) -> None:
+        """Make a parked bucket Ready."""
+        for cell, need in bucket.lots:
+            cell.lot.remove((need, bucket.serial))
+        bucket.lots = []
+        self.stand(bucket, Standing.READY)
+
+    def wake(self, bucket: Bucket) -> None:
+        """Have a bucket looked at again, and with it those that stood behind it if it starved."""
+        if bucket.starving:
+            self._release(bucket.line)
+        self.unpark(bucket)
+        self._mark(bucket)
+
+    def _release(self, line: Line) -> None:
+        for bucket in [line.buckets[item[-1]] for item in line.behind]:
+            self.unpark(bucket)
+            self._mark(bucket)
+
+    def freed(self, cells: Sequence[Cell]) -> None:
+        """Wake what was parked on cells until there was as much room as there is now."""
+        for cell in cells:
+            lot = cell.lot
+            if len(lot):
+                room = cell.room()
+                while len(lot) and lot.first[0] <= room:
+                    self.wake(self._by_serial[lot.first[1]])
+
+    def usage_moved(self, tenant: str) -> None:
+        """Have a tenant and those who share with it looked at again, for runs of it opened or closed."""
+        node = self._nodes.get(tenant)
+        if node is not None:
+            self.retry(node.root)
+        line = self.lines.get(tenant)
+        if line is not None:
+            line.contender = None
+            self.awake[tenant] = line
+
+    def rank(self, line: Line) -> None:
+        """Bring the buckets of a line in order by what their queues used, as of now."""
+        if not line.by_usage or self.clock is None or line.ranked_at == self.clock:
+            return
+        line.ranked_at = self.clock
+        if len(line.queues) == 1 and not line.usage_rank:
+            return
+        numbers = self.order.numbers(line.name, line.queues, self.clock)
+        moved = [name for name, number in numbers.items() if line.usage_rank.get(name, 0) != number]
+        line.usage_rank = numbers
+        for name in moved:
+            for bucket in line.queues[name].values():
+                self._place(bucket)
+                self.stand(bucket, bucket.standing)
+                self._mark(bucket)
+        if moved:
+            self._release(line)
+        if line.rerank_at is not None:
+            self.turns.remove((line.rerank_at, line.name))
+            line.rerank_at = None
+
+    def _place(self, bucket: Bucket) -> None:
+        """Give a bucket its rank in its line."""
+        rank, slot = bucket.route.rank, bucket.route.usage_slot
+        if slot is not None:
+            number = bucket.line.usage_rank.get(bucket.door[:2], 0)
+            rank = (rank[0], number, rank[2]) if slot == 1 else (rank[0], rank[1], number)
+        bucket.rank = rank
+
+    def await_turn(self, line: Line) -> None:
+        """Set an alarm for when the order of a line changes by itself, if that may let somebody in."""
+        blocks = line.strict or len(line.starving)
+        if not line.by_usage or not blocks or len(line.queues) < 2 or line.rerank_at is not None or self.clock is None:
+            return
+        at = self.order.turns_over_at(line, self.clock)
+        if at is not None:
+            line.rerank_at = at
+            self.turns.add((at, line.name))
+
+    def hold_vigil(self, line: Line) -> None:
+        """See who of a tree keeps others back now that it is known who contends for a line."""
+        node = line.node
+        if node is None or node.parent is None:
+            return
+        tighter, looser = self.watch.play(line, node, self.awake)
+        if tighter:
+            self.retry(node.root, sparing=line)
+        if looser:
+            self.loosened[node.root.name] = node.root
+
+    def lots_for(self, short: Mapping[Cell, int]) -> list[tuple[Cell, int]]:
+        """Where to park what was refused these amounts, and until which room."""
+        needs: dict[Cell, int] = {}
+        for refused, amount in short.items():
+            for cell, need in refused.blocks(amount):
+                wanted = ANY_MOVE if need is None else need
+                needs[cell] = min(wanted, needs.get(cell, wanted))
+        return list(needs.items())
+
+    # What a Plan does; each has its exact inverse.
+
+    def open_since(self, bucket: Bucket, clock: int) -> None:
+        """Count the waiting of a bucket from when the configuration came to let it in; the inverse is `not_open`."""
+        bucket.open_since = clock
+        self.stand(bucket, bucket.standing)
+
+    def not_open(self, bucket: Bucket, _: int) -> None:
+        """Take that back."""
+        bucket.open_since = 0
+        self.stand(bucket, bucket.standing)
+
+    def keep(self, line: Line, _: Kept, keeps: Kept) -> None:
+        """Keep something else for the blocked head of a line; the inverse is `keep_again`."""
+        line.keep(keeps)
+        self.awake[line.name] = line
+
+    def keep_again(self, line: Line, kept: Kept, _: Kept) -> None:
+        """Keep what was kept before."""
+        line.keep(kept)
+        self.awake[line.name] = line
+
+    def take(self, bucket: Bucket, pending: Pending) -> None:
+        """Admit the head of a Ready bucket, tentatively."""
+        bucket.entries.remove(pending.entry)
+        pending.taken = True
+        self.stand(bucket, Standing.READY)
+        if not len(bucket.entries):
+            self._mark(bucket)
+
+    def untake(self, bucket: Bucket, pending: Pending) -> None:
+        """Take the admission back."""
+        bucket.entries.add(pending.entry)
+        pending.taken = False
+        self.stand(bucket, Standing.READY)
