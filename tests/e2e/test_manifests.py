@@ -3,7 +3,9 @@
 What the overlays for real clusters add is in test_overlays.py.
 """
 
+import functools
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +29,9 @@ WEBHOOK_USER = f"system:serviceaccount:{manifests.NAMESPACE}:aiqueue-webhook"
 PERMISSIONS = Path(__file__).with_name("controller_permissions.txt")
 
 
-def built(cluster: DevCluster, folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    """What a kustomization makes, by kind and name."""
+@functools.cache
+def built(cluster: DevCluster, folder: Path) -> Mapping[tuple[str, str], dict[str, Any]]:
+    """What a kustomization makes, by kind and name; nobody changes it."""
     documents = yaml.safe_load_all(cluster.kubectl("kustomize", str(folder)))
     return {(each["kind"], each["metadata"]["name"]): each for each in documents}
 

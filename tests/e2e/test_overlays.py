@@ -4,6 +4,7 @@ stopped by a webhook that is not there yet.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Iterator
@@ -36,6 +37,11 @@ TRAFFIC = {
 }
 
 
+@functools.cache
+def _documents(cluster: DevCluster, folder: Path) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(cluster.kubectl("kustomize", str(folder))))
+
+
 @dataclass(frozen=True, slots=True)
 class Installation:
     """A cluster to which an overlay was applied."""
@@ -53,8 +59,8 @@ class Installation:
         return [each for each in self.all("pods") if each["metadata"]["labels"]["app.kubernetes.io/component"] == component]
 
     def documents(self) -> list[dict[str, Any]]:
-        """What the overlay makes."""
-        return list(yaml.safe_load_all(self.cluster.kubectl("kustomize", str(self.folder))))
+        """What the overlay makes; nobody changes it."""
+        return _documents(self.cluster, self.folder)
 
     def stored(self) -> dict[tuple[str, str], dict[str, Any]]:
         """What of it is stored, without what controllers write as they go."""
