@@ -76,6 +76,7 @@ def test_the_lines_are_those_of_the_readme() -> None:
         "aiqueue get workloads",
         "aiqueue explain workload default/gang",
         "kubectl get jobs",
+        "aiqueue simulate examples/simulate/two-teams.yaml",
         "aiqueue dev down",
     ]
     places = [text.find(f"\n{line}") for line in tour]
@@ -98,6 +99,7 @@ def test_the_tour(shell: Shell) -> None:
     until(admitted, seconds=60, what="the gang's admission")
     assert "Workload default/gang" in shell.run("aiqueue explain workload default/gang")
     assert re.search(r"gang +(Running|Complete)", shell.run("kubectl get jobs"))
+    assert "vision/dream" in shell.run("aiqueue simulate examples/simulate/two-teams.yaml")
     status = json.loads(shell.run("aiqueue dev status -o json"))
     assert [each["name"] for each in status["programs"] if not each["running"]] == []
     assert {"controller", "webhook"} <= {each["name"] for each in status["programs"]}
