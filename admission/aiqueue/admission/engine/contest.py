@@ -86,6 +86,8 @@ class Contest:
             del self._backlog.awake[line.name]
             return
         self._backlog.rank(line)
+        if line.reserves:
+            self._let_go(line, line.node.root)
         kept = line.reserved
         line.keep(())
         contender: Contender | None = None
@@ -108,8 +110,19 @@ class Contest:
         self._tournament.play(line.node, contender)
         self._backlog.hold_vigil(line)
         self._backlog.await_turn(line)
+        if line.contender is not contender:
+            return  # it has to be looked at once more: another champion of the tree may keep it back
         if contender is not None or line.candidate() is None:  # else a bound ended it, and it goes on from here
             self._backlog.awake.pop(line.name, None)
+
+    def _let_go(self, line: Line, root: TenantNode) -> None:
+        """Have those of a tree who are still to be looked at keep nothing, else two might each be blocked by what the other keeps."""
+        for leaf in root.leaves:
+            other = self._backlog.awake.get(leaf.name)
+            if other is not None and other is not line and other.reserved:
+                kept = other.reserved
+                self.journal.do(self._backlog.keep, self._backlog.keep_again, other, kept, ())
+                self.journal.do(self._backlog.freed, _nothing, list(_ways_up(cell for cell, _ in kept)))
 
     def _fitting(self, line: Line, bucket: Bucket) -> Placement | None:
         """Where the head of a bucket fits now; where it does not, the bucket is parked."""
@@ -129,15 +142,14 @@ class Contest:
             if search(needs, short=whole) is None:
                 lots = backlog.lots_for(whole)
             else:
-                standing, lots = Standing.BEHIND, []
+                standing = Standing.BEHIND
         if line.reserves:  # what it keeps itself is no room to others, and room to it
             lots = [(cell, ANY_MOVE) for cell in _ways_up(needs.cells)]
         elif stakes and standing is Standing.BEHIND:  # it may come to borrow no longer, or from others
-            lots = [
-                (cell, ANY_MOVE)
-                for cell in _ways_up(needs.cells)
-                if cell.parent is not None and (cell in needs.cells or cell.guaranteed)
+            near = [
+                cell for cell in _ways_up(needs.cells) if cell.parent is not None and (cell in needs.cells or cell.guaranteed)
             ]
+            lots = list((dict(lots) | dict.fromkeys(near, ANY_MOVE)).items())
         self.trials += 1
         self.journal.do(backlog.park, backlog.unpark, bucket, standing, lots)
         return None
@@ -218,9 +230,12 @@ def _nothing(*_: object) -> None:
 
 
 def _to_keep(line: Line) -> Kept:
-    """What the blocked head of a Strict line keeps of its tenant's nominal; nothing is kept when it is asked."""
+    """What the blocked head of a Strict line keeps of its tenant's nominal; nothing is kept when it is asked.
+
+    One that fits and is only kept back by somebody overdue keeps nothing: else each of the two might keep the other waiting.
+    """
     head = line.head()
-    if head is None or not isinstance(head.needs, Needs):
+    if head is None or head.standing is not Standing.WAITING or not isinstance(head.needs, Needs):
         return ()
     place = head.needs.preferred
     if place is None:

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
+from itertools import islice, product
 
 from aiqueue.admission.engine import reasons
 from aiqueue.admission.engine.matching import mismatch
@@ -98,7 +99,6 @@ class Needs:
     made: dict[tuple[int, ...], Placement] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.cells = frozenset(cell for step in self.steps for option in step.options for cell, _ in option.takes)
         self.clashes = frozenset(
             (later, one, earlier, other)
             for later, step in enumerate(self.steps)
@@ -108,13 +108,30 @@ class Needs:
             for other, known in enumerate(before.options)
             if _contradict(option.labels, known.labels)
         )
-        if all(cell.parent is None for cell in self.cells):
+        self.cells = frozenset(
+            cell
+            for at, step in enumerate(self.steps)
+            for index, option in enumerate(step.options)
+            if self._has_place(at, index)
+            for cell, _ in option.takes
+        )
+        if self.cells and all(cell.parent is None for cell in self.cells):
             return  # who shares with nobody needs nothing of what follows
-        self.stakes = frozenset(above for cell in self.cells for above in cell.stakes(self._most_of(cell)))
+        self.stakes = frozenset(above for cell in self.cells for above in cell.stakes(self.most_of(cell)))
         self.above = frozenset(above for cell in self.cells for above in cell.above())
         self.preferred = search(self, Bound.NOMINAL) or search(self, Bound.NONE)
 
-    def _most_of(self, cell: Cell) -> int:
+    def _has_place(self, at: int, index: int) -> bool:
+        """Whether some place takes option `index` of step `at`: whether it does not contradict all that others could take."""
+        if not self.clashes:
+            return True
+        choices = [(index,) if each == at else range(len(step.options)) for each, step in enumerate(self.steps)]
+        return any(
+            not any(self.clash(chosen[:later], chosen[later]) for later in range(len(chosen)))
+            for chosen in islice(product(*choices), SEARCH_STEPS)
+        )
+
+    def most_of(self, cell: Cell) -> int:
         """The most that a place takes of a cell: every step that can takes from it."""
         of_steps = (
             [amount for option in step.options for taken, amount in option.takes if taken is cell] for step in self.steps

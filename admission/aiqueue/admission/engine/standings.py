@@ -107,7 +107,7 @@ class Standings:
         bucket.deadline = since + line.bound
         if self.clock is not None and bucket.deadline <= self.clock:
             self._past(bucket, known)
-        elif waits:
+        else:
             bucket.alarmed = True
             self.alarms.add((bucket.deadline, bucket.serial))
 
@@ -244,7 +244,7 @@ class Standings:
             return
         tighter, looser = self.watch.play(line, node, self.awake)
         if tighter:
-            self.retry(node.root, sparing=line)
+            self.retry(node.root, sparing=line if self.watch.is_led_by(line, node) else None)
         if looser:
             self.loosened[node.root.name] = node.root
 

@@ -84,6 +84,11 @@ class Watch:
         self._champions[root.name] = (champion, keeps)
         return keeps and not (kept and same), kept and not (keeps and same)
 
+    def is_led_by(self, line: Line, node: TenantNode) -> bool:
+        """Whether the champion of its tree is of this line."""
+        champion, _ = self._champions.get(node.root.name, (None, False))
+        return champion is not None and champion.line is line
+
     def keepers(self, bucket: Bucket) -> Iterator[Bucket]:
         """Those of other tenants of its tree that may keep a bucket from borrowing."""
         node = bucket.line.node
@@ -116,9 +121,7 @@ class Watch:
             if isinstance(keeper.needs, Needs)
             and any(
                 cell.borrows(amount) and cell.reaches(amount, keeper.needs.stakes)
-                for step in needs.steps
-                for option in step.options
-                for cell, amount in option.takes
+                for cell, amount in ((cell, needs.most_of(cell)) for cell in needs.cells)
             )
         ]
         return min(found, key=lambda keeper: (keeper.line.name, keeper.item), default=None)

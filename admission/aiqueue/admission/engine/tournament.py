@@ -59,14 +59,13 @@ class _Seat:
         for leaf, wanted in winner.placement.takes:
             cell, amount = leaf, wanted
             for _ in range(climbs):
-                amount -= cell.local_available()
-                if amount <= 0 or cell.parent is None:
-                    break
-                cell = cell.parent
+                amount = max(0, amount - cell.local_available())
+                if cell.parent is not None:
+                    cell = cell.parent
             if amount > 0:
                 added[cell] = amount
-                if cell.usage + amount > cell.subtree:
-                    borrows = True
+            if cell.usage + amount > cell.subtree:
+                borrows = True
         infinite, share = self.scale.share(added)
         return (borrows, infinite, share, -winner.priority, winner.age)
 

@@ -233,6 +233,14 @@ def _of_bucket(backlog: Backlog, line: Line, bucket: Bucket, needs: Needs) -> De
     head = line.head()
     if line.strict and head is not None and head.item < bucket.item:
         return reasons.behind_head(line.name, bucket.shape, backlog.pending[head.entries.first[3]].workload)
+    kept = line.reserved
+    line.keep(())  # what its own tenant keeps for it is not missing
+    decision = _of_head(backlog, line, bucket, needs)
+    line.keep(kept)
+    return decision
+
+
+def _of_head(backlog: Backlog, line: Line, bucket: Bucket, needs: Needs) -> Decision:
     if bucket.standing is Standing.BEHIND and search(needs) is not None:
         gang = line.gang_before(bucket, needs) or backlog.watch.keeper_of(bucket, needs)
         if gang is not None:
