@@ -305,7 +305,7 @@ WAITING = (
         ),
     ),
     *_of(
-        "backlog",
+        "standings",
         (
             "waits-since-creation",
             "since = max(head.entry[0], bucket.open_since, micros(until) if until is not None else 0)",
@@ -324,6 +324,15 @@ WAITING = (
             "while len(lot) and lot.first[0] < room:",
             "A parked workload is woken when there is just enough room for it.",
         ),
+        (
+            "behind-forever",
+            "if line is not None and len(line.behind):",
+            "if line is not None and not len(line.behind):",
+            "Who stood behind a gang that starved goes on when that is gone.",
+        ),
+    ),
+    *_of(
+        "backlog",
         (
             "back-off-ends-late",
             "(self.clock is None or micros(until) > self.clock):",
