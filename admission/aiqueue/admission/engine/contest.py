@@ -173,9 +173,22 @@ class Contest:
         self.roots[root.name] = root
         if root.children:
             self._look_round(root, placement.takes)
+        elif len(line.behind):
+            self.journal.do(self._look_behind, _nothing, root)
+
+    def _look_behind(self, root: TenantNode) -> None:
+        """Have those of a tree looked at again who stand behind somebody overdue and do not fit any more: they wait now."""
+        for leaf in root.leaves:
+            line = self._backlog.lines.get(leaf.name)
+            if line is not None and len(line.behind):
+                for bucket in [line.buckets[item[-1]] for item in line.behind]:
+                    if isinstance(bucket.needs, Needs) and search(bucket.needs) is None:
+                        self._backlog.wake(bucket)
 
     def _look_round(self, root: TenantNode, takes: Kept) -> None:
         """Have those of a tree looked at again whose place may be another now that this was taken."""
+        if self._backlog.watch.watches(root):
+            self.journal.do(self._look_behind, _nothing, root)
         picky = root.name in self._backlog.picky or (root.name in self._backlog.lending and self._backlog.watch.watches(root))
         if not picky and all(_roomy(cell) for cell, _ in takes):
             return

@@ -72,7 +72,10 @@ class Standings:
             self._time(bucket, overdue)
         if line.node is not None and line.node.parent is not None:
             root, leads = line.node.root, line.leader()
-            if (overdue and bucket.overdue is None) or (leads != line.led_by and self.watch.watches(root)):
+            another = leads != line.led_by and self.watch.watches(root)
+            if another:  # it may have a stake in what the one before it had none in
+                self.retry(root, sparing=line)
+            if another or (overdue and bucket.overdue is None):
                 self.loosened[root.name] = root
             line.led_by = leads
 
