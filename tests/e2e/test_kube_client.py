@@ -239,11 +239,12 @@ def test_a_watch_tells_what_happens(cluster: DevCluster, kube: KubeClient, kube_
 
 def test_the_server_ends_a_watch_in_time_with_a_bookmark(kube: KubeClient, cluster: DevCluster, kube_namespace: str) -> None:
     start = kube.list_jobs(selector(kube_namespace)).metadata.resource_version
-    # Something that the watch does not look at: else there would be nothing to tell.
+    watch = kube.watch_jobs(selector(kube_namespace), resource_version=start, timeout_seconds=6)
+    # Something that it does not look at, after it began: else there would be nothing to tell.
     other = job_document(kube_namespace, "other")
     other["metadata"]["labels"] = {}
     create_jobs(cluster, other)
-    events = list(kube.watch_jobs(selector(kube_namespace), resource_version=start, timeout_seconds=6))
+    events = list(watch)
     assert [event.type for event in events] == [EventType.BOOKMARK] * len(events)
     assert all(int(event.resource_version) >= int(start) for event in events)
     assert events, "a quiet watch is told how far it has come before it ends"

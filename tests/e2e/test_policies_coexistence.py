@@ -183,33 +183,32 @@ def foreign_policy(expression: str, *, reinvocation: str) -> list[dict[str, Any]
     ]
 
 
+@pytest.fixture(scope="class")
+def foreign(request: pytest.FixtureRequest, managed_cluster: DevCluster) -> Iterator[None]:
+    """Put the policy (expression, reinvocation) in force, and out of force afterwards."""
+    expression, reinvocation = request.param
+    objects = json.dumps({"apiVersion": "v1", "kind": "List", "items": foreign_policy(expression, reinvocation=reinvocation)})
+    asked = job("default", "probe", labels={"mutate": "yes"}, suspend=True)
+
+    def in_force() -> bool:
+        answer = managed_cluster.api.ask("POST", "/apis/batch/v1/namespaces/default/jobs?dryRun=All", asked)
+        if answer.status != 201:
+            return True
+        made = answer.json()
+        return QUEUE in made["metadata"]["labels"] or not made["spec"]["suspend"]
+
+    managed_cluster.kubectl("apply", "--filename=-", stdin=objects)
+    until(in_force, seconds=WAIT_SECONDS, what="the foreign policy")
+    yield
+    managed_cluster.kubectl("delete", "--filename=-", stdin=objects)
+    until(lambda: not in_force(), seconds=WAIT_SECONDS, what="the end of the foreign policy")
+
+
 class TestForeignMutations:
     """Other people's mutations of a Job do not carry it past ours."""
 
     ADDS_LABEL = "Object{metadata: Object.metadata{labels: {'aiqueue.dev/queue': 'gpus'}}}"
     UNSUSPENDS = "Object{spec: Object.spec{suspend: false}}"
-
-    @pytest.fixture(scope="class")
-    def foreign(self, request: pytest.FixtureRequest, managed_cluster: DevCluster) -> Iterator[None]:
-        """Put the policy (expression, reinvocation) in force, and out of force afterwards."""
-        expression, reinvocation = request.param
-        objects = json.dumps(
-            {"apiVersion": "v1", "kind": "List", "items": foreign_policy(expression, reinvocation=reinvocation)}
-        )
-        asked = job("default", "probe", labels={"mutate": "yes"}, suspend=True)
-
-        def in_force() -> bool:
-            answer = managed_cluster.api.ask("POST", "/apis/batch/v1/namespaces/default/jobs?dryRun=All", asked)
-            if answer.status != 201:
-                return True
-            made = answer.json()
-            return QUEUE in made["metadata"]["labels"] or not made["spec"]["suspend"]
-
-        managed_cluster.kubectl("apply", "--filename=-", stdin=objects)
-        until(in_force, seconds=WAIT_SECONDS, what="the foreign policy")
-        yield
-        managed_cluster.kubectl("delete", "--filename=-", stdin=objects)
-        until(lambda: not in_force(), seconds=WAIT_SECONDS, what="the end of the foreign policy")
 
     @pytest.mark.parametrize("foreign", [(ADDS_LABEL, "Never"), (ADDS_LABEL, "IfNeeded")], indirect=True)
     @pytest.mark.parametrize("suspend", [False, True])
