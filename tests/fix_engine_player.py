@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from aiqueue.admission.engine import (
     ConfigurationChanged,
@@ -50,6 +51,11 @@ class Player:
         self.engine.observe(ConfigurationChanged(self.configuration))
         self.seen.add(f"depth {depth(self.configuration)}")
 
+    @property
+    def time(self) -> datetime:
+        """Now, as the engine is told."""
+        return at(self.now)
+
     def play(self, op: Op) -> None:
         """Let one thing happen. What is about a run or a workload that is not there does nothing."""
         match op.what, op.about:
@@ -59,7 +65,7 @@ class Player:
             case "drop", int(number):
                 self.now += number
                 if self.drops:
-                    self.engine.decide(at(self.now))
+                    self.engine.decide(self.time)
             case "configure", Configuration() as configuration:
                 self.configure(configuration)
             case "edit", bytes(data):

@@ -10,11 +10,10 @@ Where the rules leave a choice, this is what is read here:
   others counted; not where only somebody who starves keeps it back. Reservations are the least set that bears itself out: nobody
   reserves only because somebody else does who would not without.
 - The place that a blocked head would prefer is looked for in the administrator's order of flavors, whatever is borrowed.
-- Whether a head starves over the tree does not depend on whether it was looked at yet, nor on whether it fits: it is past its
-  deadline, waits, and is not kept back by one of its own tenant. In a Strict tenant that is the head of the tenant alone. In a
-  BestEffort tenant one is kept back that fits, and has no place left by those that starve before it in its tenant.
-- Within a BestEffort tenant those starve that are past their deadline and do not fit.
-- What one who starves takes of a pair is the most that any of its places takes of it.
+- Who is overdue in the tree is past its deadline and waits, whether it was looked at yet or not, and whether it fits or not.
+- The champion of the overdue keeps back nobody who is overdue too while it is the next of its tenant: its turn comes.
+- Within a BestEffort tenant only those of them that do not fit keep others back.
+- What somebody overdue takes of a pair is the most that any of its places takes of it.
 - Usage of a flavor that a tenant does not list (adopted work) counts as borrowed.
 """
 
@@ -41,11 +40,10 @@ class Contender(NamedTuple):
     place: Place
 
 
-class Starving(NamedTuple):
-    """One whom others may not delay."""
+class Overdue(NamedTuple):
+    """A head that is past its deadline, where it would prefer to go, and the most it may take of each pair."""
 
-    workload: Workload
-    deadline: datetime
+    preferred: Contender
     needs: Mapping[Pair, int]
 
 
@@ -206,7 +204,9 @@ class Moment:
         self.reservations = self.settled()
         self.seen: dict[str, Quotas] = {}
         self.where = {each.id: self.fitting(each) for line in self.lines.values() for each in line}
-        self.starving = [each for line in self.lines.values() for each in self.starving_of(line)]
+        self.overdue = {name: self.overdue_of(name) for name in self.lines}
+        firsts = {name: found[0].preferred for name, found in self.overdue.items() if found}
+        self.longest = {name: self.champion(name, firsts) for name, tenant in self.tenants.items() if tenant.parent is None}
 
     # Reservations.
 
@@ -229,13 +229,18 @@ class Moment:
 
     def reservation(self, head: Workload) -> Place:
         tenant = self.reference.tenant(head)
-        places = self.places.all(tenant, head)
-        within = [each for each in places if all(n <= self.plain.limits(tenant, p)[0] for p, n in total(each).items())]
         kept = []
-        for (flavor, resource), amount in total([*within, *places][0]).items():
+        for (flavor, resource), amount in total(self.preferred(head)).items():
             free = self.plain.limits(tenant, (flavor, resource))[0] - self.plain.usage(tenant, (flavor, resource))
             kept.append(Allocation("reserved", flavor, resource, min(amount, max(0, free))))
         return tuple(kept)
+
+    def preferred(self, head: Workload) -> Place:
+        """Its first place all of which is within its tenant's nominal, else the first."""
+        tenant = self.reference.tenant(head)
+        places = self.places.all(tenant, head)
+        within = [each for each in places if all(n <= self.plain.limits(tenant, p)[0] for p, n in total(each).items())]
+        return [*within, *places][0]
 
     def as_seen_by(self, tenant: str) -> list[Holding]:
         """What is used, and what others reserve."""
@@ -271,35 +276,39 @@ class Moment:
                     kept |= set(self.places.may_need(tenant, each))
         return [place for place in self.where[workload.id] if not kept.intersection(total(place))]
 
-    def starving_of(self, line: Sequence[Workload]) -> list[Starving]:
-        """Those of a tenant whom other tenants may not delay by borrowing."""
-        tenant = self.reference.tenant(line[0])
-        found = []
-        for each in line[:1] if self.strict(tenant) else line:
-            kept_back = bool(self.where[each.id]) and not self.left_by_own(each)
-            if self.late(each) and not kept_back:
-                found.append(Starving(each, self.reference.deadline(each), self.places.may_need(tenant, each)))
-        return found
+    def overdue_of(self, tenant: str) -> list[Overdue]:
+        """Those whom other tenants may not delay by borrowing, in the order of their tenant; of a Strict one none but its head."""
+        line = self.lines[tenant]
+        late = [each for each in (line[:1] if self.strict(tenant) else line) if self.late(each)]
+        return [Overdue(Contender(each, self.preferred(each)), self.places.may_need(tenant, each)) for each in late]
 
-    def delays(self, workload: Workload, place: Place, starving: Starving) -> bool:
-        """Whether one may not be admitted to a place because somebody of another tenant starves."""
-        mine, theirs = self.reference.tenant(workload), self.reference.tenant(starving.workload)
+    def keepers(self, workload: Workload) -> list[Overdue]:
+        """Those of other tenants whom it may not delay: who is overdue itself may not delay the champion of the overdue."""
+        mine = self.reference.tenant(workload)
+        others = [each for name, found in self.overdue.items() if name != mine for each in found]
+        if not self.late(workload):
+            return others
+        champion = self.longest[self.reference.tree.root(mine)]
+        return [each for each in others if each.preferred == champion and not self.has_its_turn(champion)]
+
+    def has_its_turn(self, champion: Contender) -> bool:
+        """Whether a champion of the overdue is next of its tenant anyhow, and so need keep back nobody who is overdue too."""
+        following = self.next_of(self.reference.tenant(champion.workload))
+        return following is not None and following.workload is champion.workload
+
+    def delays(self, workload: Workload, place: Place, overdue: Overdue) -> bool:
+        """Whether it would borrow what somebody overdue has a stake in."""
+        mine, theirs = self.reference.tenant(workload), self.reference.tenant(overdue.preferred.workload)
         meeting = self.reference.tree.meeting(mine, theirs)
-        if mine == theirs or meeting is None:
-            return False
-        deadline = self.reference.deadline(workload)
-        if self.late(workload) and (deadline, workload.submitted) < (starving.deadline, starving.workload.submitted):
+        if meeting is None:
             return False
         now, up = self.as_seen(mine), self.reference.tree.up
         for pair, amount in total(place).items():
-            if pair not in starving.needs or not now.borrows(mine, pair, amount):
+            if pair not in overdue.needs or not now.borrows(mine, pair, amount):
                 continue
-            reaches = starving.needs[pair] - sum(now.guaranteed(name, pair) for name in up(theirs) if name not in up(meeting))
-            takes = amount
-            for name in up(mine):
-                if name == meeting:
-                    break
-                takes -= now.left(name, pair)
+            below = up(meeting)
+            reaches = overdue.needs[pair] - sum(now.guaranteed(name, pair) for name in up(theirs) if name not in below)
+            takes = amount - sum(now.left(name, pair) for name in up(mine) if name not in below)
             if reaches > 0 and takes > 0:
                 return True
         return False
@@ -307,7 +316,7 @@ class Moment:
     def allowed(self, workload: Workload) -> Place | None:
         """The first place that fits and delays nobody who may not be delayed."""
         for place in self.left_by_own(workload):
-            if not any(self.delays(workload, place, each) for each in self.starving):
+            if not any(self.delays(workload, place, each) for each in self.keepers(workload)):
                 return place
         return None
 
@@ -315,19 +324,19 @@ class Moment:
 
     def next_of(self, tenant: str) -> Contender | None:
         """The first of a tenant that may go; of a Strict one none but its head."""
-        line = self.lines.get(tenant, [])
+        line = self.lines[tenant]
         for workload in line[:1] if self.strict(tenant) else line:
             place = self.allowed(workload)
             if place is not None:
                 return Contender(workload, place)
         return None
 
-    def champion(self, tenant: str) -> Contender | None:
-        """Who is next of a tenant and those under it."""
+    def champion(self, tenant: str, contenders: Mapping[str, Contender]) -> Contender | None:
+        """Who is next of a tenant and those under it, of these that the leaves send."""
         children = self.reference.tree.children[tenant]
         if not children:
-            return self.next_of(tenant)
-        found = [(child, champion) for child in children if (champion := self.champion(child)) is not None]
+            return contenders.get(tenant)
+        found = [(child, champion) for child in children if (champion := self.champion(child, contenders)) is not None]
         return min(found, key=lambda each: self.claim(*each))[1] if found else None
 
     def claim(self, child: str, champion: Contender) -> tuple[bool, Share, int, tuple[datetime, datetime, str]]:
@@ -339,7 +348,8 @@ class Moment:
 
     def winner(self) -> Contender | None:
         """Who is next of all; trees do not compete but by priority and age."""
-        champions = [self.champion(name) for name, tenant in self.tenants.items() if tenant.parent is None]
+        contenders = {name: contender for name in self.lines if (contender := self.next_of(name)) is not None}
+        champions = [self.champion(name, contenders) for name, tenant in self.tenants.items() if tenant.parent is None]
         return min(
             (each for each in champions if each is not None),
             key=lambda each: (-self.reference.priority(each.workload), each.workload.submitted),
@@ -359,7 +369,7 @@ class Moment:
     def noted(self) -> set[str]:
         """What is worth counting."""
         noted = set()
-        if self.starving:
+        if any(self.overdue.values()):
             noted.add("starving")
         if any(self.where[each.id] and self.allowed(each) is None for line in self.lines.values() for each in line):
             noted.add("kept back")

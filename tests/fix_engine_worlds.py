@@ -34,7 +34,7 @@ FLAVORS = {
     "c": Flavor("c", {"zone": "y"}),  # contradicts b
 }
 CLASSES = {"low": Class("low", -1), "high": Class("high", 5)}
-LIMITS = (None, None, None, 0, 1, 2, 5)
+LIMITS = (None, None, None, None, 0, 1, 2, 5)
 WEIGHTS = (Fraction(1), Fraction(1), Fraction(2), Fraction(1, 2), Fraction(3), Fraction(0))
 PRIORITY, USAGE, SUBMITTED = OrderKey.PRIORITY, OrderKey.USAGE, OrderKey.SUBMITTED
 ORDERS = (
@@ -53,11 +53,11 @@ LAYOUTS: tuple[dict[str, tuple[str, ...]], ...] = (
     {"a": (GPU, "pods"), "b": (GPU,), "c": (GPU,)},
     {"b": (GPU,), "c": ("cpu", "pods"), "a": ("cpu", "pods")},
 )
-# tenant -> parent, the deepest first
+# tenant -> parent
 TREES: tuple[dict[str, str | None], ...] = (
-    {"lab": None, "t0": "lab", "t1": "lab", "t2": "lab", "t3": "lab"},
     {"lab": None, "wing": "lab", "t0": "wing", "t1": "wing", "t2": "lab", "t3": "lab"},
     {"lab": None, "wing": "lab", "bay": "wing", "t0": "bay", "t1": "bay", "t2": "wing", "t3": "lab"},
+    {"lab": None, "t0": "lab", "t1": "lab", "t2": "lab", "t3": "lab"},
     {"lab": None, "wing": "lab", "t0": "wing", "t1": "wing", "hall": None, "t2": "hall", "t3": "hall"},
     {"lab": None, "wing": "lab", "bay": "lab", "t0": "wing", "t1": "wing", "t2": "bay", "t3": "bay"},
     {"lab": None, "t0": "lab", "t1": "lab", "t2": None, "t3": "lab"},
@@ -85,17 +85,17 @@ class Dice:
         return self.pick([usual] * (of - len(others)) + list(others))
 
     def state(self) -> ObjectState:
-        return self.mostly(ObjectState.ACTIVE, ObjectState.HOLD, ObjectState.DRAIN, of=40)
+        return self.mostly(ObjectState.ACTIVE, ObjectState.HOLD, ObjectState.DRAIN, of=80)
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What configurations to draw: with these starvation bounds and orders, in trees or not (None: either), Strict or not."""
+    """What configurations to draw: with these starvation bounds and policies, in trees or not (None: either), perhaps closed."""
 
     bounds: tuple[int, ...] = (40, 10**6, 0, 60)
     trees: bool | None = None
     orders: tuple[tuple[OrderKey, ...], ...] = ORDERS
-    strict: bool = True
+    reclaims: tuple[Reclaim, ...] = (Reclaim.NEVER, Reclaim.ANY, Reclaim.LOWER_PRIORITY)
     closed: bool = True
 
 
@@ -114,11 +114,11 @@ def quotas(dice: Dice, layout: dict[str, tuple[str, ...]], nominals: Sequence[in
 def tenants(dice: Dice, kind: Kind) -> dict[str, Tenant]:
     """Four leaves t0 to t3: alone, or in one or two trees of up to four levels."""
     layout = dice.pick(LAYOUTS)
-    in_trees = kind.trees if kind.trees is not None else dice.mostly(True, False, of=3)
+    in_trees = kind.trees if kind.trees is not None else dice.mostly(True, False, of=6)
     found: dict[str, Tenant] = {}
     for name, parent in (dice.pick(TREES) if in_trees else ALONE).items():
         if not name.startswith("t"):
-            own = quotas(dice, layout, [2, 4, 1, 0]) if dice.below(2) else ()
+            own = quotas(dice, layout, [4, 2, 6, 0]) if dice.below(2) else ()
             found[name] = Tenant(
                 name, parent, dice.pick(WEIGHTS), own, state=dice.state() if kind.closed else ObjectState.ACTIVE
             )
@@ -127,11 +127,11 @@ def tenants(dice: Dice, kind: Kind) -> dict[str, Tenant]:
             name,
             parent,
             dice.pick(WEIGHTS),
-            quotas(dice, layout, [4, 3, 6, 2, 8, 1, 5, 0]),
-            dice.mostly(Queueing.BEST_EFFORT, Queueing.STRICT, of=2) if kind.strict else Queueing.BEST_EFFORT,
+            quotas(dice, layout, [3, 2, 4, 1, 6, 0, 5, 8]),
+            dice.pick(list(Queueing) if name in {"t0", "t2"} else list(Queueing)[::-1]),
             dice.pick(kind.orders),
             dice.mostly(Fungibility.MAY_STOP_SEARCH, Fungibility.TRY_NEXT_FLAVOR, of=4),
-            reclaim=dice.pick([Reclaim.NEVER, Reclaim.ANY, Reclaim.LOWER_PRIORITY]),
+            reclaim=dice.pick(kind.reclaims),
             state=dice.state() if kind.closed else ObjectState.ACTIVE,
             starvation_bound_seconds=dice.pick(kind.bounds),
             usage_half_life_seconds=dice.pick([7 * 86400, 30, 5]),
@@ -297,7 +297,7 @@ def histories(
         if what == "pend":
             about = workload(1 + data[1] % 24, data[2:], known)
         elif what == "used":
-            about = (f"q{data[1] % len(DOORS)}", (data[2] + 1) * 4)
+            about = (f"q{index % 2 if index < len(FIRST) else data[1] % len(DOORS)}", (data[2] + 1) * 4)
         elif what == "edit":
             about = data[1:]
         elif what == "configure":

@@ -65,7 +65,7 @@ def play_and_agree(history: History, *, starves: bool = True) -> Player:
     return player
 
 
-@counted(admits=60)
+@counted(admits=40)
 @EXAMPLES
 @given(configurations(Kind(trees=False)), backlogs(), st.integers(0, 60))
 def test_one_decide_of_tenants_that_stand_alone(configuration: Configuration, backlog: list[Workload], later: int) -> None:
@@ -76,7 +76,7 @@ def test_one_decide_of_tenants_that_stand_alone(configuration: Configuration, ba
     count(**player.had_all())
 
 
-@counted(admits=60, borrows=30, deep=10, starving=10, strict_head=10)
+@counted(admits=40, borrows=20, deep=10, starving=10, strict_head=5)
 @EXAMPLES
 @given(configurations(Kind(trees=True)), backlogs(), st.integers(0, 60))
 def test_one_decide_in_trees(configuration: Configuration, backlog: list[Workload], later: int) -> None:
@@ -87,7 +87,7 @@ def test_one_decide_in_trees(configuration: Configuration, backlog: list[Workloa
     count(**player.had_all())
 
 
-@counted(borrows=30, deep=10, starving=10, kept_back=5, strict_head=10, reserved=5, usage=5)
+@counted(borrows=20, deep=10, starving=10, kept_back=3, strict_head=5, reserved=1, usage=2)
 @EXAMPLES
 @given(histories())
 def test_no_wake_up_is_lost_in_a_history(history: History) -> None:
@@ -95,14 +95,14 @@ def test_no_wake_up_is_lost_in_a_history(history: History) -> None:
     count(**play_and_agree(history).had_all())
 
 
-@counted(borrows=30, deep=10, strict_head=10, usage=5)
+@counted(borrows=20, deep=10, strict_head=5, usage=2)
 @EXAMPLES
 @given(histories(edits=True, reconfigure=True, kind=Kind(bounds=(10**6,))))
 def test_none_is_lost_where_everything_is_configured_anew(history: History) -> None:
     count(**play_and_agree(history, starves=False).had_all())
 
 
-@counted(borrows=30, deep=10, starving=10, strict_head=10, usage=5)
+@counted(borrows=20, deep=10, starving=10, strict_head=5, usage=2)
 @EXAMPLES
 @given(histories(edits=True, kind=Kind(closed=False)))
 def test_none_is_lost_where_quota_is_edited_while_work_starves(history: History) -> None:

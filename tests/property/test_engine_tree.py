@@ -3,15 +3,15 @@
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from aiqueue.admission.engine.backlog import ANY_MOVE, Backlog
+from aiqueue.admission.engine.backlog import Backlog
 from aiqueue.admission.engine.ordered import Ordered
+from aiqueue.admission.engine.standings import ANY_MOVE
 from aiqueue.admission.engine.tree import TenantNode, build_tree
 from aiqueue.queue.records import Allocation, Quota, Tenant
 from fix_engine_quotas import Quotas
 from fix_engine_worlds import EXAMPLES
 
 PAIR = ("a", "gpu")
-
 AMOUNTS = st.integers(0, 9)
 LIMITS = st.one_of(st.none(), AMOUNTS)
 
