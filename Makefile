@@ -52,7 +52,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 bench-engine: $(VENV)/.ready ## Measure how fast the engine decides
 	@$(BIN)/python tests/bench/bench_engine.py
 
-bench-simulate: $(VENV)/.ready ## Measure how fast whole traces are replayed (about two minutes; needs ../shared/traces)
+bench-simulate: $(VENV)/.ready ## Measure how fast whole traces are replayed (about a minute; needs ../shared/traces)
 	@$(BIN)/python tests/bench/bench_simulate.py
 
 bench-webhook: $(VENV)/.ready programs ## Measure what the policies and the webhook cost those who create Jobs (about three minutes; Linux)
