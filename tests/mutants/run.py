@@ -3,8 +3,8 @@
     python tests/mutants/run.py [NAME...]      only the faults whose names begin so
 
 Nothing is changed in the working tree: every fault has a copy of its own, made anew. A copy without a fault is tried first, since
-tests that fail anyhow kill everything. The examples run first, then the properties, and the first test that fails ends it.
-The exit code is 1 if a fault survives, or cannot be put in.
+tests that fail anyhow kill everything. The examples go first, which take seconds; then the properties, for what they did not
+notice. The first test that fails ends a fault. The exit code is 1 if a fault survives, or cannot be put in.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +24,8 @@ from pathlib import Path
 from faults import FAULTS, ROOT, Fault, FragmentNotFound, with_fault
 
 AT_ONCE = 2
-TEST_SECONDS = 60  # a test that takes longer hangs, which is one way to fail
-PASS_SECONDS = 600
+TEST_SECONDS = 120  # a test that takes longer hangs, which is one way to fail
+PASS_SECONDS = 900
 SOURCES = ("admission", "cli", "migrations", "queue")
 #: What the engine's tests import; the rest of the fixtures need a database or a cluster.
 FIXTURES = ("fix_builders.py", "fix_rules.py", "fix_engine_*.py")
@@ -67,8 +67,8 @@ def copy_tree(to: Path) -> None:
     (to / "tests" / "fix_a_profile.py").write_text(NO_SHRINKING)
 
 
-def try_out(fault: Fault | None, folder: Path) -> Result:
-    """Run the tests on a copy in `folder`, with the fault in it if there is one.
+def try_out(fault: Fault | None, patterns: Sequence[str], folder: Path) -> Result:
+    """Run tests on a copy in `folder`, with the fault in it if there is one.
 
     Raises:
         FragmentNotFound: the fault cannot be put in.
@@ -78,14 +78,14 @@ def try_out(fault: Fault | None, folder: Path) -> Result:
         faulty = folder / fault.file
         faulty.write_text(with_fault(fault, faulty.read_text()))
     started = time.monotonic()
-    for patterns in (EXAMPLES, PROPERTIES):
-        done = run_tests(folder, _paths(folder / "tests", patterns))
-        failed = _FAILED.search(done.stdout)
-        if done.returncode:
-            killer = failed[1] if failed else None
-            broken = None if failed else (done.stdout + done.stderr)[-2000:]
-            return Result(killer, time.monotonic() - started, broken)
-    return Result(None, time.monotonic() - started)
+    done = run_tests(folder, _paths(folder / "tests", patterns))
+    seconds = time.monotonic() - started
+    if not done.returncode:
+        return Result(None, seconds)
+    failed = _FAILED.search(done.stdout)
+    if failed is not None:
+        return Result(failed[1], seconds)
+    return Result(None, seconds, broken=(done.stdout + done.stderr)[-2000:])
 
 
 def _paths(tests: Path, patterns: Iterable[str]) -> list[str]:
@@ -134,56 +134,69 @@ def main(prefixes: Sequence[str]) -> int:
         print(f"no fault begins with {' or '.join(prefixes)}", file=sys.stderr)
         return 1
     started = time.monotonic()
+    left, broken = chosen, list[str]()
     with tempfile.TemporaryDirectory(prefix="aiqueue-mutants-") as scratch:
-        folder = Path(scratch).resolve()
-        sound = try_out(None, folder / "sound")
-        if not is_from(folder / "sound"):
-            print("the copies are not what their tests import: nothing was tried", file=sys.stderr)
-            return 1
-        if sound.killer or sound.broken:
-            print(f"without any fault the tests fail already: {sound.killer or sound.broken}", file=sys.stderr)
-            return 1
+        for what, patterns in (("examples", EXAMPLES), ("properties", PROPERTIES)):
+            if not left:
+                break
+            folder = Path(scratch).resolve() / what
+            if (trouble := _sound(what, patterns, folder / "sound")) is not None:
+                waiting = ", ".join(fault.name for fault in left)
+                print(f"{trouble}; not noticed so far: {waiting}", file=sys.stderr)
+                return 1
+            print(f"{what}: {len(left)} faults, {AT_ONCE} at a time", flush=True)
+            left, untried = _try_all(left, patterns, folder)
+            broken += untried
+    for fault in left:
         print(
-            f"without a fault everything passes ({sound.seconds:.0f} s); now {len(chosen)} faults, {AT_ONCE} at a time",
-            flush=True,
+            f"SURVIVED {fault.name}: {fault.instead!r} instead of {fault.fragment!r} in {fault.file}. It breaks: {fault.breaks}"
         )
-        survived, broken = _try_all(chosen, folder)
+    killed = len(chosen) - len(left) - len(broken)
+    names = f": {', '.join(fault.name for fault in left)}" if left else ""
+    tail = f", {len(broken)} not tried: {', '.join(broken)}" if broken else ""
     seconds = time.monotonic() - started
-    killed = len(chosen) - len(survived) - len(broken)
-    tail = "".join(f"; {what}: {', '.join(names)}" for what, names in (("survived", survived), ("not tried", broken)) if names)
-    print(f"mutants: {len(chosen)} faults, {killed} killed, {len(survived)} survived in {seconds:.0f} s{tail}")
-    return 1 if survived or broken else 0
+    print(f"mutants: {len(chosen)} faults, {killed} killed, {len(left)} survived in {seconds:.0f} s{names}{tail}")
+    return 1 if left or broken else 0
 
 
-def _try_all(chosen: Sequence[Fault], folder: Path) -> tuple[list[str], list[str]]:
-    """Names of the faults that survived, and of those that could not be tried."""
-    survived: list[str] = []
+def _sound(what: str, patterns: Sequence[str], folder: Path) -> str | None:
+    """Why nothing can be told from these tests: they fail without any fault, or test something else; None if all is well."""
+    result = _alone(None, patterns, folder, check=is_from)
+    if result.broken or result.killer:
+        return f"without any fault the {what} fail already: {result.killer or result.broken}"
+    print(f"{what}: all pass without a fault, in {result.seconds:.0f} s", flush=True)
+    return None
+
+
+def _try_all(faults: Sequence[Fault], patterns: Sequence[str], folder: Path) -> tuple[list[Fault], list[str]]:
+    """The faults that survive these tests, and the names of those that could not be tried."""
+    survived: list[Fault] = []
     broken: list[str] = []
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        futures = {pool.submit(_alone, fault, folder / fault.name): fault for fault in chosen}
+        futures = {pool.submit(_alone, fault, patterns, folder / fault.name): fault for fault in faults}
         for count, future in enumerate(as_completed(futures), 1):
-            fault, line = futures[future], f"{count:2}/{len(chosen)}"
-            try:
-                result = future.result()
-            except (FragmentNotFound, subprocess.TimeoutExpired) as error:
+            fault, line = futures[future], f"{count:2}/{len(faults)}"
+            result = future.result()
+            if result.broken is not None:
                 broken.append(fault.name)
-                print(f"{line} NOT TRIED {fault.name}: {error}", flush=True)
-                continue
-            if result.killer is not None:
-                print(f"{line} killed    {fault.name} by {result.killer} in {result.seconds:.0f} s", flush=True)
-            elif result.broken is not None:
-                broken.append(fault.name)
-                print(f"{line} NOT TRIED {fault.name}: the tests do not run: {result.broken}", flush=True)
+                print(f"{line} NOT TRIED {fault.name}: {result.broken}", flush=True)
+            elif result.killer is not None:
+                print(f"{line} killed {fault.name} in {result.seconds:.0f} s by {result.killer}", flush=True)
             else:
-                survived.append(fault.name)
-                print(f"{line} SURVIVED  {fault.name} in {result.seconds:.0f} s. It breaks: {fault.breaks}", flush=True)
-    return survived, broken
+                survived.append(fault)
+                print(f"{line} not noticed {fault.name} in {result.seconds:.0f} s", flush=True)
+    return sorted(survived, key=lambda fault: fault.name), broken
 
 
-def _alone(fault: Fault, folder: Path) -> Result:
-    """Try one fault and leave nothing behind."""
+def _alone(
+    fault: Fault | None, patterns: Sequence[str], folder: Path, *, check: Callable[[Path], bool] = lambda _: True
+) -> Result:
+    """Try one fault and leave nothing behind; `check` says whether the copy is what its tests test."""
     try:
-        return try_out(fault, folder)
+        result = try_out(fault, patterns, folder)
+        return result if check(folder) else Result(None, result.seconds, broken="the copy is not what its tests import")
+    except (FragmentNotFound, subprocess.TimeoutExpired) as error:
+        return Result(None, 0, broken=str(error))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
