@@ -19,7 +19,7 @@ from random import SystemRandom
 from time import monotonic
 
 HERE = Path(__file__).parent
-PASSING = re.compile(r"- (\d+) passing examples")
+PASSING = re.compile(r"- (\d+) passing")
 TALLY = re.compile(r"^(test_\w+): (\d+) examples; (.*)$", re.MULTILINE)
 SHARE = re.compile(r"(\w[\w ]*) (\d+) %")
 
@@ -67,6 +67,7 @@ def main(arguments: list[str]) -> int:
         return 2
     files = arguments[1:] or [str(path.relative_to(HERE.parent)) for path in sorted((HERE / "property").glob("test_*.py"))]
     sums, dice, began = Sums(), SystemRandom(), monotonic()
+    dice.shuffle(files)  # so that a short run does not always see the same ones
     for file in cycle(files):
         if monotonic() - began >= 60 * minutes:
             break
