@@ -54,7 +54,7 @@ def lab(ledger: Engine, rows: Rows) -> Engine:
     use(ledger, "train", GPU, 48.0 * HOUR, rate=22)
     use(ledger, "train", "cpu", 200_000.0 * HOUR)
     use(ledger, "train", "memory", 512.0 * 2**30 * HOUR)
-    use(ledger, "batch", GPU, 48.0 * 2 * HOUR)
+    use(ledger, "batch", GPU, 48.0 * 2 * HOUR * 1.0001)  # a little more, since it is less with every millisecond
     return ledger
 
 
