@@ -248,11 +248,7 @@ def _of_head(backlog: Backlog, line: Line, bucket: Bucket, needs: Needs) -> Deci
             bound_seconds = gang.line.bound // 1_000_000
             return reasons.behind_starving_gang(line.name, bucket.shape, workload, gang.line.name, bound_seconds)
     elif bucket.standing in (Standing.WAITING, Standing.BEHIND):
-        reserved = line.reserved
-        line.keep(())  # it is room to this tenant
-        verdict = _waiting(line, bucket, needs)
-        line.keep(reserved)
-        return verdict
+        return _waiting(line, bucket, needs)
     return reasons.pending_evaluation(line.name, bucket.shape)
 
 
