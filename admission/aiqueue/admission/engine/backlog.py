@@ -121,6 +121,7 @@ class Backlog(Standings):
         if not of_queue:
             del line.queues[bucket.door[:2]]
             line.usage_rank.pop(bucket.door[:2], None)
+            line.ranked_at = None  # and the others have theirs among fewer
 
     def learn(self, usages: Mapping[tuple[str, str, str], Usage]) -> None:
         """Learn what queues used."""
@@ -173,6 +174,7 @@ class Backlog(Standings):
         }
         self.lines, self.awake, self.touched, self.loosened = {}, {}, {}, {}
         self.alarms, self.turns, self.watch = Ordered(), Ordered(), Watch()
+        self.woken, self.moved = {}, {}
         for bucket in self._buckets.values():
             refused_each = bucket.route.door or bucket.route.class_refused
             was_shut = bucket.standing is Standing.SHUT

@@ -75,6 +75,7 @@ class Bucket:
         item: its place in the line, while it stands in one.
         lots: the cells it is parked on, with what it needs there.
         rank: what sorts it before age.
+        stood: where it was parked before it was made Ready.
         starving: it waits, and has waited longer than its tenant's bound.
         deadline: when its head starts to starve.
         alarmed: whether an alarm is set for that.
@@ -100,6 +101,7 @@ class Bucket:
         "serial",
         "standing",
         "starving",
+        "stood",
     )
 
     def __init__(self, serial: int, door: Door, sample: Workload) -> None:
@@ -109,6 +111,7 @@ class Bucket:
         self.entries: Ordered[Entry] = Ordered()
         self.aside: Ordered[Entry] = Ordered()
         self.standing = Standing.IDLE
+        self.stood: Standing | None = None
         self.rank: Rank = (0, 0, 0)
         self.item: Item = (0, 0, 0, 0, 0, "", 0, serial)
         self.lots: list[tuple[Cell, int]] = []

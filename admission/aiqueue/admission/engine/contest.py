@@ -78,7 +78,10 @@ class Contest:
             if self.trials >= self._max_trials:
                 self.cut = True
                 return
-            self._enter(next(iter(backlog.awake.values())))
+            line = next(iter(backlog.awake.values()))
+            champion = backlog.watch.champion(line.node.root) if line.node is not None else None
+            # Whether it contends is what the others go by.
+            self._enter(champion if champion is not None and champion.name in backlog.awake else line)
 
     def _enter(self, line: Line) -> None:
         """Find who contends for a line; those before it that do not fit are parked."""

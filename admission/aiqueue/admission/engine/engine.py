@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from heapq import nsmallest
 
 from aiqueue.admission.engine.backlog import Backlog
-from aiqueue.admission.engine.buckets import micros, moment
+from aiqueue.admission.engine.buckets import Standing, micros, moment
 from aiqueue.admission.engine.contest import Contest
 from aiqueue.admission.engine.events import (
     ConfigurationChanged,
@@ -275,10 +275,15 @@ class Engine:
 
     def _mark_verdicts(self) -> None:
         """Mark those whose figures moved, and those who name the head of a Strict tenant that is no longer it."""
-        for name in self._runs.moved:
+        for name in (*self._runs.moved, *self._backlog.moved):
             if name in self._nodes:
                 self._verdicts.figures_moved(name)
         self._runs.moved.clear()
+        self._backlog.moved.clear()
+        for bucket in self._backlog.woken.values():
+            if bucket.standing not in (Standing.WAITING, Standing.BEHIND):
+                self._backlog.stale_shapes[(bucket.line.name, bucket.shape)] = None
+        self._backlog.woken.clear()
         for line in self._backlog.touched.values():
             head = line.head()
             head_id = head.entries.first[3] if head is not None else None

@@ -32,6 +32,8 @@ class Standings:
         lending: names of the roots of trees where an inner tenant keeps some quota for those under it.
         picky: names of the roots of trees where what others borrow may change which flavor a tenant prefers.
         order: what queues used.
+        woken: by serial, buckets that were made Ready since somebody cleared it.
+        moved: names of the roots of trees where figures that verdicts name moved.
     """
 
     def __init__(self) -> None:
@@ -47,6 +49,8 @@ class Standings:
         self.lending: set[str] = set()
         self.picky: set[str] = set()
         self.order = QueueOrder()
+        self.woken: dict[int, Bucket] = {}
+        self.moved: dict[str, None] = {}
         self.stale_shapes: dict[tuple[str, str], None] = {}
         self.stale_workloads: dict[int, None] = {}
         self._nodes: Mapping[str, TenantNode] = {}
@@ -122,7 +126,7 @@ class Standings:
         if bucket.standing is Standing.WAITING and not line.strict:
             bucket.starving = True
             line.starving.add(bucket.item)
-            for item in line.behind:
+            for item in line.behind if not known else ():
                 self._mark(line.buckets[item[-1]])
         if line.node is not None and line.node.parent is not None:
             self.watch.add(bucket, line.node.root)
@@ -161,13 +165,18 @@ class Standings:
             cell.lot.add((need, bucket.serial))
         bucket.lots = lots
         self.stand(bucket, standing)
-        self._mark(bucket)
+        if bucket.stood is standing and bucket.line.node is not None:
+            self.moved[bucket.line.node.root.name] = None  # only figures can be others
+        else:
+            self._mark(bucket)
 
     def unpark(self, bucket: Bucket, *_: object) -> None:
         """Make a parked bucket Ready."""
         for cell, need in bucket.lots:
             cell.lot.remove((need, bucket.serial))
         bucket.lots = []
+        bucket.stood = bucket.standing
+        self.woken[bucket.serial] = bucket
         self.stand(bucket, Standing.READY)
 
     def wake(self, bucket: Bucket) -> None:
@@ -175,12 +184,10 @@ class Standings:
         if bucket.starving:
             self._release(bucket.line)
         self.unpark(bucket)
-        self._mark(bucket)
 
     def _release(self, line: Line) -> None:
         for bucket in [line.buckets[item[-1]] for item in line.behind]:
             self.unpark(bucket)
-            self._mark(bucket)
 
     def freed(self, cells: Sequence[Cell]) -> None:
         """Wake what was parked on cells until there was as much room as there is now."""
@@ -231,9 +238,14 @@ class Standings:
         bucket.rank = rank
 
     def await_turn(self, line: Line) -> None:
-        """Set an alarm for when the order of a line changes by itself, if that may let somebody in."""
+        """Have an alarm set for when the order of a line changes by itself, if that may let somebody in, and none if not."""
         blocks = line.strict or len(line.starving)
-        if not line.by_usage or not blocks or len(line.queues) < 2 or line.rerank_at is not None or self.clock is None:
+        if not line.by_usage or not blocks or len(line.queues) < 2:
+            if line.rerank_at is not None:  # others blocked, or were there, when it was set
+                self.turns.remove((line.rerank_at, line.name))
+                line.rerank_at = None
+            return
+        if line.rerank_at is not None or self.clock is None:
             return
         at = self.order.turns_over_at(line, self.clock)
         if at is not None:

@@ -89,6 +89,11 @@ class Watch:
         champion, _ = self._champions.get(node.root.name, (None, False))
         return champion is not None and champion.line is line
 
+    def champion(self, root: TenantNode) -> Line | None:
+        """The line of the champion of a tree."""
+        known = self._champions.get(root.name)
+        return known[0].line if known is not None else None
+
     def keepers(self, bucket: Bucket) -> Iterator[Bucket]:
         """Those of other tenants of its tree that may keep a bucket from borrowing."""
         node = bucket.line.node
