@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from aiqueue.admission.engine import UsageMoved
+from aiqueue.admission.engine import RunOpened, UsageMoved
 from aiqueue.queue.records import Class, Flavor, PodSet, Quota, Tenant, Workload
 from aiqueue.queue.usage import Usage
-from aiqueue.queue.words import OrderKey, Queueing
-from fix_builders import GPU, at, make_configuration, make_queue, make_tenant, make_workload
+from aiqueue.queue.words import OrderKey, Queueing, Reason
+from fix_builders import GPU, at, make_configuration, make_queue, make_run, make_tenant, make_workload
 from fix_rules import NOW, Stage, leaf, quota, stage
 
 CLASSES = [Class("high", 10), Class("low", -10)]
@@ -298,7 +298,7 @@ class TestUsage:
         self.used(stage, y=2309.0)
         assert self.first(stage) == "xy"
 
-    def test_the_order_turns_over_with_nothing_happening_and_the_engine_asks_to_be_woken(self) -> None:
+    def test_the_order_turns_over_with_nothing_happening(self) -> None:
         """x: 100 GPU-seconds decaying by half each 100 s from 1000; y: 60 that hardly decay. 100 * 2^(-t/100) = 60 at
         t = 100 * log2(100/60) = 73.7 s.
         """
@@ -306,6 +306,17 @@ class TestUsage:
         self.used(stage, x=Usage(100.0, 0, 100, at(1000)), y=Usage(60.0, 0, 10**9, at(1000)))
         assert self.first(stage, 1073) == "yx"
         assert self.first(stage, 1074) == "xy"
+
+    def test_the_engine_asks_to_be_woken_then_where_somebody_is_blocked_and_only_while_there_are_two(self) -> None:
+        """As before: x comes to the front between 1073 and 1074 s. When its work is gone there is nothing to wait for."""
+        stage = self.shared(queueing=Queueing.STRICT)
+        stage.engine.observe(RunOpened(make_run(7, make_workload(7), gpus=32)))
+        self.used(stage, x=Usage(100.0, 0, 100, at(1000)), y=Usage(60.0, 0, 10**9, at(1000)))
+        stage.pend(make_workload(1, queue="y"), make_workload(2, gpus=2, queue="x"))
+        assert stage.plan(1000).wake_at == at(1074)
+        assert stage.reasons(1, 2) == [Reason.WAITING_FOR_QUOTA, Reason.BEHIND_HEAD]
+        stage.gone(2)
+        assert stage.plan(1001).wake_at is None
 
     def test_a_queue_of_twice_the_weight_may_use_twice_as_much(self) -> None:
         stage = self.shared(x=Fraction(2))
