@@ -61,7 +61,7 @@ bench-webhook: $(VENV)/.ready programs ## Measure what the policies and the webh
 fuzz: $(VENV)/.ready ## Look for counterexamples for a while: make fuzz MINUTES=30
 	@$(BIN)/python tests/fuzz.py $(MINUTES)
 
-mutants: $(VENV)/.ready ## Put faults into copies of the engine, which its tests must notice; FAULTS=tree for those of a part (about six minutes)
+mutants: $(VENV)/.ready ## Put faults into copies of the engine, which its tests must notice; FAULTS=tree for those of a part (about three minutes)
 	@$(BIN)/python tests/mutants/run.py $(FAULTS)
 
 clean: ## Remove the environment and every cache of this folder; running `aiqueue dev` environments stay
