@@ -87,7 +87,7 @@ def test_one_decide_in_trees(configuration: Configuration, backlog: list[Workloa
     count(**player.had_all())
 
 
-@counted(borrows=20, deep=10, starving=10, kept_back=3, strict_head=5, reserved=1, usage=2)
+@counted(borrows=20, deep=10, starving=10, kept_back=1, strict_head=5, reserved=1, usage=1)
 @EXAMPLES
 @given(histories())
 def test_no_wake_up_is_lost_in_a_history(history: History) -> None:
@@ -95,14 +95,14 @@ def test_no_wake_up_is_lost_in_a_history(history: History) -> None:
     count(**play_and_agree(history).had_all())
 
 
-@counted(borrows=20, deep=10, strict_head=5, usage=2)
+@counted(borrows=20, deep=10, strict_head=5, usage=1)
 @EXAMPLES
 @given(histories(edits=True, reconfigure=True, kind=Kind(bounds=(10**6,))))
 def test_none_is_lost_where_everything_is_configured_anew(history: History) -> None:
     count(**play_and_agree(history, starves=False).had_all())
 
 
-@counted(borrows=20, deep=10, starving=10, strict_head=5, usage=2)
+@counted(borrows=20, deep=10, starving=10, strict_head=5, usage=1)
 @EXAMPLES
 @given(histories(edits=True, kind=Kind(closed=False)))
 def test_none_is_lost_where_quota_is_edited_while_work_starves(history: History) -> None:

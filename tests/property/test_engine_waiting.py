@@ -58,7 +58,7 @@ def lines(player: Player) -> dict[str, list[Workload]]:
 # Whom it keeps back.
 
 
-@counted(borrows=20, deep=10, strict_head=2)
+@counted(borrows=20, deep=10)
 @EXAMPLES
 @given(histories(kind=NOBODY_KEEPS))
 def test_what_does_not_fit_keeps_back_nobody_but_those_behind_it_in_a_strict_tenant(history: History) -> None:

@@ -26,7 +26,7 @@ NOW = at(100)
 
 
 def engine_of(configuration: Configuration, workloads: Sequence[Workload] = (), **bounds: int) -> Engine:
-    engine = Engine(**bounds)
+    engine = Engine(**bounds, tells=True)
     engine.observe(ConfigurationChanged(configuration))
     for workload in workloads:
         engine.observe(WorkloadPending(workload))

@@ -31,9 +31,9 @@ from aiqueue.admission.controller.observing import Observing, latest
 from aiqueue.admission.controller.registration import Registration
 from aiqueue.admission.controller.term import Term
 from aiqueue.admission.controller.unknown import UnknownJobs
+from aiqueue.admission.engine.adoption import assign_for_adoption
 from aiqueue.admission.engine.engine import Engine
 from aiqueue.admission.engine.events import ConfigurationChanged, RunOpened, WorkloadPending
-from aiqueue.admission.engine.flavors import assign_for_adoption
 from aiqueue.admission.engine.plan import Plan
 from aiqueue.admission.kube.client import KubeClient
 from aiqueue.admission.kube.jobs import observe, template_of

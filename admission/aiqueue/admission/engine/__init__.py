@@ -7,18 +7,21 @@ fail to commit, and decide again.
 
 One decide, in steps (`engine.py`, numbered there):
 
-1. **Time.** Back-offs that ended are let in; heads that waited longer than their tenant's starvation bound start to starve.
+1. **Time.** Back-offs that ended are let in; heads that waited longer than their tenant's starvation bound are overdue; queues
+   change places by what they used.
 2. **Drain.** Each run of a tenant or queue in state Drain is told once to end, after its class's grace period. Its quota stays
    taken until the run is closed.
-3. **Contend.** Of each tenant the next workload that fits whole (`flavors.py`) enters a tournament; those before it that do not
-   fit are parked, each with its whole bucket (below). Next are those that need not borrow, then by priority, then by age. The
-   winner's quota is taken, tentatively, and its tenant's next enters. Where others took of what it was to have, it is placed
-   again when its turn comes. Until nobody is left or the Plan is full.
+3. **Contest** (`contest.py`). Of each tenant the next workload that fits whole (`flavors.py`) enters the fair-share tournament
+   (`tournament.py`, `shares.py`); those before it that do not fit are parked, each with its whole bucket (below). The winner's
+   quota is taken, tentatively, its tenant's next enters, and whoever it took room from is looked at again. Until nobody is left or
+   the Plan is full.
 4. **Verdicts.** Those that may have changed are worked out from the state and compared with what was confirmed (`verdicts.py`).
-5. **wake_at.** The next end of a back-off or of a starvation bound; `now` where a bound of the Plan was reached.
+5. **wake_at.** The next end of a back-off, of a starvation bound, or turn of queues that somebody waits for; `now` where a bound of
+   the Plan was reached.
 
-Where work stands (`buckets.py`, `backlog.py`). Pending work that differs only in age is one bucket: (queue, class, shape). Only
-its oldest is ever tried. The buckets of a tenant are a line, sorted by queue weight 0, then the tenant's `order`, then age.
+Where work stands (`buckets.py`, `standings.py`, `backlog.py`). Pending work that differs only in age is one bucket: (queue, class,
+shape). Only its oldest is ever tried. The buckets of a tenant are a line, sorted by queue weight 0, then the tenant's `order`
+(decayed usage by `ordering.py`), then age.
 
     Idle ──work arrives──> Ready ──fits──> admitted
       ▲                    │  ▲ │
@@ -27,8 +30,10 @@ its oldest is ever tried. The buckets of a tenant are a line, sorted by queue we
     Shut: queue, tenant or class closed, or it can never fit; leaves only when the configuration changes
 
 A Waiting bucket is parked on the (tenant, flavor, resource) cells that refused it, sorted by the room it needs there, so a
-closed run wakes those it made room for and looks at nobody else (`tree.py`, `Cell.blocks`). A Strict tenant's first Waiting bucket blocks all behind it; a
-BestEffort tenant's blocks, once it starves, those behind it that could take from any cell it may need.
+closed run wakes those it made room for and looks at nobody else (`tree.py`, `Cell.blocks`). A Strict tenant's first bucket that
+waits blocks all behind it, and where it could not always take back what it lends it reserves what is left of its nominal; a
+BestEffort tenant's blocks, once it starves, those behind it that could take from any cell it may need. Whoever starves keeps
+other tenants of its tree from borrowing what it has a stake in (`starvation.py`).
 
 Invariants, each a property test: a gang is placed whole; no admission raises usage above what the tree's algebra allows; usage is
 the sum of open runs; two decides in a row are equal; a dropped Plan leaves no trace; fed by a history it decides as if built from
@@ -49,6 +54,7 @@ the final state is when a shape came to be possible by a change of configuration
 built later counts from submission.
 """
 
+from aiqueue.admission.engine.adoption import assign_for_adoption
 from aiqueue.admission.engine.door import Door
 from aiqueue.admission.engine.engine import Engine, PlanNotCurrent
 from aiqueue.admission.engine.events import (
@@ -60,7 +66,6 @@ from aiqueue.admission.engine.events import (
     WorkloadGone,
     WorkloadPending,
 )
-from aiqueue.admission.engine.flavors import assign_for_adoption
 from aiqueue.admission.engine.plan import Admission, Eviction, Plan
 
 __all__ = [

@@ -24,7 +24,7 @@ from itertools import islice, product
 from aiqueue.admission.engine import reasons
 from aiqueue.admission.engine.matching import mismatch
 from aiqueue.admission.engine.tree import Cell, TenantNode
-from aiqueue.queue.records import Allocation, Configuration, Decision, Flavor, PodSet, Quota, Shortfall
+from aiqueue.queue.records import Allocation, Decision, Flavor, PodSet, Quota, Shortfall
 from aiqueue.queue.words import Fungibility
 
 SEARCH_STEPS = 4096  # flavors looked at before a search with several pod sets gives up
@@ -390,23 +390,3 @@ def _least_refused(needs: Needs, bound: Bound) -> list[Shortfall]:
     short: dict[Cell, int] = {}
     search(needs, bound, short=short)
     return [_shortfall(cell, amount, _limit(cell, amount, bound)) for cell, amount in short.items()]
-
-
-def assign_for_adoption(configuration: Configuration, tenant_name: str, pod_sets: Sequence[PodSet]) -> tuple[Allocation, ...]:
-    """What a run that already exists holds: of each group the first flavor that matches, whether or not there is room.
-
-    Where no flavor of a group matches, the first is taken all the same, so that what runs is counted somewhere. Resources that
-    the tenant does not list, and everything where there is no such tenant, are counted nowhere.
-    """
-    tenant = configuration.tenants.get(tenant_name)
-    if tenant is None:
-        return ()
-    groups = groups_of(tenant.quotas)
-    allocations: list[Allocation] = []
-    for pod_set in pod_sets:
-        parts, _ = split(totals_of(pod_set, groups), groups)
-        for (names, _), amounts in parts:
-            known = [configuration.flavors[name] for name in names if name in configuration.flavors]
-            name = next((flavor.name for flavor in known if mismatch(flavor, pod_set) is None), names[0])
-            allocations.extend(Allocation(pod_set.name, name, resource, amount) for resource, amount in amounts.items())
-    return tuple(allocations)
