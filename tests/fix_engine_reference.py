@@ -11,13 +11,13 @@ Where the rules leave a choice, this is what is read here:
   reserves only because somebody else does who would not without.
 - The place that a blocked head would prefer is looked for in the administrator's order of flavors, whatever is borrowed.
 - Who is overdue in the tree is past its deadline and waits, whether it was looked at yet or not, and whether it fits or not.
-- The champion of the overdue keeps back nobody who is overdue too while it is the next of its tenant: its turn comes.
+- The champion of the overdue is that of the tenant with the lowest share as it is, whatever it asks for.
 - Within a BestEffort tenant only those of them that do not fit keep others back.
 - What somebody overdue takes of a pair is the most that any of its places takes of it.
 - Usage of a flavor that a tenant does not list (adopted work) counts as borrowed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from fractions import Fraction
@@ -30,6 +30,7 @@ from fix_engine_places import Place, Places
 from fix_engine_quotas import Holding, Pair, Quotas, Share, Tree, total
 
 Used = Mapping[tuple[str, str, str], Usage]  # namespace, queue, resource
+Claim = Callable[[str, "Contender"], tuple[bool, Share, int, tuple[datetime, datetime, str]]]
 Door = tuple[str, str, str | None, str]  # namespace, queue, class, shape
 
 
@@ -206,7 +207,9 @@ class Moment:
         self.where = {each.id: self.fitting(each) for line in self.lines.values() for each in line}
         self.overdue = {name: self.overdue_of(name) for name in self.lines}
         firsts = {name: found[0].preferred for name, found in self.overdue.items() if found}
-        self.longest = {name: self.champion(name, firsts) for name, tenant in self.tenants.items() if tenant.parent is None}
+        self.longest = {
+            name: self.champion(name, firsts, self.want) for name, tenant in self.tenants.items() if tenant.parent is None
+        }
 
     # Reservations.
 
@@ -289,12 +292,7 @@ class Moment:
         if not self.late(workload):
             return others
         champion = self.longest[self.reference.tree.root(mine)]
-        return [each for each in others if each.preferred == champion and not self.has_its_turn(champion)]
-
-    def has_its_turn(self, champion: Contender) -> bool:
-        """Whether a champion of the overdue is next of its tenant anyhow, and so need keep back nobody who is overdue too."""
-        following = self.next_of(self.reference.tenant(champion.workload))
-        return following is not None and following.workload is champion.workload
+        return [each for each in others if each.preferred == champion]
 
     def delays(self, workload: Workload, place: Place, overdue: Overdue) -> bool:
         """Whether it would borrow what somebody overdue has a stake in."""
@@ -331,13 +329,13 @@ class Moment:
                 return Contender(workload, place)
         return None
 
-    def champion(self, tenant: str, contenders: Mapping[str, Contender]) -> Contender | None:
+    def champion(self, tenant: str, contenders: Mapping[str, Contender], claim: Claim) -> Contender | None:
         """Who is next of a tenant and those under it, of these that the leaves send."""
         children = self.reference.tree.children[tenant]
         if not children:
             return contenders.get(tenant)
-        found = [(child, champion) for child in children if (champion := self.champion(child, contenders)) is not None]
-        return min(found, key=lambda each: self.claim(*each))[1] if found else None
+        found = [(child, champion) for child in children if (champion := self.champion(child, contenders, claim)) is not None]
+        return min(found, key=lambda each: claim(*each))[1] if found else None
 
     def claim(self, child: str, champion: Contender) -> tuple[bool, Share, int, tuple[datetime, datetime, str]]:
         """The less, the sooner: not borrowing what it takes, share after it, priority, age."""
@@ -346,10 +344,18 @@ class Moment:
         above = after.above(child, total(champion.place))
         return above, after.share(child), -self.reference.priority(champion.workload), champion.workload.submitted
 
+    def want(self, child: str, champion: Contender) -> tuple[bool, Share, int, tuple[datetime, datetime, str]]:
+        """The less, the sooner, among the overdue: weight 0, share as it is, priority, age."""
+        now = Quotas(self.reference.tree, self.as_seen_by(self.reference.tenant(champion.workload)))
+        priority = self.reference.priority(champion.workload)
+        return self.tenants[child].weight == 0, now.share(child), -priority, champion.workload.submitted
+
     def winner(self) -> Contender | None:
         """Who is next of all; trees do not compete but by priority and age."""
         contenders = {name: contender for name in self.lines if (contender := self.next_of(name)) is not None}
-        champions = [self.champion(name, contenders) for name, tenant in self.tenants.items() if tenant.parent is None]
+        champions = [
+            self.champion(name, contenders, self.claim) for name, tenant in self.tenants.items() if tenant.parent is None
+        ]
         return min(
             (each for each in champions if each is not None),
             key=lambda each: (-self.reference.priority(each.workload), each.workload.submitted),

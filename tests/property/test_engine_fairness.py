@@ -79,7 +79,7 @@ def test_equal_weights_and_equal_demand_end_within_one_job(
     event(f"borrowed {any(amount > nominal for amount in amounts)}")
 
 
-@counted(borrows=60)
+@counted(borrows=40)
 @EXAMPLES
 @given(
     st.lists(st.tuples(st.integers(0, 6), WEIGHTS, st.lists(st.integers(1, 5), max_size=12)), min_size=2, max_size=5),

@@ -80,7 +80,7 @@ def test_what_does_not_fit_keeps_back_nobody_but_those_behind_it_in_a_strict_ten
     count(**player.had(), strict_head=bool(behind))
 
 
-@counted(borrows=20, deep=10, never=20)
+@counted(borrows=20, deep=10, never=10)
 @EXAMPLES
 @given(configurations(Kind()), backlogs(20))
 def test_what_can_never_go_keeps_back_nobody(configuration: Configuration, backlog: list[Workload]) -> None:
@@ -117,7 +117,7 @@ def test_a_strict_tenant_goes_strictly_in_its_order(history: History) -> None:
 # For how long.
 
 
-@counted(tree=40)
+@counted(tree=20)
 @EXAMPLES
 @given(st.integers(2, 8), st.lists(st.integers(1, 3), min_size=1, max_size=6), st.booleans(), st.integers(1, 60), st.booleans())
 def test_a_gang_that_could_fit_is_passed_over_only_until_its_bound(
@@ -184,7 +184,7 @@ def at_rest(history: History) -> Player:
     return player
 
 
-@counted(borrows=20, deep=10, parked=10)
+@counted(borrows=20, deep=10, parked=5)
 @EXAMPLES
 @given(histories(kind=STILL, edits=True), st.integers(0, 20))
 def test_nothing_is_looked_at_unless_something_moved(history: History, later: int) -> None:
@@ -200,7 +200,7 @@ def test_nothing_is_looked_at_unless_something_moved(history: History, later: in
     count(**player.had(), parked=Reason.WAITING_FOR_QUOTA in reasons)
 
 
-@counted(borrows=20, deep=10, looked=10)
+@counted(borrows=20, deep=10, looked=5)
 @EXAMPLES
 @given(histories(kind=STILL), st.integers(0, 40))
 def test_what_closes_or_comes_has_only_its_own_tree_looked_at(history: History, which: int) -> None:
@@ -218,7 +218,7 @@ def test_what_closes_or_comes_has_only_its_own_tree_looked_at(history: History, 
     count(**player.had(), looked=bool(seen))
 
 
-@counted(looked=8)
+@counted(looked=3)
 @EXAMPLES
 @given(histories(kind=STILL), st.integers(0, 40))
 def test_looking_does_not_grow_with_the_backlog(history: History, which: int) -> None:

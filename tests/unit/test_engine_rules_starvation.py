@@ -198,27 +198,29 @@ class TestStarvationOverTheTree:
         assert on.reasons(21) == [Reason.BEHIND_STARVING_GANG]
 
     @pytest.mark.parametrize(
-        ("runs", "created", "admitted"),
+        ("own", "runs", "created", "admitted"),
         [
-            (2, 60.0, [20]),  # b would borrow 1 of 16, the gang 4 of 16: b is the champion
-            (4, 60.0, [20]),  # 3 of 16
-            (5, 60.0, []),  # 4 of 16 as the gang, which is older
-            (5, -1.0, [20]),  # and now is not
-            (2, 100.0, []),  # not overdue before 150
+            (0, 2, 60.0, []),  # neither borrows, and the gang is older
+            (0, 2, -1.0, [20]),  # and now is not
+            (0, 5, -1.0, []),  # b borrows 1 of 20, a nothing: the gang's turn, though it would then have 4 of 20
+            (5, 4, 60.0, [20]),  # a borrows 1 of 20, b nothing
+            (5, 5, 60.0, []),  # both 1 of 20
+            (5, 5, -1.0, [20]),
+            (0, 2, 100.0, []),  # not overdue before 150
         ],
     )
-    def test_of_those_who_are_overdue_fair_shares_say_whose_turn_it_is(
-        self, runs: int, created: float, admitted: list[int]
+    def test_of_those_who_are_overdue_the_lowest_share_is_next_however_much_it_asks_for(
+        self, own: int, runs: int, created: float, admitted: list[int]
     ) -> None:
-        """b's own bound is 50 s; its next wants 3."""
+        """b's own bound is 50 s; its next wants 3. Of the 20 that there are in all less than 8 are left."""
         on = stage(
             Tenant("lab"),
             leaf("a", quota(4), starvation_bound_seconds=BOUND),
             leaf("b", quota(4), starvation_bound_seconds=50),
-            leaf("idle", quota(8)),
+            leaf("idle", quota(12)),
         )
-        on.engine.observe(RunOpened(make_run(1, make_workload(1, queue="b"), gpus=runs, tenant="b")))
-        on.engine.observe(RunOpened(make_run(2, make_workload(2, queue="idle"), gpus=8, tenant="idle")))
+        for number, (tenant, gpus) in enumerate((("a", own), ("b", runs), ("idle", 13 - own - runs + 3)), 1):
+            on.engine.observe(RunOpened(make_run(number, make_workload(number, queue=tenant), gpus=gpus, tenant=tenant)))
         on.pend(make_workload(GANG, gpus=8, queue="a", created=0.0))
         on.pend(make_workload(20, gpus=3, queue="b", created=created))
         assert on.admitted(149) == admitted

@@ -15,7 +15,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 
-from aiqueue.admission.engine.flavors import Needs, Placement
+from aiqueue.admission.engine.flavors import NOTHING, Needs, Placement
 from aiqueue.admission.engine.ordered import Ordered
 from aiqueue.admission.engine.routes import Refusal, Route
 from aiqueue.admission.engine.tree import Cell, TenantNode
@@ -75,6 +75,7 @@ class Bucket:
         item: its place in the line, while it stands in one.
         lots: the cells it is parked on, with what it needs there.
         rank: what sorts it before age.
+        stakes: the cells that it might not borrow from when it was parked.
         stood: where it was parked before it was made Ready.
         starving: it waits, and has waited longer than its tenant's bound.
         deadline: when its head starts to starve.
@@ -99,6 +100,7 @@ class Bucket:
         "route",
         "sample",
         "serial",
+        "stakes",
         "standing",
         "starving",
         "stood",
@@ -112,6 +114,7 @@ class Bucket:
         self.aside: Ordered[Entry] = Ordered()
         self.standing = Standing.IDLE
         self.stood: Standing | None = None
+        self.stakes = NOTHING
         self.rank: Rank = (0, 0, 0)
         self.item: Item = (0, 0, 0, 0, 0, "", 0, serial)
         self.lots: list[tuple[Cell, int]] = []
@@ -145,11 +148,12 @@ class Bucket:
 
 
 class Contender:
-    """The next of a tenant that fits, and where."""
+    """The next of a tenant that fits, and where; `stakes` are the cells that it may not borrow from."""
 
-    __slots__ = ("age", "bucket", "depth", "line", "placement", "priority")
+    __slots__ = ("age", "bucket", "depth", "line", "placement", "priority", "stakes")
 
-    def __init__(self, line: Line, bucket: Bucket, placement: Placement) -> None:
+    def __init__(self, line: Line, bucket: Bucket, placement: Placement, stakes: frozenset[Cell] = NOTHING) -> None:
+        self.stakes = stakes
         self.line = line
         self.bucket = bucket
         self.placement = placement

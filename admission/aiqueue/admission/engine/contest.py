@@ -78,10 +78,7 @@ class Contest:
             if self.trials >= self._max_trials:
                 self.cut = True
                 return
-            line = next(iter(backlog.awake.values()))
-            champion = backlog.watch.champion(line.node.root) if line.node is not None else None
-            # Whether it contends is what the others go by.
-            self._enter(champion if champion is not None and champion.name in backlog.awake else line)
+            self._enter(next(iter(backlog.awake.values())))
 
     def _enter(self, line: Line) -> None:
         """Find who contends for a line; those before it that do not fit are parked."""
@@ -97,9 +94,8 @@ class Contest:
         while (bucket := line.candidate()) is not None:
             if self.trials >= self._max_trials:
                 break
-            placement = self._fitting(line, bucket)
-            if placement is not None:
-                contender = Contender(line, bucket, placement)
+            contender = self._fitting(line, bucket)
+            if contender is not None:
                 break
         keeps = _to_keep(line) if line.reserves else ()
         line.keep(kept)
@@ -127,7 +123,7 @@ class Contest:
                 self.journal.do(self._backlog.keep, self._backlog.keep_again, other, kept, ())
                 self.journal.do(self._backlog.freed, _nothing, list(_ways_up(cell for cell, _ in kept)))
 
-    def _fitting(self, line: Line, bucket: Bucket) -> Placement | None:
+    def _fitting(self, line: Line, bucket: Bucket) -> Contender | None:
         """Where the head of a bucket fits now; where it does not, the bucket is parked."""
         needs = bucket.needs
         if not isinstance(needs, Needs) or line.node is None:
@@ -138,7 +134,7 @@ class Contest:
         short: dict[Cell, int] = {}
         placement = search(needs, reserved=reserved, stakes=stakes, short=short)
         if placement is not None:
-            return placement
+            return Contender(line, bucket, placement, stakes)
         standing, lots = Standing.WAITING, backlog.lots_for(short)
         if reserved or stakes:
             whole: dict[Cell, int] = {}
@@ -154,7 +150,7 @@ class Contest:
             ]
             lots = list((dict(lots) | dict.fromkeys(near, ANY_MOVE)).items())
         self.trials += 1
-        self.journal.do(backlog.park, backlog.unpark, bucket, standing, lots)
+        self.journal.do(backlog.park, backlog.unpark, bucket, standing, lots, stakes)
         return None
 
     # Admitting.
@@ -206,8 +202,7 @@ class Contest:
         for contender in contenders:
             fits = all(cell.available() >= amount for cell, amount in contender.placement.takes)
             if picky or contender.line.reserved or not fits:
-                contender.line.contender = None
-                self._backlog.awake[contender.line.name] = contender.line
+                self._backlog.look_again(contender.line)
             else:
                 _expect(contender)
 

@@ -63,13 +63,12 @@ class Step:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Placement:
-    """A flavor for every step. `takes` sums up by cell; `first` where every flavor is the first of its step."""
+    """A flavor for every step. `takes` sums up by cell."""
 
     takes: tuple[tuple[Cell, int], ...]
     allocations: tuple[Allocation, ...]
     flavors: dict[str, dict[str, str]]
     counts: dict[str, int]
-    first: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -156,7 +155,7 @@ class Needs:
         flavors: dict[str, dict[str, str]] = {name: {} for name in self.counts}
         for each in allocations:
             flavors[each.pod_set][each.resource] = each.flavor
-        made = self.made[chosen] = Placement(tuple(takes.items()), allocations, flavors, self.counts, not any(chosen))
+        made = self.made[chosen] = Placement(tuple(takes.items()), allocations, flavors, self.counts)
         return made
 
 

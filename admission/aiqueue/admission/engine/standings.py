@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from aiqueue.admission.engine.buckets import Bucket, Kept, Line, Pending, Standing, micros
+from aiqueue.admission.engine.flavors import NOTHING, Needs
 from aiqueue.admission.engine.ordered import Ordered
 from aiqueue.admission.engine.ordering import QueueOrder
 from aiqueue.admission.engine.starvation import Watch
@@ -76,10 +77,7 @@ class Standings:
             self._time(bucket, overdue)
         if line.node is not None and line.node.parent is not None:
             root, leads = line.node.root, line.leader()
-            another = leads != line.led_by and self.watch.watches(root)
-            if another:  # it may have a stake in what the one before it had none in
-                self.retry(root, sparing=line)
-            if another or (overdue and bucket.overdue is None):
+            if (overdue and bucket.overdue is None) or (leads != line.led_by and self.watch.watches(root)):
                 self.loosened[root.name] = root
             line.led_by = leads
 
@@ -100,6 +98,11 @@ class Standings:
         self.awake[line.name] = line
         if line.strict:
             self.touched[line.name] = line
+
+    def look_again(self, line: Line) -> None:
+        """Have a line looked at again."""
+        line.contender = None
+        self.awake[line.name] = line
 
     def _time(self, bucket: Bucket, known: bool) -> None:
         """Start the clock of a head that may starve: that waits in a BestEffort tenant, or stands in a tree with others."""
@@ -131,39 +134,39 @@ class Standings:
         if line.node is not None and line.node.parent is not None:
             self.watch.add(bucket, line.node.root)
             if not known:
-                self.retry(line.node.root)
+                self.loosened[line.node.root.name] = line.node.root
 
-    def retry(self, root: TenantNode, *, sparing: Line | None = None, preferred: bool = True) -> None:
-        """Have those of a tree looked at again that fit: they may fit better now, or no longer be let in.
-
-        Args:
-            root: of the tree.
-            sparing: a line that need not be.
-            preferred: also those that have the place they like best.
-        """
+    def retry(self, root: TenantNode) -> None:
+        """Have those of a tree looked at again that fit: they may fit better now, or no longer."""
         for leaf in root.leaves:
             line = self.lines.get(leaf.name)
-            if line is None or line is sparing or line.contender is None:
-                continue
-            if preferred or not line.contender.placement.first:
-                line.contender = None
-                self.awake[line.name] = line
+            if line is not None and line.contender is not None:
+                self.look_again(line)
 
     def loosen(self) -> None:
-        """Have those looked at again that stood behind somebody overdue who may be gone."""
+        """Have those looked at again whom others keep from borrowing now and did not before, or the other way round."""
         loosened, self.loosened = self.loosened, {}
         for root in loosened.values():
-            self.retry(root, preferred=False)
+            self.moved[root.name] = None
             for leaf in root.leaves:
                 line = self.lines.get(leaf.name)
-                if line is not None and len(line.behind):
-                    self._release(line)
+                if line is None:
+                    continue
+                contender = line.contender
+                if contender is not None and self._kept_from(contender.bucket) != contender.stakes:
+                    self.look_again(line)
+                for bucket in [line.buckets[item[-1]] for item in line.behind]:
+                    if not bucket.stakes or self._kept_from(bucket) != bucket.stakes:
+                        self.unpark(bucket)
 
-    def park(self, bucket: Bucket, standing: Standing, lots: list[tuple[Cell, int]]) -> None:
+    def _kept_from(self, bucket: Bucket) -> frozenset[Cell]:
+        return self.watch.stakes_against(bucket, bucket.needs) if isinstance(bucket.needs, Needs) else NOTHING
+
+    def park(self, bucket: Bucket, standing: Standing, lots: list[tuple[Cell, int]], stakes: frozenset[Cell]) -> None:
         """Let a Ready bucket wait until a cell has the room it needs there; the inverse is `unpark`."""
         for cell, need in lots:
             cell.lot.add((need, bucket.serial))
-        bucket.lots = lots
+        bucket.lots, bucket.stakes = lots, stakes
         self.stand(bucket, standing)
         if bucket.stood is standing and bucket.line.node is not None:
             self.moved[bucket.line.node.root.name] = None  # only figures can be others
@@ -205,8 +208,7 @@ class Standings:
             self.retry(node.root)
         line = self.lines.get(tenant)
         if line is not None:
-            line.contender = None
-            self.awake[tenant] = line
+            self.look_again(line)
 
     def rank(self, line: Line) -> None:
         """Bring the buckets of a line in order by what their queues used, as of now."""
@@ -253,14 +255,9 @@ class Standings:
             self.turns.add((at, line.name))
 
     def hold_vigil(self, line: Line) -> None:
-        """See who of a tree keeps others back now that it is known who contends for a line."""
+        """See who of a tree is the champion now that a line was looked at."""
         node = line.node
-        if node is None or node.parent is None:
-            return
-        tighter, looser = self.watch.play(line, node, self.awake)
-        if tighter:
-            self.retry(node.root, sparing=line if self.watch.is_led_by(line, node) else None)
-        if looser:
+        if node is not None and node.parent is not None and self.watch.play(line, node):
             self.loosened[node.root.name] = node.root
 
     def lots_for(self, short: Mapping[Cell, int]) -> list[tuple[Cell, int]]:

@@ -5,15 +5,15 @@ then leave alone what it may need (`buckets.py`). Over the tree it keeps other t
 cells above it that have to give something for it to fit, were nothing used. What a tenant has of its own it may go on using.
 
 - What is not overdue itself may borrow nothing that anybody overdue has a stake in.
-- What is overdue may borrow nothing that the champion has a stake in: the winner of a fair-share tournament among the first
-  overdue head of each tenant, whether they fit or not. So where everybody waits too long, fair shares decide whose turn it is; the
-  champion waits for nobody, and so no two wait for each other. A champion that contends, since it fits, need keep nobody back:
-  its turn comes.
+- What is overdue may borrow nothing that the champion has a stake in: of the first overdue head of each tenant, whether they fit
+  or not, that of the tenant which has the lowest share now. So where everybody waits too long, fair shares decide whose turn it
+  is; a gang of a tenant that has little is not passed over for being large; and the champion waits for nobody, so no two wait for
+  each other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 
 from aiqueue.admission.engine.buckets import Bucket, Contender, Line
 from aiqueue.admission.engine.flavors import NOTHING, Needs
@@ -26,8 +26,8 @@ class Watch:
 
     def __init__(self) -> None:
         self._trees: dict[str, dict[str, Line]] = {}
-        self._tournament = Tournament()
-        self._champions: dict[str, tuple[Contender, bool]] = {}  # by root, and whether it keeps others back
+        self._tournament = Tournament(after=False)
+        self._champions: dict[str, Contender] = {}  # by root
 
     def add(self, bucket: Bucket, root: TenantNode) -> None:
         """Enter a bucket whose head is past its deadline."""
@@ -49,50 +49,22 @@ class Watch:
         """Whether anybody of a tree is overdue."""
         return bool(self._trees.get(root.name))
 
-    def play(self, line: Line, node: TenantNode, awake: Container[str]) -> tuple[bool, bool]:
-        """Let a line send its first overdue head, if it has one. To be called when it is known who contends for the line.
-
-        Args:
-            line: that was looked at.
-            node: its tenant.
-            awake: names of lines that are still to be looked at.
-
-        Returns:
-            Whether somebody keeps others back who did not, and whether somebody does no longer who did.
-        """
+    def play(self, line: Line, node: TenantNode) -> bool:
+        """Let a line send its first overdue head, if it has one; answers whether the champion of its tree is another now."""
         root = node.root
         first = next(_heads(line), None)
         vigil: Contender | None = None
         if first is not None and isinstance(first.needs, Needs) and first.needs.preferred is not None:
             vigil = Contender(line, first, first.needs.preferred)
-        before = self._champions.get(root.name)
+        before = self._champions.pop(root.name, None)
         if vigil is None and line.vigil is None and before is None and not self.watches(root):
-            return False, False
+            return False
         line.vigil = vigil
         self._tournament.play(node, vigil)
         champion = self._tournament.winner(root)
-        kept = before is not None and before[1]
-        if champion is None:
-            self._champions.pop(root.name, None)
-            return False, kept
-        same = before is not None and before[0].age == champion.age
-        if champion.line is not line and champion.line.name in awake:
-            keeps = kept and same  # when its line is looked at it will be known
-        else:
-            contender = champion.line.contender
-            keeps = contender is None or contender.bucket is not champion.bucket
-        self._champions[root.name] = (champion, keeps)
-        return keeps and not (kept and same), kept and not (keeps and same)
-
-    def is_led_by(self, line: Line, node: TenantNode) -> bool:
-        """Whether the champion of its tree is of this line."""
-        champion, _ = self._champions.get(node.root.name, (None, False))
-        return champion is not None and champion.line is line
-
-    def champion(self, root: TenantNode) -> Line | None:
-        """The line of the champion of a tree."""
-        known = self._champions.get(root.name)
-        return known[0].line if known is not None else None
+        if champion is not None:
+            self._champions[root.name] = champion
+        return (before.age if before is not None else None) != (champion.age if champion is not None else None)
 
     def keepers(self, bucket: Bucket) -> Iterator[Bucket]:
         """Those of other tenants of its tree that may keep a bucket from borrowing."""
@@ -100,8 +72,8 @@ class Watch:
         if node is None or not self.watches(node.root):
             return
         if bucket.overdue is not None:
-            champion, keeps = self._champions.get(node.root.name, (None, False))
-            if champion is not None and keeps and champion.line is not bucket.line:
+            champion = self._champions.get(node.root.name)
+            if champion is not None and champion.line is not bucket.line:
                 yield champion.bucket
             return
         for line in self._trees[node.root.name].values():

@@ -29,9 +29,10 @@ _Key = tuple[bool, bool, int, int, Entry]  # borrows, share, -priority, age: no 
 class _Seat:
     """A tenant in the tournament: who stands for it, and the heap of its children by what they bring."""
 
-    __slots__ = ("heap", "node", "parent", "played", "scale", "winner")
+    __slots__ = ("after", "heap", "node", "parent", "played", "scale", "winner")
 
-    def __init__(self, node: TenantNode, parent: _Seat | None) -> None:
+    def __init__(self, node: TenantNode, parent: _Seat | None, *, after: bool) -> None:
+        self.after = after
         self.node = node
         self.parent = parent
         self.scale = Scale(node)
@@ -40,7 +41,7 @@ class _Seat:
         self.winner: Contender | None = None
 
     def key(self) -> _Key:
-        """Where it stands among its siblings with its contender admitted."""
+        """Where it stands among its siblings."""
         winner = self.winner
         if winner is None:
             raise ValueError(f"tenant {self.node.name} has nobody in the tournament")
@@ -53,6 +54,8 @@ class _Seat:
         return key
 
     def _key(self, winner: Contender) -> _Key:
+        if not self.after:
+            return (self.scale.weightless, *self.scale.share({}), -winner.priority, winner.age)
         climbs = winner.depth - self.node.depth
         borrows = False
         added: dict[Cell, int] = {}
@@ -81,9 +84,15 @@ class _Seat:
 
 
 class Tournament:
-    """The tournament over all trees of one configuration."""
+    """The tournament over all trees of one configuration.
 
-    def __init__(self) -> None:
+    Args:
+        after: go by shares as they would be with the contender admitted. Else by shares as they are, whatever it asks for; who
+            has weight 0 comes last.
+    """
+
+    def __init__(self, *, after: bool = True) -> None:
+        self._after = after
         self._seats: dict[str, _Seat] = {}
         self._roots: list[tuple[int, Entry, int, _Seat]] = []
 
@@ -125,5 +134,5 @@ class Tournament:
         seat = self._seats.get(node.name)
         if seat is None:
             parent = self._seat(node.parent) if node.parent is not None else None
-            seat = self._seats[node.name] = _Seat(node, parent)
+            seat = self._seats[node.name] = _Seat(node, parent, after=self._after)
         return seat
