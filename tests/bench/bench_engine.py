@@ -4,7 +4,8 @@
 
 A thousand leaf tenants in fifty trees, a queue each, and work of fifty shapes. For each size, in a process of its own:
 
-- drain: everything fits; Plans are confirmed until nothing is left. Once from the tenants' own quota, once all of it borrowed.
+- drain: everything fits; Plans are confirmed until nothing is left. From the tenants' own quota; all of it borrowed; and all of it
+  borrowed by work that has waited for longer than the starvation bound, where everybody waits for the champion of its tree.
 - stuck: nothing fits; the first decide, then deciding after one arrival, after many, and with nothing new.
 - churn: the cluster is full; one run ends, the engine decides, the Plan is confirmed, and again.
 
@@ -34,6 +35,7 @@ SHAPES = 50
 EVENTS = 2_000  # ends of runs timed at each size
 GPU = "nvidia.com/gpu"
 PLENTY = 10**9
+LONG = timedelta(days=1)  # longer than every starvation bound
 
 
 def shapes() -> list[tuple[tuple[PodSet, ...], str]]:
@@ -73,10 +75,10 @@ def workloads() -> Iterator[Workload]:
 class Driver:
     """An engine whose Plans are confirmed."""
 
-    def __init__(self, known: Configuration) -> None:
+    def __init__(self, known: Configuration, now: datetime) -> None:
         self.engine = Engine()
         self.engine.observe(ConfigurationChanged(known))
-        self.now = START + timedelta(days=1)
+        self.now = now
         self.runs = 0
 
     def observe(self, events: Iterable[Event]) -> None:
@@ -101,9 +103,10 @@ class Driver:
                 return admitted, plans
 
 
-def drain(size: int, *, borrowed: bool) -> dict[str, float]:
+def drain(size: int, *, borrowed: bool, waited: timedelta = timedelta()) -> dict[str, float]:
     """Everything fits."""
-    driver = Driver(configuration(0, PLENTY) if borrowed else configuration(PLENTY))
+    now = START + timedelta(milliseconds=size) + waited
+    driver = Driver(configuration(0, PLENTY) if borrowed else configuration(PLENTY), now)
     driver.observe(map(WorkloadPending, islice(workloads(), size)))
     began = process_time()
     admitted, plans = driver.settle()
@@ -115,7 +118,7 @@ def drain(size: int, *, borrowed: bool) -> dict[str, float]:
 
 def stuck(size: int) -> dict[str, float]:
     """Nothing fits: every tree is full."""
-    driver = Driver(configuration(0, 50))
+    driver = Driver(configuration(0, 50), START + LONG)
     engine = driver.engine
     source = workloads()
     driver.observe(map(WorkloadPending, _fillers()))
@@ -158,7 +161,7 @@ def _fillers() -> Iterator[Workload]:
 
 def churn(size: int) -> dict[str, float]:
     """Full, and runs end one after another: observe the end, decide, confirm."""
-    driver = Driver(configuration(64, 320))
+    driver = Driver(configuration(64, 320), START + LONG)
     source = workloads()
     driver.observe(map(WorkloadPending, islice(source, size)))
     driver.settle()
@@ -210,6 +213,7 @@ def measure(size: int) -> dict[str, object]:
         "churn": churn(size),
         "drain": drain(size, borrowed=False),
         "drain_borrowed": drain(size, borrowed=True),
+        "drain_overdue": drain(size, borrowed=True, waited=LONG),
         "stuck": stuck(size),
     }
 

@@ -326,8 +326,8 @@ WAITING = (
         ),
         (
             "behind-forever",
-            "if not bucket.stakes or self._kept_from(bucket) != bucket.stakes:",
-            "if not bucket.stakes:",
+            "(not bucket.stakes or self._kept_from(bucket) != bucket.stakes)",
+            "not bucket.stakes",
             "Who stood behind a gang that starved goes on when that is gone.",
         ),
     ),
@@ -344,8 +344,8 @@ WAITING = (
         "starvation",
         (
             "champion-keeps-itself-back",
-            "if champion is not None and champion.line is not bucket.line:",
-            "if champion is not None and champion.line is bucket.line:",
+            "if champion is not None and not gone and champion.line is not bucket.line:",
+            "if champion is not None and not gone and champion.line is bucket.line:",
             "Of those who are overdue the champion keeps the others back, and nobody keeps it back.",
         ),
     ),

@@ -106,7 +106,8 @@ class Backlog(Standings):
     def _forget_if_empty(self, bucket: Bucket) -> None:
         if len(bucket) or bucket.serial not in self._by_serial:  # several of one Plan may have been the last of it
             return
-        self.stand(bucket, Standing.IDLE)
+        if bucket.standing is not Standing.IDLE:
+            self.stand(bucket, Standing.IDLE)
         line = bucket.line
         del self._buckets[bucket.door], self._by_serial[bucket.serial], line.buckets[bucket.serial]
         self.flipped.pop(bucket.serial, None)

@@ -189,7 +189,7 @@ class Contest:
         if self._backlog.watch.watches(root):
             self.journal.do(self._look_behind, _nothing, root)
         picky = root.name in self._backlog.picky or (root.name in self._backlog.lending and self._backlog.watch.watches(root))
-        if not picky and all(_roomy(cell) for cell, _ in takes):
+        if not picky and _roomy(takes):
             return
         lines = [self._backlog.lines[leaf.name] for leaf in root.leaves if leaf.name in self._backlog.lines]
         contenders = [line.contender for line in lines if line.contender is not None]
@@ -216,12 +216,14 @@ def _expect(contender: Contender) -> None:
             cell.watch = max(cell.watch, amount)
 
 
-def _roomy(cell: Cell) -> bool:
-    """Whether there is room for whoever contends in each tenant above."""
-    while cell.parent is not None:
-        cell = cell.parent
-        if cell.watch and cell.available() < cell.watch:
-            return False
+def _roomy(takes: Kept) -> bool:
+    """Whether there is room for whoever contends in each tenant above these cells."""
+    for leaf, _ in takes:
+        cell = leaf
+        while cell.parent is not None:
+            cell = cell.parent
+            if cell.watch and cell.available() < cell.watch:
+                return False
     return True
 
 

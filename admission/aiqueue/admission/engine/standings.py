@@ -12,7 +12,7 @@ from aiqueue.admission.engine.buckets import Bucket, Kept, Line, Pending, Standi
 from aiqueue.admission.engine.flavors import NOTHING, Needs
 from aiqueue.admission.engine.ordered import Ordered
 from aiqueue.admission.engine.ordering import QueueOrder
-from aiqueue.admission.engine.starvation import Watch
+from aiqueue.admission.engine.starvation import Concern, Watch
 from aiqueue.admission.engine.tree import Cell, TenantNode
 
 ANY_MOVE = -(1 << 200)  # a need that is met by any change of a cell
@@ -29,7 +29,7 @@ class Standings:
         alarms: (when a waiting head is past its deadline, bucket).
         turns: (when the queues of a line will stand otherwise, line), where somebody waits for it.
         watch: the overdue heads of each tree.
-        loosened: roots of trees in which somebody overdue may be gone.
+        loosened: by root, who may borrow what he might not before, or the other way round.
         lending: names of the roots of trees where an inner tenant keeps some quota for those under it.
         picky: names of the roots of trees where what others borrow may change which flavor a tenant prefers.
         order: what queues used.
@@ -46,7 +46,7 @@ class Standings:
         self.alarms: Ordered[tuple[int, int]] = Ordered()
         self.turns: Ordered[tuple[int, str]] = Ordered()
         self.watch = Watch()
-        self.loosened: dict[str, TenantNode] = {}
+        self.loosened: dict[str, Concern] = {}
         self.lending: set[str] = set()
         self.picky: set[str] = set()
         self.order = QueueOrder()
@@ -78,7 +78,7 @@ class Standings:
         if line.node is not None and line.node.parent is not None:
             root, leads = line.node.root, line.leader()
             if (overdue and bucket.overdue is None) or (leads != line.led_by and self.watch.watches(root)):
-                self.loosened[root.name] = root
+                self.concern(Concern(root, fresh=True))
             line.led_by = leads
 
     def _leave(self, bucket: Bucket) -> None:
@@ -134,7 +134,7 @@ class Standings:
         if line.node is not None and line.node.parent is not None:
             self.watch.add(bucket, line.node.root)
             if not known:
-                self.loosened[line.node.root.name] = line.node.root
+                self.concern(Concern(line.node.root, fresh=True))
 
     def retry(self, root: TenantNode) -> None:
         """Have those of a tree looked at again that fit: they may fit better now, or no longer."""
@@ -146,18 +146,27 @@ class Standings:
     def loosen(self) -> None:
         """Have those looked at again whom others keep from borrowing now and did not before, or the other way round."""
         loosened, self.loosened = self.loosened, {}
-        for root in loosened.values():
-            self.moved[root.name] = None
-            for leaf in root.leaves:
+        for concern in loosened.values():
+            self.moved[concern.root.name] = None
+            for leaf in concern.root.leaves:
                 line = self.lines.get(leaf.name)
                 if line is None:
                     continue
                 contender = line.contender
-                if contender is not None and self._kept_from(contender.bucket) != contender.stakes:
+                if (
+                    contender is not None
+                    and concern.concerns(contender.bucket)
+                    and self._kept_from(contender.bucket) != contender.stakes
+                ):
                     self.look_again(line)
                 for bucket in [line.buckets[item[-1]] for item in line.behind]:
-                    if not bucket.stakes or self._kept_from(bucket) != bucket.stakes:
+                    if concern.concerns(bucket) and (not bucket.stakes or self._kept_from(bucket) != bucket.stakes):
                         self.unpark(bucket)
+
+    def concern(self, concern: Concern) -> None:
+        """Note whom to look at again."""
+        known = self.loosened.get(concern.root.name)
+        self.loosened[concern.root.name] = concern if known is None else known.and_also(concern)
 
     def _kept_from(self, bucket: Bucket) -> frozenset[Cell]:
         return self.watch.stakes_against(bucket, bucket.needs) if isinstance(bucket.needs, Needs) else NOTHING
@@ -257,8 +266,9 @@ class Standings:
     def hold_vigil(self, line: Line) -> None:
         """See who of a tree is the champion now that a line was looked at."""
         node = line.node
-        if node is not None and node.parent is not None and self.watch.play(line, node):
-            self.loosened[node.root.name] = node.root
+        concern = self.watch.play(line, node) if node is not None and node.parent is not None else None
+        if concern is not None:
+            self.concern(concern)
 
     def lots_for(self, short: Mapping[Cell, int]) -> list[tuple[Cell, int]]:
         """Where to park what was refused these amounts, and until which room."""

@@ -21,6 +21,35 @@ from aiqueue.admission.engine.tournament import Tournament
 from aiqueue.admission.engine.tree import Cell, TenantNode
 
 
+class Concern:
+    """Who of a tree may borrow what he might not before, or the other way round.
+
+    Attributes:
+        fresh: all that is not overdue.
+        overdue: all that is.
+        lines: names of lines of which all is concerned.
+    """
+
+    __slots__ = ("fresh", "lines", "overdue", "root")
+
+    def __init__(
+        self, root: TenantNode, *, fresh: bool = False, overdue: bool = False, lines: frozenset[str] = frozenset()
+    ) -> None:
+        self.root = root
+        self.fresh = fresh
+        self.overdue = overdue
+        self.lines = lines
+
+    def concerns(self, bucket: Bucket) -> bool:
+        """Whether a bucket of the tree is among them."""
+        return (self.fresh if bucket.overdue is None else self.overdue) or bucket.line.name in self.lines
+
+    def and_also(self, other: Concern) -> Concern:
+        """Those of both."""
+        fresh, overdue = self.fresh or other.fresh, self.overdue or other.overdue
+        return Concern(self.root, fresh=fresh, overdue=overdue, lines=self.lines | other.lines)
+
+
 class Watch:
     """The lines of each tree that have somebody overdue, and the tournament among these."""
 
@@ -49,8 +78,8 @@ class Watch:
         """Whether anybody of a tree is overdue."""
         return bool(self._trees.get(root.name))
 
-    def play(self, line: Line, node: TenantNode) -> bool:
-        """Let a line send its first overdue head, if it has one; answers whether the champion of its tree is another now."""
+    def play(self, line: Line, node: TenantNode) -> Concern | None:
+        """Let a line send its first overdue head, if it has one; answers whom it concerns that the champion is another now."""
         root = node.root
         first = next(_heads(line), None)
         vigil: Contender | None = None
@@ -58,13 +87,18 @@ class Watch:
             vigil = Contender(line, first, first.needs.preferred)
         before = self._champions.pop(root.name, None)
         if vigil is None and line.vigil is None and before is None and not self.watches(root):
-            return False
+            return None
         line.vigil = vigil
         self._tournament.play(node, vigil)
         champion = self._tournament.winner(root)
         if champion is not None:
             self._champions[root.name] = champion
-        return (before.age if before is not None else None) != (champion.age if champion is not None else None)
+        if before is None or champion is None:
+            return None if before is champion else Concern(root, overdue=True)
+        if before.age == champion.age:
+            return None
+        alike = _stakes(before) == _stakes(champion)
+        return Concern(root, lines=frozenset((before.line.name, champion.line.name)), overdue=not alike)
 
     def keepers(self, bucket: Bucket) -> Iterator[Bucket]:
         """Those of other tenants of its tree that may keep a bucket from borrowing."""
@@ -73,7 +107,8 @@ class Watch:
             return
         if bucket.overdue is not None:
             champion = self._champions.get(node.root.name)
-            if champion is not None and champion.line is not bucket.line:
+            gone = champion is None or champion.bucket.overdue is None  # and its line is still to be looked at
+            if champion is not None and not gone and champion.line is not bucket.line:
                 yield champion.bucket
             return
         for line in self._trees[node.root.name].values():
@@ -102,6 +137,11 @@ class Watch:
             )
         ]
         return min(found, key=lambda keeper: (keeper.line.name, keeper.item), default=None)
+
+
+def _stakes(champion: Contender) -> frozenset[Cell]:
+    needs = champion.bucket.needs
+    return needs.stakes if isinstance(needs, Needs) else NOTHING
 
 
 def _heads(line: Line) -> Iterator[Bucket]:
