@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aiqueue.queue.records import Allocation, Class, Configuration, Queue, Workload
 from aiqueue.queue.usage import Usage
@@ -30,7 +30,7 @@ from fix_engine_places import Place, Places
 from fix_engine_quotas import Holding, Pair, Quotas, Share, Tree, total
 
 Used = Mapping[tuple[str, str, str], Usage]  # namespace, queue, resource
-Claim = Callable[[str, "Contender"], tuple[bool, Share, int, tuple[datetime, datetime, str]]]
+Claim = Callable[[str, "Contender"], tuple[Any, ...]]
 Door = tuple[str, str, str | None, str]  # namespace, queue, class, shape
 
 
@@ -344,11 +344,19 @@ class Moment:
         above = after.above(child, total(champion.place))
         return above, after.share(child), -self.reference.priority(champion.workload), champion.workload.submitted
 
-    def want(self, child: str, champion: Contender) -> tuple[bool, Share, int, tuple[datetime, datetime, str]]:
-        """The less, the sooner, among the overdue: weight 0, share as it is, priority, age."""
-        now = Quotas(self.reference.tree, self.as_seen_by(self.reference.tenant(champion.workload)))
+    def want(self, child: str, champion: Contender) -> tuple[Any, ...]:
+        """The less, the sooner, among the overdue: weight 0, share as it is, priority, who asks for more, age."""
+        tenant = self.reference.tenant(champion.workload)
+        seen = self.as_seen_by(tenant)
+        now, after = Quotas(self.reference.tree, seen), Quotas(self.reference.tree, [*seen, (tenant, champion.place)])
         priority = self.reference.priority(champion.workload)
-        return self.tenants[child].weight == 0, now.share(child), -priority, champion.workload.submitted
+        return (
+            self.tenants[child].weight == 0,
+            now.share(child),
+            -priority,
+            -after.share(child)[1],
+            champion.workload.submitted,
+        )
 
     def winner(self) -> Contender | None:
         """Who is next of all; trees do not compete but by priority and age."""

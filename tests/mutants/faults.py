@@ -225,8 +225,8 @@ ORDER = (
         "tournament",
         (
             "share-before-borrowing",
-            "return (borrows, infinite, share, -winner.priority, winner.age)",
-            "return (infinite, share, borrows, -winner.priority, winner.age)",
+            "return (borrows, infinite, share, -winner.priority, 0, winner.age)",
+            "return (infinite, share, borrows, -winner.priority, 0, winner.age)",
             "Who need not borrow what is asked for goes before who must.",
         ),
         (

@@ -200,12 +200,12 @@ class TestStarvationOverTheTree:
     @pytest.mark.parametrize(
         ("own", "runs", "created", "admitted"),
         [
-            (0, 2, 60.0, []),  # neither borrows, and the gang is older
-            (0, 2, -1.0, [20]),  # and now is not
+            (0, 2, 60.0, []),  # neither borrows, and the gang asks for more
+            (0, 2, -1.0, []),  # nor is it now, but it asks for more: room for 3 comes by sooner
             (0, 5, -1.0, []),  # b borrows 1 of 20, a nothing: the gang's turn, though it would then have 4 of 20
             (5, 4, 60.0, [20]),  # a borrows 1 of 20, b nothing
             (5, 5, 60.0, []),  # both 1 of 20
-            (5, 5, -1.0, [20]),
+            (5, 5, -1.0, []),
             (0, 2, 100.0, []),  # not overdue before 150
         ],
     )
@@ -256,13 +256,13 @@ class TestStarvationOverTheTree:
             assert on.admitted(71) == []
 
     def test_of_two_that_starve_the_champion_is_kept_back_by_nobody(self) -> None:
-        """a's gang would borrow 4 of 8, c's 8 of 8, so a's is the champion. When b's 2 end both would have fitted alone."""
+        """Neither borrows yet, and c's gang asks for 8 of 8, a's for 4 beyond its own: c's is the champion. When b's 2 end both fit."""
         on = self.waiting(others=(leaf("c", quota(0), starvation_bound_seconds=BOUND),))
         on.pend(make_workload(30, gpus=8, queue="c", created=50.0))
         assert on.admitted(200) == []
         on.close(1)
-        assert on.admitted(201) == [GANG]
-        assert on.reasons(30) == [Reason.WAITING_FOR_QUOTA]
+        assert on.admitted(201) == [30]
+        assert on.reasons(GANG) == [Reason.WAITING_FOR_QUOTA]
 
     def test_one_that_is_kept_back_itself_keeps_others_back_all_the_same(self) -> None:
         """a's first gang can only have h100. Its second wants 1 h100 and 8 a100 and waits for the first; b may borrow neither."""

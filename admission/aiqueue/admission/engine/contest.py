@@ -47,6 +47,7 @@ class Contest:
         self.roots: dict[str, TenantNode] = {}
         self.trials = 0
         self.cut = False
+        self._gathered: set[str] = set()  # roots whose reservations were looked at together since the last admission there
 
     def run(self) -> None:
         """Hold it."""
@@ -78,7 +79,10 @@ class Contest:
             if self.trials >= self._max_trials:
                 self.cut = True
                 return
-            self._enter(next(iter(backlog.awake.values())))
+            line = next(iter(backlog.awake.values()))
+            if line.reserves and line.node is not None and line.node.root.name not in self._gathered:
+                self._gather(line.node.root)
+            self._enter(line)
 
     def _enter(self, line: Line) -> None:
         """Find who contends for a line; those before it that do not fit are parked."""
@@ -113,6 +117,15 @@ class Contest:
             return  # it has to be looked at once more: another champion of the tree may keep it back
         if contender is not None or line.candidate() is None:  # else a bound ended it, and it goes on from here
             self._backlog.awake.pop(line.name, None)
+
+    def _gather(self, root: TenantNode) -> None:
+        """Look at all of a tree who keep something together: what one keeps may be why another does."""
+        self._gathered.add(root.name)
+        for leaf in root.leaves:
+            line = self._backlog.lines.get(leaf.name)
+            head = line.head() if line is not None and line.reserved else None
+            if head is not None:
+                self._backlog.unpark(head)
 
     def _let_go(self, line: Line, root: TenantNode) -> None:
         """Have those of a tree who are still to be looked at keep nothing, else two might each be blocked by what the other keeps."""
@@ -170,6 +183,7 @@ class Contest:
         if root is None:
             return
         self.roots[root.name] = root
+        self._gathered.discard(root.name)
         if root.children:
             self._look_round(root, placement.takes)
         elif len(line.behind):

@@ -134,7 +134,8 @@ class Standings:
         if line.node is not None and line.node.parent is not None:
             self.watch.add(bucket, line.node.root)
             if not known:
-                self.concern(Concern(line.node.root, fresh=True))
+                # All others go by it now, and it goes by the champion alone.
+                self.concern(Concern(line.node.root, fresh=True, lines=frozenset((line.name,))))
 
     def retry(self, root: TenantNode) -> None:
         """Have those of a tree looked at again that fit: they may fit better now, or no longer."""

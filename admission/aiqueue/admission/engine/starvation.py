@@ -6,7 +6,7 @@ cells above it that have to give something for it to fit, were nothing used. Wha
 
 - What is not overdue itself may borrow nothing that anybody overdue has a stake in.
 - What is overdue may borrow nothing that the champion has a stake in: of the first overdue head of each tenant, whether they fit
-  or not, that of the tenant which has the lowest share now. So where everybody waits too long, fair shares decide whose turn it
+  or not, that of the tenant which has the lowest share now; of equals, by priority, who asks for more. So where everybody waits too long, fair shares decide whose turn it
   is; a gang of a tenant that has little is not passed over for being large; and the champion waits for nobody, so no two wait for
   each other.
 """

@@ -23,7 +23,8 @@ from aiqueue.admission.engine.shares import Scale
 from aiqueue.admission.engine.tree import Cell, TenantNode
 
 _SLACK = 32  # entries out of date that a heap may hold beside four for each child
-_Key = tuple[bool, bool, int, int, Entry]  # borrows, share, -priority, age: no two are equal
+#: borrows (or has weight 0), share, -priority, (where shares are as they are) -what the share would be, age: no two are equal
+_Key = tuple[bool, bool, int, int, int, Entry]
 
 
 class _Seat:
@@ -54,8 +55,6 @@ class _Seat:
         return key
 
     def _key(self, winner: Contender) -> _Key:
-        if not self.after:
-            return (self.scale.weightless, *self.scale.share({}), -winner.priority, winner.age)
         climbs = winner.depth - self.node.depth
         borrows = False
         added: dict[Cell, int] = {}
@@ -70,7 +69,9 @@ class _Seat:
             if cell.usage + amount > cell.subtree:
                 borrows = True
         infinite, share = self.scale.share(added)
-        return (borrows, infinite, share, -winner.priority, winner.age)
+        if self.after:
+            return (borrows, infinite, share, -winner.priority, 0, winner.age)
+        return (self.scale.weightless, *self.scale.share({}), -winner.priority, -share, winner.age)
 
     def crown(self) -> None:
         """Find who stands for it among its children."""
@@ -88,7 +89,7 @@ class Tournament:
 
     Args:
         after: go by shares as they would be with the contender admitted. Else by shares as they are, whatever it asks for; who
-            has weight 0 comes last.
+            has weight 0 comes last, and of equals who asks for more comes first, since room for the other comes by sooner.
     """
 
     def __init__(self, *, after: bool = True) -> None:
