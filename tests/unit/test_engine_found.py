@@ -96,3 +96,45 @@ def test_what_stands_behind_a_starving_gang_goes_where_the_gang_cannot() -> None
     }
     player.close(next(run_id for run_id, run in player.runs.items() if run.workload.id == 2), back=False)
     assert admitted(player) == [4]
+
+
+def test_who_becomes_overdue_himself_goes_by_the_champion_alone() -> None:
+    """b waits for 4 NICs and for 4 GPUs, of both of which 3 are left. a's 1 GPU is kept back by the latter until it is overdue too."""
+    nic = "example.com/nic"
+    listed = (Quota("a", GPU, 0), Quota("a", nic, 0))
+    lab = Tenant("lab", quotas=(Quota("a", GPU, 4), Quota("a", nic, 4)))
+    leaves = [Tenant(name, "lab", quotas=listed, starvation_bound_seconds=100) for name in "abc"]
+    player = Player(make_configuration([lab, *leaves], [make_queue(each.name, each.name, "ns") for each in leaves]))
+
+    def asks(number: int, queue: str, created: int, requests: dict[str, int]) -> None:
+        player.pend(
+            make_workload(number, pod_sets=(PodSet("main", 1, requests),), queue=queue, namespace="ns", created=created)
+        )
+
+    asks(1, "c", 0, {GPU: 1, nic: 1})
+    assert admitted(player) == [1]
+    asks(2, "b", 1, {nic: 4})
+    asks(3, "b", 2, {GPU: 4})
+    asks(4, "a", 60, {GPU: 1})
+    player.now = 159
+    assert admitted(player) == []
+    verdict = player.engine.verdict(4)
+    assert verdict is not None
+    assert verdict.reason is Reason.BEHIND_STARVING_GANG
+    player.now = 160
+    assert admitted(player) == [4]
+
+
+def test_a_gang_of_a_tenant_with_little_is_not_passed_over_for_ever() -> None:
+    """Of 12 one tenant runs all, 4 of them its own; the other waits for 8, of which 4 are its own. What is borrowed is not taken again."""
+    player = player_of([leaf("many", 4, bound=10), leaf("large", 4, bound=10), leaf("idle", 4)])
+    for number in range(1, 31):
+        ask(player, number, "many", 1, created=number)
+    player.now = 50
+    assert len(admitted(player)) == 12
+    ask(player, 40, "large", 8, created=20)
+    assert admitted(player) == []
+    for _ in range(8):
+        player.close(min(player.runs), back=False)
+        found = admitted(player)
+    assert found == [40]
