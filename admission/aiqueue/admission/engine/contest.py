@@ -104,9 +104,7 @@ class Contest:
         keeps = _to_keep(line) if line.reserves else ()
         line.keep(kept)
         if keeps != kept:
-            self.journal.do(self._backlog.keep, self._backlog.keep_again, line, kept, keeps)
-            self.journal.do(self._backlog.freed, _nothing, list(_ways_up(cell for cell, _ in kept)))
-            self._look_round(line.node.root, keeps)
+            self._keep(line, line.node.root, keeps)
         line.contender = contender
         if contender is not None:
             _expect(contender)
@@ -132,9 +130,16 @@ class Contest:
         for leaf in root.leaves:
             other = self._backlog.awake.get(leaf.name)
             if other is not None and other is not line and other.reserved:
-                kept = other.reserved
-                self.journal.do(self._backlog.keep, self._backlog.keep_again, other, kept, ())
-                self.journal.do(self._backlog.freed, _nothing, list(_ways_up(cell for cell, _ in kept)))
+                self._keep(other, root, ())
+
+    def _keep(self, line: Line, root: TenantNode, keeps: Kept) -> None:
+        """Have a line keep something else for its blocked head."""
+        kept = line.reserved
+        self.journal.do(self._backlog.keep, self._backlog.keep_again, line, kept, keeps)
+        if kept:  # there may be room now, or room for what they like better
+            self.journal.do(self._backlog.freed, _nothing, list(_ways_up(cell for cell, _ in kept)))
+            self._backlog.retry(root)
+        self._look_round(root, keeps)
 
     def _fitting(self, line: Line, bucket: Bucket) -> Contender | None:
         """Where the head of a bucket fits now; where it does not, the bucket is parked."""
