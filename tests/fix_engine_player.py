@@ -15,7 +15,7 @@ from aiqueue.admission.engine import (
     WorkloadPending,
 )
 from aiqueue.queue.records import Allocation, Configuration, Decision, Run, Tenant, Workload
-from aiqueue.queue.usage import Usage, first_use
+from aiqueue.queue.usage import Usage, first_use, folded
 from fix_builders import at
 from fix_engine_quotas import Holding, Quotas, total
 from fix_engine_reference import Outcome, Reference
@@ -177,12 +177,7 @@ class Player:
             for (_, resource), amount in total(run.allocations).items():
                 key = ("ns", run.workload.queue_name, resource)
                 half_life = self.half_life(run.workload.queue_name)
-                known = self.usages.get(key)
-                change = sign * amount
-                self.usages[key] = (
-                    known.moved(now, change, half_life) if known is not None else first_use(now, change, half_life)
-                )
-                told[key] = self.usages[key]
+                told[key] = self.usages[key] = folded(self.usages.get(key), now, sign * amount, half_life)
         if told:
             self.engine.observe(UsageMoved(told))
 

@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-BENCHMARK = Path(__file__).parents[1] / "bench" / "bench_webhook.py"
+from fix_benchmarks import run_benchmark
+
 SMALL = ("--rates=40", "--seconds=0.5", "--closed-seconds=0.2", "--rounds=1", "--connections=4", "--queues=5,10")
 MODES = ("nothing", "policies", "both")
 
 
-def run(*options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(BENCHMARK), *options],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        stdin=subprocess.DEVNULL,
-    )
-
-
 @pytest.mark.e2e
 def test_a_small_run_prints_one_line_with_every_figure() -> None:
-    done = run(*SMALL)
+    done = run_benchmark("bench_webhook", *SMALL)
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
     found = json.loads(line)
@@ -48,7 +35,7 @@ def test_a_small_run_prints_one_line_with_every_figure() -> None:
 
 @pytest.mark.e2e
 def test_what_cannot_be_measured_is_said_and_prints_no_figures() -> None:
-    done = run("--queues=0")
+    done = run_benchmark("bench_webhook", "--queues=0")
     assert done.returncode != 0
     assert not done.stdout
     assert "--queues" in done.stderr

@@ -344,8 +344,8 @@ WAITING = (
         "starvation",
         (
             "champion-keeps-itself-back",
-            "if champion is not None and not gone and champion.line is not bucket.line:",
-            "if champion is not None and not gone and champion.line is bucket.line:",
+            "if champion is None or champion.line is bucket.line:",
+            "if champion is None or champion.line is not bucket.line:",
             "Of those who are overdue the champion keeps the others back, and nobody keeps it back.",
         ),
     ),

@@ -3,24 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+from fix_benchmarks import run_benchmark
 from fix_traces import write_cluster, write_table
-
-BENCHMARK = Path(__file__).parents[1] / "bench" / "bench_simulate.py"
-
-
-def run(*options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(BENCHMARK), *options],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        stdin=subprocess.DEVNULL,
-    )
 
 
 def test_a_small_run_prints_one_line_with_every_figure(tmp_path: Path) -> None:
@@ -28,7 +14,7 @@ def test_a_small_run_prints_one_line_with_every_figure(tmp_path: Path) -> None:
     for name, quotas in (("philly", {"t0": 8, "t1": 8}), ("sdsc_blue_2001", None)):
         write_table(tmp_path / f"{name}.csv.gz", rows)
         write_cluster(tmp_path / f"{name}.json", 16, quotas)
-    done = run("--traces", str(tmp_path), "20", "50", "1000")
+    done = run_benchmark("bench_simulate", "--traces", str(tmp_path), "20", "50", "1000")
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
     found = json.loads(line)
@@ -43,7 +29,7 @@ def test_a_small_run_prints_one_line_with_every_figure(tmp_path: Path) -> None:
 
 
 def test_traces_that_are_absent_are_said_to_be(tmp_path: Path) -> None:
-    done = run("--traces", str(tmp_path))
+    done = run_benchmark("bench_simulate", "--traces", str(tmp_path))
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["philly"] == found["sdsc_blue_2001"] == f"skipped: the trace is not in {tmp_path}"

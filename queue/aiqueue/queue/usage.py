@@ -57,6 +57,13 @@ def first_use(moment: datetime, amount: int, half_life_seconds: int) -> Usage:
     return Usage(0.0, amount, half_life_seconds, moment)
 
 
+def folded(known: Usage | None, moment: datetime, change: int, half_life_seconds: int) -> Usage:
+    """What is known of a queue, folded at a moment from which `change` more (or less) is held; None where it held nothing yet."""
+    if known is None:
+        return first_use(moment, change, half_life_seconds)
+    return known.moved(moment, change, half_life_seconds)
+
+
 def normalised(
     usages: Mapping[str, Usage],
     totals: Mapping[str, int],

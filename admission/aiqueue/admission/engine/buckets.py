@@ -265,6 +265,10 @@ class Line:
         items = [first for first in (self.waiting.peek(), self.behind.peek()) if first is not None]
         return self.buckets[min(items)[-1]] if items else None
 
+    def those_behind(self) -> list[Bucket]:
+        """The buckets that are Behind, in order; they may be moved while these are gone through."""
+        return [self.buckets[item[-1]] for item in self.behind]
+
     def leader(self) -> int | None:
         """The serial of the bucket before all others of a Strict line, which alone can be next; None of others."""
         if not self.strict:

@@ -33,15 +33,13 @@ class Contest:
         cut: whether a bound ended it.
     """
 
-    def __init__(
-        self, backlog: Backlog, runs: Runs, tournament: Tournament, *, max_admissions: int, max_trials: int, journal: Journal
-    ) -> None:
+    def __init__(self, backlog: Backlog, runs: Runs, tournament: Tournament, *, max_admissions: int, max_trials: int) -> None:
         self._backlog = backlog
         self._runs = runs
         self._tournament = tournament
         self._max_admissions = max_admissions
         self._max_trials = max_trials
-        self.journal = journal
+        self.journal = Journal()
         self.admissions: list[Admission] = []
         self.placements: list[Placement] = []
         self.roots: dict[str, TenantNode] = {}
@@ -137,7 +135,7 @@ class Contest:
         kept = line.reserved
         self.journal.do(self._backlog.keep, self._backlog.keep_again, line, kept, keeps)
         if kept:  # there may be room now, or room for what they like better
-            self.journal.do(self._backlog.freed, _nothing, list(_ways_up(cell for cell, _ in kept)))
+            self.journal.do(self._backlog.freed, _nothing, _ways_up(cell for cell, _ in kept))
             self._backlog.retry(root)
         self._look_round(root, keeps)
 
@@ -153,20 +151,21 @@ class Contest:
         placement = search(needs, reserved=reserved, stakes=stakes, short=short)
         if placement is not None:
             return Contender(line, bucket, placement, stakes)
-        standing, lots = Standing.WAITING, backlog.lots_for(short)
+        standing = Standing.WAITING
         if reserved or stakes:
             whole: dict[Cell, int] = {}
             if search(needs, short=whole) is None:
-                lots = backlog.lots_for(whole)
+                short = whole
             else:
                 standing = Standing.BEHIND
         if line.reserves:  # what it keeps itself is no room to others, and room to it
             lots = [(cell, ANY_MOVE) for cell in _ways_up(needs.cells)]
-        elif stakes and standing is Standing.BEHIND:  # it may come to borrow no longer, or from others
-            near = [
-                cell for cell in _ways_up(needs.cells) if cell.parent is not None and (cell in needs.cells or cell.guaranteed)
-            ]
-            lots = list((dict(lots) | dict.fromkeys(near, ANY_MOVE)).items())
+        else:
+            lots = backlog.lots_for(short)
+            if stakes and standing is Standing.BEHIND:  # it may come to borrow no longer, or from others
+                way = (cell for cell in _ways_up(needs.cells) if cell.parent is not None)
+                near = (cell for cell in way if cell in needs.cells or cell.guaranteed)
+                lots = list((dict(lots) | dict.fromkeys(near, ANY_MOVE)).items())
         self.trials += 1
         self.journal.do(backlog.park, backlog.unpark, bucket, standing, lots, stakes)
         return None
@@ -198,10 +197,9 @@ class Contest:
         """Have those of a tree looked at again who stand behind somebody overdue and do not fit any more: they wait now."""
         for leaf in root.leaves:
             line = self._backlog.lines.get(leaf.name)
-            if line is not None and len(line.behind):
-                for bucket in [line.buckets[item[-1]] for item in line.behind]:
-                    if isinstance(bucket.needs, Needs) and search(bucket.needs) is None:
-                        self._backlog.wake(bucket)
+            for bucket in line.those_behind() if line is not None else ():
+                if isinstance(bucket.needs, Needs) and search(bucket.needs) is None:
+                    self._backlog.wake(bucket)
 
     def _look_round(self, root: TenantNode, takes: Kept) -> None:
         """Have those of a tree looked at again whose place may be another now that this was taken."""
@@ -213,11 +211,9 @@ class Contest:
         lines = [self._backlog.lines[leaf.name] for leaf in root.leaves if leaf.name in self._backlog.lines]
         contenders = [line.contender for line in lines if line.contender is not None]
         for contender in contenders:
-            for leaf, _ in contender.placement.takes:
-                cell = leaf
-                while cell.parent is not None:
-                    cell = cell.parent
-                    cell.watch = 0
+            for cell, _ in contender.placement.takes:
+                for above in cell.above():
+                    above.watch = 0
         for contender in contenders:
             fits = all(cell.available() >= amount for cell, amount in contender.placement.takes)
             if picky or contender.line.reserved or not fits:
@@ -228,33 +224,19 @@ class Contest:
 
 def _expect(contender: Contender) -> None:
     """Note on the way up how much room there has to be for a contender still to fit."""
-    for leaf, amount in contender.placement.takes:
-        cell = leaf
-        while cell.parent is not None:
-            cell = cell.parent
-            cell.watch = max(cell.watch, amount)
+    for cell, amount in contender.placement.takes:
+        for above in cell.above():
+            above.watch = max(above.watch, amount)
 
 
 def _roomy(takes: Kept) -> bool:
     """Whether there is room for whoever contends in each tenant above these cells."""
-    for leaf, _ in takes:
-        cell = leaf
-        while cell.parent is not None:
-            cell = cell.parent
-            if cell.watch and cell.available() < cell.watch:
-                return False
-    return True
+    return not any(above.watch and above.available() < above.watch for cell, _ in takes for above in cell.above())
 
 
-def _ways_up(cells: Iterable[Cell]) -> Iterable[Cell]:
+def _ways_up(cells: Iterable[Cell]) -> list[Cell]:
     """These cells and all above them, each once."""
-    found: dict[Cell, None] = {}
-    for leaf in cells:
-        cell: Cell | None = leaf
-        while cell is not None:
-            found[cell] = None
-            cell = cell.parent
-    return found
+    return list(dict.fromkeys(each for cell in cells for each in (cell, *cell.above())))
 
 
 def _nothing(*_: object) -> None:

@@ -108,7 +108,9 @@ class Engine:
         """
         self._drop()
         self._advance(now)  # 1
-        contest = self._contest()
+        contest = Contest(
+            self._backlog, self._runs, self._tournament, max_admissions=self._max_admissions, max_trials=self._max_trials
+        )
         for bucket in self._backlog.flipped.values():
             contest.journal.do(self._backlog.open_since, self._backlog.not_open, bucket, micros(now))
         evictions = self._evictions(now)  # 2
@@ -262,16 +264,6 @@ class Engine:
             why = self._to_evict[run_id]
             found.append(Eviction(run_id, run.workload.id, run.attempt, RunOutcome.DRAINED, deadline, why))
         return found
-
-    def _contest(self) -> Contest:
-        return Contest(
-            self._backlog,
-            self._runs,
-            self._tournament,
-            max_admissions=self._max_admissions,
-            max_trials=self._max_trials,
-            journal=Journal(),
-        )
 
     def _mark_verdicts(self) -> None:
         """Mark those whose figures moved, and those who name the head of a Strict tenant that is no longer it."""

@@ -94,8 +94,7 @@ class Standings:
             self.watch.remove(bucket, line.node.root)
 
     def _wake_line(self, line: Line) -> None:
-        line.contender = None
-        self.awake[line.name] = line
+        self.look_again(line)
         if line.strict:
             self.touched[line.name] = line
 
@@ -124,13 +123,12 @@ class Standings:
     def _past(self, bucket: Bucket, known: bool = False) -> None:
         """The deadline of a bucket's head is over; `known`: so was that of the head before it."""
         line = bucket.line
-        line.contender = None
-        self.awake[line.name] = line
+        self.look_again(line)
         if bucket.standing is Standing.WAITING and not line.strict:
             bucket.starving = True
             line.starving.add(bucket.item)
-            for item in line.behind if not known else ():
-                self._mark(line.buckets[item[-1]])
+            for behind in line.those_behind() if not known else ():
+                self._mark(behind)
         if line.node is not None and line.node.parent is not None:
             self.watch.add(bucket, line.node.root)
             if not known:
@@ -160,7 +158,7 @@ class Standings:
                     and self._kept_from(contender.bucket) != contender.stakes
                 ):
                     self.look_again(line)
-                for bucket in [line.buckets[item[-1]] for item in line.behind]:
+                for bucket in line.those_behind():
                     if concern.concerns(bucket) and (not bucket.stakes or self._kept_from(bucket) != bucket.stakes):
                         self.unpark(bucket)
 
@@ -199,7 +197,7 @@ class Standings:
         self.unpark(bucket)
 
     def _release(self, line: Line) -> None:
-        for bucket in [line.buckets[item[-1]] for item in line.behind]:
+        for bucket in line.those_behind():
             self.unpark(bucket)
 
     def freed(self, cells: Sequence[Cell]) -> None:
@@ -237,9 +235,7 @@ class Standings:
                 self._mark(bucket)
         if moved:
             self._release(line)
-        if line.rerank_at is not None:
-            self.turns.remove((line.rerank_at, line.name))
-            line.rerank_at = None
+        self._forget_turn(line)
 
     def _place(self, bucket: Bucket) -> None:
         """Give a bucket its rank in its line."""
@@ -253,9 +249,7 @@ class Standings:
         """Have an alarm set for when the order of a line changes by itself, if that may let somebody in, and none if not."""
         blocks = line.strict or len(line.starving)
         if not line.by_usage or not blocks or len(line.queues) < 2:
-            if line.rerank_at is not None:  # others blocked, or were there, when it was set
-                self.turns.remove((line.rerank_at, line.name))
-                line.rerank_at = None
+            self._forget_turn(line)  # others blocked, or were there, when it was set
             return
         if line.rerank_at is not None or self.clock is None:
             return
@@ -263,6 +257,11 @@ class Standings:
         if at is not None:
             line.rerank_at = at
             self.turns.add((at, line.name))
+
+    def _forget_turn(self, line: Line) -> None:
+        if line.rerank_at is not None:
+            self.turns.remove((line.rerank_at, line.name))
+            line.rerank_at = None
 
     def hold_vigil(self, line: Line) -> None:
         """See who of a tree is the champion now that a line was looked at."""

@@ -6,14 +6,15 @@ cells above it that have to give something for it to fit, were nothing used. Wha
 
 - What is not overdue itself may borrow nothing that anybody overdue has a stake in.
 - What is overdue may borrow nothing that the champion has a stake in: of the first overdue head of each tenant, whether they fit
-  or not, that of the tenant which has the lowest share now; of equals, by priority, who asks for more. So where everybody waits too long, fair shares decide whose turn it
-  is; a gang of a tenant that has little is not passed over for being large; and the champion waits for nobody, so no two wait for
-  each other.
+  or not, that of the tenant which has the lowest share now; of equals, by priority, who asks for more. So where everybody waits
+  too long, fair shares decide whose turn it is; a gang of a tenant that has little is not passed over for being large; and the
+  champion waits for nobody, so no two wait for each other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from aiqueue.admission.engine.buckets import Bucket, Contender, Line
 from aiqueue.admission.engine.flavors import NOTHING, Needs
@@ -21,6 +22,7 @@ from aiqueue.admission.engine.tournament import Tournament
 from aiqueue.admission.engine.tree import Cell, TenantNode
 
 
+@dataclass(frozen=True, slots=True)
 class Concern:
     """Who of a tree may borrow what he might not before, or the other way round.
 
@@ -30,15 +32,10 @@ class Concern:
         lines: names of lines of which all is concerned.
     """
 
-    __slots__ = ("fresh", "lines", "overdue", "root")
-
-    def __init__(
-        self, root: TenantNode, *, fresh: bool = False, overdue: bool = False, lines: frozenset[str] = frozenset()
-    ) -> None:
-        self.root = root
-        self.fresh = fresh
-        self.overdue = overdue
-        self.lines = lines
+    root: TenantNode
+    fresh: bool = False
+    overdue: bool = False
+    lines: frozenset[str] = frozenset()
 
     def concerns(self, bucket: Bucket) -> bool:
         """Whether a bucket of the tree is among them."""
@@ -107,8 +104,9 @@ class Watch:
             return
         if bucket.overdue is not None:
             champion = self._champions.get(node.root.name)
-            gone = champion is None or champion.bucket.overdue is None  # and its line is still to be looked at
-            if champion is not None and not gone and champion.line is not bucket.line:
+            if champion is None or champion.line is bucket.line:
+                return
+            if champion.bucket.overdue is not None:  # else it is gone, and its line is still to be looked at
                 yield champion.bucket
             return
         for line in self._trees[node.root.name].values():

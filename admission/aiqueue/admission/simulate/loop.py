@@ -35,7 +35,7 @@ from aiqueue.queue.errors import AiqueueError
 from aiqueue.queue.observations import RunStamp
 from aiqueue.queue.records import Configuration, Queue, Tenant, Workload
 from aiqueue.queue.units import format_duration
-from aiqueue.queue.usage import Usage, first_use
+from aiqueue.queue.usage import Usage, folded
 from aiqueue.queue.words import OrderKey, Reason, RunOutcome, WorkloadState
 
 Progress = Callable[[int, int], object]
@@ -311,12 +311,7 @@ class _Simulation:
         now = moment(now_us)
         for resource, amount in opened.run.amounts.items():
             key = (job.namespace, job.queue_name, resource)
-            known = self._usages.get(key)
-            usage = (
-                first_use(now, sign * amount, tenant.usage_half_life_seconds)
-                if known is None
-                else known.moved(now, sign * amount, tenant.usage_half_life_seconds)
-            )
+            usage = folded(self._usages.get(key), now, sign * amount, tenant.usage_half_life_seconds)
             self._usages[key] = self._moved[key] = usage
 
     def _tell_usage(self) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, text
 
 from aiqueue.queue.errors import LedgerConflict
 from aiqueue.queue.store import leadership
-from aiqueue.queue.usage import Usage, first_use
+from aiqueue.queue.usage import Usage, folded
 
 #: (namespace, queue, resource)
 UsageKey = tuple[str, str, str]
@@ -112,16 +112,16 @@ def fold(connection: Connection, run_ids: Sequence[int], now: datetime) -> Mappi
     """
     if not run_ids:
         return {}
-    folded: dict[UsageKey, Usage] = {}
+    found: dict[UsageKey, Usage] = {}
     rows = []
     for queue_id, namespace, name, resource, change, half_life, *known in connection.execute(_MOVED, {"ids": list(run_ids)}):
-        usage = first_use(now, change, half_life) if known[0] is None else Usage(*known).moved(now, change, half_life)
+        usage = folded(None if known[0] is None else Usage(*known), now, change, half_life)
         if usage.rate < 0:
             held = usage.rate - change
             raise LedgerConflict(
                 f"queue {namespace}/{name} gives back {-change} of {resource}, but {held} were counted as held"
             )
-        folded[namespace, name, resource] = usage
+        found[namespace, name, resource] = usage
         rows.append(
             {
                 "queue_id": queue_id,
@@ -134,7 +134,7 @@ def fold(connection: Connection, run_ids: Sequence[int], now: datetime) -> Mappi
         )
     if rows:
         connection.execute(_KEEP, {"rows": json.dumps(rows)})
-    return folded
+    return found
 
 
 def differing(connection: Connection) -> int:
