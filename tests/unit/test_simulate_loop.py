@@ -341,8 +341,8 @@ class Evicting(Engine):
         self.given = replace(plan, evictions=(notice,)), plan
         return self.given[0]
 
-    def confirm(self, plan: Plan, run_ids: Sequence[int]) -> None:
-        super().confirm(self.given[1] if self.given is not None and plan is self.given[0] else plan, run_ids)
+    def confirm(self, plan: Plan, run_ids: Sequence[int], opened_at: datetime | None = None) -> None:
+        super().confirm(self.given[1] if self.given is not None and plan is self.given[0] else plan, run_ids, opened_at)
 
 
 @pytest.mark.parametrize(

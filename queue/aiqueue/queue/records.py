@@ -189,6 +189,9 @@ class Workload:
     invalid: str | None = None  # the sentence that says what is wrong with it, for InvalidRequest
     not_before: datetime | None = None  # back-off after an eviction
     user: str = ""
+    checkpoint_seconds: int | None = None  # how often it saves its work, counted from the start of a run
+    max_runtime_seconds: int | None = None  # its owner's limit on each run
+    ran_seconds: int = 0  # how long its closed runs were open, in all, rounded up
 
     @property
     def submitted(self) -> tuple[datetime, datetime, str]:
@@ -220,6 +223,25 @@ class Run:
     evict_at: datetime | None = None
     outcome: RunOutcome = RunOutcome.RUNNING
     closed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Room that belongs to a pending workload while it is being vacated: until it is admitted, gone, or wants it no longer.
+
+    Attributes:
+        allocations: what it will hold.
+        counts: pods by pod set.
+        run_ids: runs that it waits for the end of; those that ended meanwhile are still named.
+        claimed_at: when it was decided.
+    """
+
+    workload_id: int
+    tenant: str
+    allocations: tuple[Allocation, ...]
+    counts: Mapping[str, int]
+    run_ids: tuple[int, ...]
+    claimed_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,6 +121,15 @@ class Reclaim(StrEnum):
     ANY = "Any"
 
 
+class PreemptionRule(StrEnum):
+    """By which rule a run has to make room for a workload."""
+
+    WITHIN_TENANT = "WithinTenant"  # the tenant's own order: lower priority, or equal and newer
+    WITHIN_NOMINAL = "WithinNominal"  # the preemptor's tenant takes back its own nominal from who borrows
+    FINAL_SHARE = "FinalShare"  # who borrows has, without the run, still as large a share as the preemptor's with it
+    INITIAL_SHARE = "InitialShare"  # who borrows has, with the run, a larger share than the preemptor's with what it asks for
+
+
 class Fungibility(StrEnum):
     """Whether the search over flavors stops at one that is possible but not free."""
 
@@ -134,6 +143,8 @@ class ActionKind(StrEnum):
     UNSUSPEND = "Unsuspend"  # start the run: suspend false, node selector, tolerations, run annotation
     SUSPEND = "Suspend"  # stop the run, or a Job that runs without one
     RESTORE = "Restore"  # put the template back as it was before the run
+    ANNOUNCE = "Announce"  # give notice of the end of the run: Event, and evict-at on the Job and its pods; best effort
+    EXPIRE = "Expire"  # end the Job for good, since the run is over its time: activeDeadlineSeconds
 
 
 class AuditVerb(StrEnum):

@@ -281,7 +281,7 @@ class Leader:
                 faults.reach("commit.after")
             self._replace_decisions = False
             self.term.clock.sample(committed.now)
-            self._engine.confirm(plan, committed.run_ids)
+            self._engine.confirm(plan, committed.run_ids, committed.now)
             observing.usages.moved(committed.usages)
             self._tell(observing, plan, rows, committed)
         return plan

@@ -58,6 +58,7 @@ from aiqueue.admission.engine.adoption import assign_for_adoption
 from aiqueue.admission.engine.door import Door
 from aiqueue.admission.engine.engine import Engine, PlanNotCurrent
 from aiqueue.admission.engine.events import (
+    ClaimHeld,
     ConfigurationChanged,
     Event,
     RunClosed,
@@ -70,6 +71,7 @@ from aiqueue.admission.engine.plan import Admission, Eviction, Plan
 
 __all__ = [
     "Admission",
+    "ClaimHeld",
     "ConfigurationChanged",
     "Door",
     "Engine",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from aiqueue.admission.engine import reasons
-from aiqueue.admission.engine.buckets import Bucket, Door, Line, Pending, Standing, micros
+from aiqueue.admission.engine.buckets import Bucket, Door, Line, Pending, Standing
 from aiqueue.admission.engine.flavors import needs_of
+from aiqueue.admission.engine.instants import SECOND, micros
 from aiqueue.admission.engine.ordered import Ordered
-from aiqueue.admission.engine.ordering import SECOND
 from aiqueue.admission.engine.routes import Refusal, Route, route_of
 from aiqueue.admission.engine.standings import Standings
 from aiqueue.admission.engine.starvation import Watch

@@ -12,34 +12,20 @@ its line, sorted by its head, the next to be admitted of it:
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from enum import Enum
 
 from aiqueue.admission.engine.flavors import NOTHING, Needs, Placement
+from aiqueue.admission.engine.instants import Age, age_of
 from aiqueue.admission.engine.ordered import Ordered
 from aiqueue.admission.engine.routes import Refusal, Route
 from aiqueue.admission.engine.tree import Cell, TenantNode
 from aiqueue.queue.records import Decision, Workload
 from aiqueue.queue.words import OrderKey, Queueing, Reclaim
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-
-Entry = tuple[int, int, str, int]  # created, first observed, uid, id: age
 Rank = tuple[int, int, int]  # queue of weight 0, then what the tenant's order says before age
 Item = tuple[int, int, int, int, int, str, int, int]  # rank, age, bucket: the place of a bucket in its line
 Kept = tuple[tuple[Cell, int], ...]
 Door = tuple[str, str, str | None, str]  # namespace, queue, class, shape
-
-
-def micros(moment: datetime) -> int:
-    """Microseconds since 1970 of an aware datetime: compares faster."""
-    return (moment - EPOCH) // _MICROSECOND
-
-
-def moment(microseconds: int) -> datetime:
-    """The inverse of `micros`."""
-    return EPOCH + timedelta(microseconds=microseconds)
 
 
 class Standing(Enum):
@@ -61,7 +47,7 @@ class Pending:
         self.workload = workload
         self.bucket = bucket
         self.own = own
-        self.entry: Entry = (micros(workload.created_at), micros(workload.observed_at), workload.uid, workload.id)
+        self.entry = age_of(workload)
         self.taken = False
 
 
@@ -110,8 +96,8 @@ class Bucket:
         self.serial = serial
         self.door = door
         self.sample = sample
-        self.entries: Ordered[Entry] = Ordered()
-        self.aside: Ordered[Entry] = Ordered()
+        self.entries: Ordered[Age] = Ordered()
+        self.aside: Ordered[Age] = Ordered()
         self.standing = Standing.IDLE
         self.stood: Standing | None = None
         self.stakes = NOTHING

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from heapq import nsmallest
 
 from aiqueue.admission.engine.backlog import Backlog
-from aiqueue.admission.engine.buckets import Standing, micros, moment
+from aiqueue.admission.engine.buckets import Standing
 from aiqueue.admission.engine.contest import Contest
 from aiqueue.admission.engine.events import (
     ConfigurationChanged,
@@ -19,10 +19,11 @@ from aiqueue.admission.engine.events import (
     WorkloadGone,
     WorkloadPending,
 )
+from aiqueue.admission.engine.instants import micros, moment
 from aiqueue.admission.engine.journal import Journal
 from aiqueue.admission.engine.plan import Eviction, Plan
-from aiqueue.admission.engine.routes import BUILT_IN_CLASS, class_of
 from aiqueue.admission.engine.runs import OpenRun, Runs
+from aiqueue.admission.engine.terms import terms_of
 from aiqueue.admission.engine.tournament import Tournament
 from aiqueue.admission.engine.tree import TenantNode, build_tree
 from aiqueue.admission.engine.verdicts import Rendered, Verdicts
@@ -123,10 +124,10 @@ class Engine:
             self._configuration.revision,
             tuple(contest.admissions),
             tuple(evictions),
-            rendered.decisions,
-            rendered.withdrawn_shapes,
-            rendered.withdrawn_workloads,
-            now if cut else self._wake_at(now, rendered.later),  # 5
+            decisions=rendered.decisions,
+            withdrawn_shapes=rendered.withdrawn_shapes,
+            withdrawn_workloads=rendered.withdrawn_workloads,
+            wake_at=now if cut else self._wake_at(now, rendered.later),  # 5
         )
         journal = contest.journal
         if plan.empty or not (contest.admissions or self._backlog.flipped):
@@ -137,8 +138,13 @@ class Engine:
         self._tentative = _Tentative(plan, journal, rendered, contest)
         return plan
 
-    def confirm(self, plan: Plan, run_ids: Sequence[int]) -> None:
+    def confirm(self, plan: Plan, run_ids: Sequence[int], opened_at: datetime | None = None) -> None:
         """The ledger has the Plan: its admissions are runs now, `run_ids[i]` that of `plan.admissions[i]`.
+
+        Args:
+            plan: the last one decided.
+            run_ids: new ones, as many as it has admissions.
+            opened_at: when the ledger opened those runs, where that is not `plan.now`.
 
         Raises:
             PlanNotCurrent: it is not the last Plan decided, or an event came since; nothing is changed.
@@ -157,7 +163,7 @@ class Engine:
             tentative.contest.undone()
         for admission, run_id, placement in zip(plan.admissions, run_ids, tentative.contest.placements, strict=True):
             workload = admission.workload
-            run = OpenRun(run_id, admission)
+            run = OpenRun(run_id, admission, opened_at or plan.now, terms_of(self._configuration, workload))
             self._runs.keep(run, placement.takes)
             self._backlog.admitted(workload.id)
         for eviction in plan.evictions:
@@ -194,7 +200,7 @@ class Engine:
         self._close(run.id)
         if run.closed_at is not None:
             return
-        entered = OpenRun(run.id, run, run.evict_at)
+        entered = OpenRun(run.id, run, run.opened_at, terms_of(self._configuration, run.workload), run.evict_at)
         self._runs.enter(entered, self._nodes)
         self._backlog.usage_moved(run.tenant)
         self._consider_draining(entered)
@@ -222,6 +228,7 @@ class Engine:
         self._verdicts.configure(self._nodes)
         self._to_evict.clear()
         for run in self._runs.open.values():
+            run.terms = terms_of(configuration, run.workload)
             self._consider_draining(run)
 
     def _consider_draining(self, run: OpenRun) -> None:
@@ -259,8 +266,7 @@ class Engine:
         found: list[Eviction] = []
         for run_id in nsmallest(self._max_admissions, self._to_evict):
             run = self._runs.open[run_id]
-            cls = class_of(self._configuration, run.workload) or BUILT_IN_CLASS
-            deadline = now + timedelta(seconds=cls.grace_period_seconds)
+            deadline = moment(micros(now) + run.terms.grace_us)
             why = self._to_evict[run_id]
             found.append(Eviction(run_id, run.workload.id, run.attempt, RunOutcome.DRAINED, deadline, why))
         return found

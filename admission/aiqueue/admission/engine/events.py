@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from aiqueue.queue.records import Configuration, Run, Workload
+from aiqueue.queue.records import Claim, Configuration, Run, Workload
 from aiqueue.queue.usage import Usage
 
 
@@ -48,6 +48,16 @@ class RunClosed:
 
 
 @dataclass(frozen=True, slots=True)
+class ClaimHeld:
+    """A claim that the engine did not make itself: read back from the ledger at a start, after its runs and its workload.
+
+    One that means nothing any more is withdrawn by the next Plan.
+    """
+
+    claim: Claim
+
+
+@dataclass(frozen=True, slots=True)
 class UsageMoved:
     """What queues used, by (namespace, queue, resource); replaces what was known of each. Nothing known is nothing used.
 
@@ -57,4 +67,4 @@ class UsageMoved:
     usages: Mapping[tuple[str, str, str], Usage]
 
 
-Event = ConfigurationChanged | WorkloadPending | WorkloadGone | RunOpened | RunClosed | UsageMoved
+Event = ConfigurationChanged | WorkloadPending | WorkloadGone | RunOpened | RunClosed | ClaimHeld | UsageMoved

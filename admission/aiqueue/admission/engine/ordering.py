@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from aiqueue.admission.engine.buckets import Line, moment
+from aiqueue.admission.engine.buckets import Line
+from aiqueue.admission.engine.instants import SECOND, moment
 from aiqueue.queue.records import Configuration
 from aiqueue.queue.usage import Usage, normalised, totals_of_trees
 
 QueueName = tuple[str, str]  # namespace, name
-SECOND = 1_000_000
 HORIZON_SECONDS = 1 << 22  # seven weeks: nobody waits for an order that turns over later
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from aiqueue.queue.records import Allocation, Decision, Workload
-from aiqueue.queue.words import RunOutcome
+from aiqueue.queue.records import Allocation, Claim, Decision, Workload
+from aiqueue.queue.words import PreemptionRule, RunOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,10 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class Eviction:
-    """A run is told to end by `evict_at`, and why. `preempted_by` is the workload that claims its room."""
+    """A run is told to end by `evict_at`, and why. `preempted_by` is the workload that claims its room, `rule` by which right.
+
+    An `outcome` of EXPIRED means that its time is up: it ends for good, and is not requeued.
+    """
 
     run_id: int
     workload_id: int
@@ -32,6 +35,7 @@ class Eviction:
     evict_at: datetime
     message: str
     preempted_by: int | None = None
+    rule: PreemptionRule | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,8 @@ class Plan:
     Attributes:
         admissions: in the order decided. Bounded.
         evictions: in the order decided. Bounded.
+        claims: new ones, in the order decided; one for a workload that has a claim replaces it.
+        withdrawn_claims: workload ids whose claim ends without their admission. An admission ends its claim by itself.
         decisions: verdicts that are new or differ from the last confirmed ones. One per (tenant, shape) in general and
             one per workload for the reasons in OVERRIDE_REASONS.
         withdrawn_shapes: (tenant, shape) pairs whose verdict no longer stands because nothing of that shape waits there.
@@ -52,6 +58,8 @@ class Plan:
     config_revision: int
     admissions: tuple[Admission, ...] = ()
     evictions: tuple[Eviction, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    withdrawn_claims: tuple[int, ...] = ()
     decisions: tuple[Decision, ...] = ()
     withdrawn_shapes: tuple[tuple[str, str], ...] = ()
     withdrawn_workloads: tuple[int, ...] = ()
@@ -60,4 +68,12 @@ class Plan:
     @property
     def empty(self) -> bool:
         """Whether committing it would write nothing."""
-        return not (self.admissions or self.evictions or self.decisions or self.withdrawn_shapes or self.withdrawn_workloads)
+        return not (
+            self.admissions
+            or self.evictions
+            or self.claims
+            or self.withdrawn_claims
+            or self.decisions
+            or self.withdrawn_shapes
+            or self.withdrawn_workloads
+        )

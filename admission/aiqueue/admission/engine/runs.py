@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
+from aiqueue.admission.engine.instants import SECOND, micros
 from aiqueue.admission.engine.plan import Admission
+from aiqueue.admission.engine.terms import Terms
 from aiqueue.admission.engine.tree import Cell, Pair, TenantNode
 from aiqueue.queue.records import Allocation, Run, Workload
 
@@ -13,18 +15,55 @@ Takes = tuple[tuple[Cell, int], ...]
 
 
 class OpenRun:
-    """A run that holds quota. `takes` is empty where its tenant is no longer configured."""
+    """A run that holds quota. `takes` is empty where its tenant is no longer configured.
 
-    __slots__ = ("allocations", "attempt", "evict_at", "run_id", "takes", "tenant", "workload")
+    Attributes:
+        opened_us: when it began, in microseconds since 1970.
+        terms: the contract it is under.
+        claimant: the workload whose claim waits for its end, where one does.
+        evict_at: when it was told to end.
+    """
 
-    def __init__(self, run_id: int, known: Run | Admission, evict_at: datetime | None = None) -> None:
+    __slots__ = (
+        "allocations",
+        "attempt",
+        "claimant",
+        "evict_at",
+        "opened_us",
+        "run_id",
+        "takes",
+        "tenant",
+        "terms",
+        "workload",
+    )
+
+    def __init__(
+        self, run_id: int, known: Run | Admission, opened_at: datetime, terms: Terms, evict_at: datetime | None = None
+    ) -> None:
         self.run_id = run_id
         self.workload = known.workload
         self.attempt = known.attempt
         self.tenant = known.tenant
         self.allocations = known.allocations
+        self.opened_us = micros(opened_at)
+        self.terms = terms
         self.evict_at = evict_at
+        self.claimant: int | None = None
         self.takes: Takes = ()
+
+    def candidate_from_us(self) -> int:
+        """From when on others may have it put out: then its grace ends no sooner than its minimal runtime."""
+        return self.opened_us + max(0, self.terms.min_runtime_us - self.terms.grace_us)
+
+    def deadline_us(self, now_us: int) -> int:
+        """When it ends if it is put out for another workload now."""
+        return max(now_us + self.terms.grace_us, self.opened_us + self.terms.min_runtime_us)
+
+    def lost_us(self, now_us: int) -> int:
+        """Work that its end now would lose, as time: since its start, or its last checkpoint."""
+        elapsed = max(0, now_us - self.opened_us)
+        every = self.workload.checkpoint_seconds
+        return elapsed % (every * SECOND) if every else elapsed
 
 
 class Runs:
@@ -37,6 +76,7 @@ class Runs:
     def __init__(self) -> None:
         self.open: dict[int, OpenRun] = {}
         self.of_workload: dict[int, int] = {}
+        self.of_tenant: dict[str, dict[int, OpenRun]] = {}
         self.held: dict[tuple[str, str, str], int] = {}
         self.moved: dict[str, None] = {}
 
@@ -73,6 +113,7 @@ class Runs:
         run.takes = takes
         self.open[run.run_id] = run
         self.of_workload[run.workload.id] = run.run_id
+        self.of_tenant.setdefault(run.tenant, {})[run.run_id] = run
         for each in run.allocations:
             key = (run.tenant, each.flavor, each.resource)
             self.held[key] = self.held.get(key, 0) + each.amount
@@ -90,6 +131,10 @@ class Runs:
             return None
         if self.of_workload.get(run.workload.id) == run_id:
             del self.of_workload[run.workload.id]
+        of_tenant = self.of_tenant[run.tenant]
+        del of_tenant[run_id]
+        if not of_tenant:
+            del self.of_tenant[run.tenant]
         for each in run.allocations:
             key = (run.tenant, each.flavor, each.resource)
             self.held[key] -= each.amount

@@ -76,6 +76,20 @@ class Scale:
         return (self.weightless, most) if most else _NONE
 
 
+class Scales:
+    """The scales of all tenants of one configuration, made when they are first asked for."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, Scale] = {}
+
+    def of(self, node: TenantNode) -> Scale:
+        """That of a tenant."""
+        scale = self._of.get(node.name)
+        if scale is None:
+            scale = self._of[node.name] = Scale(node)
+        return scale
+
+
 def share_of(node: TenantNode) -> Fraction | None:
     """The share of a tenant as it is; 0 at a root, None where it is infinite."""
     if node.parent is None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from aiqueue.admission.engine.buckets import Bucket, Kept, Line, Pending, Standing, micros
+from aiqueue.admission.engine.buckets import Bucket, Kept, Line, Pending, Standing
 from aiqueue.admission.engine.flavors import NOTHING, Needs
+from aiqueue.admission.engine.instants import micros
 from aiqueue.admission.engine.ordered import Ordered
 from aiqueue.admission.engine.ordering import QueueOrder
 from aiqueue.admission.engine.starvation import Concern, Watch
@@ -274,7 +275,7 @@ class Standings:
         """Where to park what was refused these amounts, and until which room."""
         needs: dict[Cell, int] = {}
         for refused, amount in short.items():
-            for cell, need in refused.blocks(amount):
+            for cell, need in refused.refusing(amount).blocks(amount):
                 wanted = ANY_MOVE if need is None else need
                 needs[cell] = min(wanted, needs.get(cell, wanted))
         return list(needs.items())

@@ -18,13 +18,14 @@ from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
 
-from aiqueue.admission.engine.buckets import Contender, Entry
+from aiqueue.admission.engine.buckets import Contender
+from aiqueue.admission.engine.instants import Age
 from aiqueue.admission.engine.shares import Scale
 from aiqueue.admission.engine.tree import Cell, TenantNode
 
 _SLACK = 32  # entries out of date that a heap may hold beside four for each child
 #: borrows (or has weight 0), share, -priority, (where shares are as they are) -what the share would be, age: no two are equal
-_Key = tuple[bool, bool, int, int, int, Entry]
+_Key = tuple[bool, bool, int, int, int, Age]
 
 
 class _Seat:
@@ -95,7 +96,7 @@ class Tournament:
     def __init__(self, *, after: bool = True) -> None:
         self._after = after
         self._seats: dict[str, _Seat] = {}
-        self._roots: list[tuple[int, Entry, int, _Seat]] = []
+        self._roots: list[tuple[int, Age, int, _Seat]] = []
 
     def clear(self) -> None:
         """Begin anew, over other trees."""

@@ -10,6 +10,10 @@ algebra is in `Cell`, and is the same for leaves, inner tenants and roots:
 
 Usage is kept by difference: a change walks up only as far as it is felt. A tenant that stands alone is the simplest tree, where
 available is nominal less usage. Available may be negative where a quota was lowered or a run adopted: nothing is evicted for it.
+
+While somebody claims room that is still being vacated there are two usages. `usage` is what was agreed: who makes room counts no
+longer, and who claims it counts already. That is what all rules go by. `actual` is a cell of its own, in a tree of such cells, with
+what open runs really hold. What is taken has to fit both, so nobody gets what is not there yet, nor what is another's.
 """
 
 from __future__ import annotations
@@ -24,9 +28,14 @@ Pair = tuple[str, str]  # (flavor, resource)
 
 
 class Cell:
-    """What one tenant has, guarantees and uses of one resource of one flavor, in base units of the resource."""
+    """What one tenant has, guarantees and uses of one resource of one flavor, in base units of the resource.
+
+    Attributes:
+        actual: the same with what open runs hold now, where claims make that another; None where they do not.
+    """
 
     __slots__ = (
+        "actual",
         "borrowing_limit",
         "flavor",
         "guaranteed",
@@ -55,6 +64,7 @@ class Cell:
         self.usage = 0
         self.watch = 0  # the most that a contender under it would take from it: while there is room for that, all still fit
         self.parent: Cell | None = None
+        self.actual: Cell | None = None
         self.lot: Ordered[tuple[int, int]] = Ordered()  # (need, bucket): parked until there is room for the need
         self.holders: Ordered[tuple[int, str, str, int]] = Ordered()  # (-amount, namespace, name, workload)
 
@@ -67,19 +77,27 @@ class Cell:
         if self.parent is None:
             return self.subtree - self.usage
         if self.borrowing_limit is None:
-            return self.parent.available()
+            return self.parent.left()
         stored = self.subtree - self.guaranteed
         used = max(0, self.usage - self.guaranteed)
         return stored - used + self.borrowing_limit
 
-    def available(self) -> int:
-        """What may still be taken here; negative where more is used than there is."""
+    def left(self) -> int:
+        """What may still be taken here by the usage of this cell alone; negative where more is used than there is."""
         if self.parent is None:
             return self.subtree - self.usage
-        beyond = self.parent.available()
+        beyond = self.parent.left()
         if self.borrowing_limit is not None:
             beyond = min(beyond, self.room())
         return self.local_available() + beyond
+
+    def available(self) -> int:
+        """What may be taken here now: what is left as agreed, and of what is really there."""
+        return self.left() if self.actual is None else min(self.left(), self.actual.left())
+
+    def refusing(self, amount: int) -> Cell:
+        """Which usage refuses `amount`, that of this cell or the actual one; this one where both do."""
+        return self if self.actual is None or amount > self.left() else self.actual
 
     def borrows(self, amount: int) -> bool:
         """Whether taking `amount` would use more than this tenant and those under it put in."""
@@ -148,6 +166,13 @@ class Cell:
             cell, amount = cell.parent, min(amount, stored)
         return changed
 
+    def part(self) -> None:
+        """Keep the actual usage apart from here on; that of the parent is already."""
+        actual = self.actual = Cell(self.tenant, (self.flavor, self.resource))
+        for name in ("nominal", "borrowing_limit", "lending_limit", "subtree", "guaranteed", "potential", "usage"):
+            setattr(actual, name, getattr(self, name))
+        actual.parent = self.parent.actual if self.parent is not None else None
+
     def blocks(self, amount: int) -> list[tuple[Cell, int | None]]:
         """Which cells have to move before `amount` fits, which it does not now.
 
@@ -198,6 +223,14 @@ class TenantNode:
             yield node
             node = node.parent
 
+    def under(self) -> Iterator[TenantNode]:
+        """This tenant and all under it, each after the one above it."""
+        todo = [self]
+        while todo:
+            node = todo.pop()
+            yield node
+            todo.extend(reversed(node.children))
+
     def cell(self, pair: Pair) -> Cell:
         """The cell of a pair, made with nothing in it (and so for the tenants above) where nobody listed it."""
         cell = self.cells.get(pair)
@@ -206,6 +239,8 @@ class TenantNode:
             if self.parent is not None:
                 cell.parent = self.parent.cell(pair)
                 cell.potential = cell.parent.potential
+                if cell.parent.actual is not None:
+                    cell.part()
         return cell
 
     def closed_by(self) -> TenantNode | None:
