@@ -1,4 +1,4 @@
-"""The sentences: for each reason its message, what would change it, and the evidence.
+"""The sentences: for each reason its message, what would change it, and the evidence; and for each eviction why.
 
 A sentence holds only what the verdict rests on, so it changes when a figure in it changed and at no other time.
 """
@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from fractions import Fraction
 
-from aiqueue.queue.records import Decision, Holder, Shortfall, Workload
+from aiqueue.queue.records import Claim, Decision, Holder, Shortfall, Workload
 from aiqueue.queue.units import format_amount, format_duration
-from aiqueue.queue.words import ObjectState, Reason
+from aiqueue.queue.words import ObjectState, PreemptionRule, Reason
 
 MAX_HOLDERS = 5
+MAX_VICTIMS = 5
 NEXT_LOOK = "nothing is needed: it is looked at next"
 
 
@@ -165,6 +166,20 @@ def behind_starving_gang(tenant: str, shape: str, gang: Workload, starves_in: st
     )
 
 
+def behind_claim(tenant: str, shape: str, claimant: Workload, claimant_tenant: str) -> Decision:
+    """It would fit, but runs are leaving that room, or have left it, for another workload."""
+    name = f"{claimant.namespace}/{claimant.name}"
+    of = "" if claimant_tenant == tenant else f" of tenant {claimant_tenant}"
+    return Decision(
+        Reason.BEHIND_CLAIM,
+        f"would fit, but the room is being vacated for {name}{of}, which claims it",
+        f"{name} admitted or gone, or more room than it claims",
+        tenant,
+        shape,
+        details={"claimant": name, "claimant_id": claimant.id} | ({"claimant_tenant": claimant_tenant} if of else {}),
+    )
+
+
 def pending_evaluation(tenant: str, shape: str) -> Decision:
     """Not looked at since it came or something it waits for moved."""
     return Decision(
@@ -231,3 +246,60 @@ def invalid(sentence: str) -> tuple[str, str]:
 def backoff(until: datetime) -> tuple[str, str]:
     """It waits after an eviction: message and what would change it."""
     return f"waits after an eviction until {until.isoformat()}", "nothing but time"
+
+
+def waiting_for_victims(claim: Claim, victims: Sequence[tuple[str, datetime]]) -> tuple[str, str]:
+    """It claims room that runs are leaving: message and what would change it.
+
+    Args:
+        claim: its claim.
+        victims: the runs that have not ended yet, as (namespace/name, when it has to end).
+    """
+    if not victims:
+        return "the room it claims is vacated, and not wholly free for it yet", NEXT_LOOK
+    dated = any(until.date() != claim.claimed_at.date() for _, until in victims)
+    ordered = sorted(victims, key=lambda each: (each[1], each[0]))
+    named = ", ".join(f"{name} until {_instant(until, dated=dated)}" for name, until in ordered[:MAX_VICTIMS])
+    if len(ordered) == 1:
+        return f"waits for one run to make room: {named}; past that its pods are still going", "that run over and its pods gone"
+    more = len(ordered) - MAX_VICTIMS
+    rest = f" and {more} more, the last until {_instant(ordered[-1][1], dated=dated)}" if more > 0 else ""
+    return (
+        f"waits for {len(ordered)} runs to make room: {named}{rest}; past that their pods are still going",
+        "those runs over and their pods gone",
+    )
+
+
+def _instant(moment: datetime, *, dated: bool) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ" if dated else "%H:%M:%SZ")
+
+
+def makes_room(
+    claimant: Workload, tenant: str, rule: PreemptionRule, victim_tenant: str, *, equal_priority: bool = False
+) -> str:
+    """Why a run has to end for another workload: for whom, and by which right.
+
+    Args:
+        claimant: for whom.
+        tenant: its own.
+        rule: the right by which it takes the room.
+        victim_tenant: that of the run.
+        equal_priority: the two are of one tenant and priority, and the claimant is the older.
+    """
+    for_whom = f"makes room for {claimant.namespace}/{claimant.name} of tenant {tenant}"
+    match rule:
+        case PreemptionRule.WITHIN_TENANT if equal_priority:
+            return f"{for_whom}: it has the same priority and is older"
+        case PreemptionRule.WITHIN_TENANT:
+            return f"{for_whom}: its priority is higher"
+        case PreemptionRule.WITHIN_NOMINAL:
+            return f"{for_whom}, which takes back its own nominal quota that tenant {victim_tenant} borrows"
+        case PreemptionRule.FINAL_SHARE:
+            return f"{for_whom}, whose share with it is no larger than the one tenant {victim_tenant} keeps without this run"
+        case PreemptionRule.INITIAL_SHARE:
+            return f"{for_whom}, whose share with it is smaller than the one tenant {victim_tenant} has with this run"
+
+
+def time_is_up(limit_seconds: int) -> str:
+    """Why a run has to end for good: it has lasted as long as it may."""
+    return f"its time is up: this run may last no longer than {format_duration(limit_seconds)}"
