@@ -17,6 +17,7 @@ from aiqueue.admission.engine import (
 from aiqueue.queue.records import Allocation, Configuration, Decision, Run, Tenant, Workload
 from aiqueue.queue.usage import Usage, first_use, folded
 from fix_builders import at
+from fix_engine_lasting import lasting, undrained
 from fix_engine_quotas import Holding, Quotas, total
 from fix_engine_reference import Outcome, Reference
 from fix_engine_worlds import EPOCHS, GPU, Op, depth, edited
@@ -28,6 +29,7 @@ class Player:
 
     Attributes:
         drops: whether Plans that are to be dropped are asked for at all.
+        preempts: whether anybody may have to make room; else the engine is told of classes and states under which nobody has to.
         plans: those confirmed.
         seen: what happened, for counting.
         let_in: whether an edit let in work that was shut out: from when that starves, only its own engine knows.
@@ -36,6 +38,7 @@ class Player:
     configuration: Configuration
     engine: Engine = field(default_factory=Engine)
     drops: bool = True
+    preempts: bool = False
     now: int = EPOCHS
     next_run: int = 100
     pending: dict[int, Workload] = field(default_factory=dict)
@@ -48,8 +51,7 @@ class Player:
     let_in: bool = False
 
     def __post_init__(self) -> None:
-        self.engine.observe(ConfigurationChanged(self.configuration))
-        self.seen.add(f"depth {depth(self.configuration)}")
+        self.tell(self.configuration)
 
     @property
     def time(self) -> datetime:
@@ -105,7 +107,12 @@ class Player:
         shut = [each for each in self.pending.values() if before.closed(each) is not None]
         self.let_in = self.let_in or any(after.closed(each) is None for each in shut)
         self.configuration = configuration
-        self.engine.observe(ConfigurationChanged(configuration))
+        self.tell(configuration)
+
+    def tell(self, configuration: Configuration) -> None:
+        """Tell the engine of a configuration."""
+        told = configuration if self.preempts else undrained(lasting(configuration))
+        self.engine.observe(ConfigurationChanged(told))
         self.seen.add(f"depth {depth(configuration)}")
 
     def close(self, run_id: int, *, back: bool) -> None:
@@ -118,7 +125,10 @@ class Player:
 
     def adopt(self, number: int) -> None:
         """Open a run for some pending workload, whether or not there is room, of a tenant that need not be configured."""
-        workload = self.pending.pop(sorted(self.pending)[number % len(self.pending)])
+        found = [each for each in sorted(self.pending) if self.preempts or self.lasts(self.pending[each])]
+        if not found:
+            return
+        workload = self.pending.pop(found[number % len(found)])
         tenant = ("t0", "t1", "t2", "left")[number % 4]
         held = (Allocation("main", "ab"[number % 2], GPU, number),) if number else ()
         run = Run(self.next_run, workload, workload.attempt + 1, tenant, at(self.now), held, adopted=True)
@@ -126,6 +136,11 @@ class Player:
         self.runs[run.id] = run
         self.engine.observe(RunOpened(run))
         self.fold([(run, 1)])
+
+    def lasts(self, workload: Workload) -> bool:
+        """Whether its run would be under a class that `lasting` knows."""
+        queue = self.configuration.queues.get((workload.namespace, workload.queue_name))
+        return queue is not None and (workload.class_name is None or workload.class_name in self.configuration.classes)
 
     def decide(self) -> Plan:
         """Decide and confirm."""
@@ -212,7 +227,7 @@ class Player:
 
     def rebuilt(self) -> "Player":
         """A player whose engine was told only how things stand, the newest first."""
-        other = Player(self.configuration, now=self.now, next_run=self.next_run)
+        other = Player(self.configuration, preempts=self.preempts, now=self.now, next_run=self.next_run)
         for run_id in sorted(self.runs, reverse=True):
             other.runs[run_id] = self.runs[run_id]
             other.engine.observe(RunOpened(self.runs[run_id]))

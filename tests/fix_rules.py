@@ -10,6 +10,7 @@ from aiqueue.admission.engine import ConfigurationChanged, Engine, Plan, RunClos
 from aiqueue.queue.records import Class, Configuration, Decision, Flavor, Queue, Quota, Tenant, Workload
 from aiqueue.queue.words import Reason
 from fix_builders import GPU, at, make_configuration, make_queue, make_workload
+from fix_engine_lasting import lasting
 
 NOW = 1000.0  # seconds after START: later than the creation of every workload that is not given one
 PROBE = 9_000_000
@@ -44,13 +45,23 @@ def configured(
 
 @dataclass(slots=True)
 class Stage:
-    """An engine that is asked, at `NOW` unless told otherwise. Runs have the number of their workload."""
+    """An engine that is asked, at `NOW` unless told otherwise. Runs have the number of their workload.
+
+    Attributes:
+        preempts: whether anybody may have to make room; else the engine is told of classes under which nobody has to.
+    """
 
     configuration: Configuration
     engine: Engine = field(default_factory=Engine)
+    preempts: bool = False
 
     def __post_init__(self) -> None:
-        self.engine.observe(ConfigurationChanged(self.configuration))
+        self.tell(self.configuration)
+
+    def tell(self, configuration: Configuration) -> None:
+        """Replace the whole configuration."""
+        self.configuration = configuration
+        self.engine.observe(ConfigurationChanged(configuration if self.preempts else lasting(configuration)))
 
     def pend(self, *workloads: Workload) -> None:
         """Workloads wait."""
@@ -70,8 +81,7 @@ class Stage:
     def configure(self, *tenants: Tenant) -> None:
         """Replace tenants, each whole."""
         known = {**self.configuration.tenants, **{tenant.name: tenant for tenant in tenants}}
-        self.configuration = replace(self.configuration, tenants=known, revision=self.configuration.revision + 1)
-        self.engine.observe(ConfigurationChanged(self.configuration))
+        self.tell(replace(self.configuration, tenants=known, revision=self.configuration.revision + 1))
 
     def plan(self, seconds: float = NOW) -> Plan:
         """Decide, and confirm it."""

@@ -21,13 +21,14 @@ from aiqueue.queue.errors import NotFound
 from aiqueue.queue.records import Class, Configuration, PodSet, Quota, Tenant, Workload
 from aiqueue.queue.words import Fungibility, ObjectState, OrderKey, Queueing, Reason, RunOutcome
 from fix_builders import GPU, START, at, make_configuration, make_queue, make_run, make_tenant, make_workload
+from fix_engine_lasting import lasting
 
 NOW = at(100)
 
 
 def engine_of(configuration: Configuration, workloads: Sequence[Workload] = (), **bounds: int) -> Engine:
     engine = Engine(**bounds, tells=True)
-    engine.observe(ConfigurationChanged(configuration))
+    engine.observe(ConfigurationChanged(lasting(configuration)))
     for workload in workloads:
         engine.observe(WorkloadPending(workload))
     return engine

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from aiqueue.admission.engine import ConfigurationChanged, RunClosed, WorkloadPending
+from aiqueue.admission.engine import RunClosed, WorkloadPending
 from aiqueue.queue.records import Class, Configuration, Queue, Tenant
 from aiqueue.queue.words import ObjectState, Queueing, Reason, RunOutcome, WorkloadState
 from fix_builders import GPU, at, make_queue, make_tenant, make_workload
@@ -18,8 +18,7 @@ CLASSES = [Class("low", -10), Class("high", 10, grace_period_seconds=45)]
 
 def change(on: Stage, configuration: Configuration) -> None:
     """Replace the whole configuration."""
-    on.configuration = replace(configuration, revision=on.configuration.revision + 1)
-    on.engine.observe(ConfigurationChanged(on.configuration))
+    on.tell(replace(configuration, revision=on.configuration.revision + 1))
 
 
 class TestTenants:
