@@ -123,14 +123,8 @@ TREE = _of(
     ),
 )
 
-FLAVORS = _of(
-    "flavors",
-    (
-        "pod-sets-do-not-add-up",
-        "wanted = amount + assumed.get(cell, 0) if assumed else amount",
-        "wanted = amount",
-        "Pod sets that share a flavor need the sum of what they ask for.",
-    ),
+GROUPS = _of(
+    "groups",
     (
         "asks-for-nothing",
         "for name, amount in totals.items() if amount > 0}",
@@ -138,6 +132,20 @@ FLAVORS = _of(
         "None of an extended resource is no request for it.",
     ),
     ("one-pod", 'totals["pods"] = pod_set.count', 'totals["pods"] = 1', "Quota for pods counts the pods."),
+)
+
+NEEDS = _of(
+    "needs",
+    (
+        "no-contradictions",
+        "if step.pod_set == before.pod_set",
+        "if step.pod_set != before.pod_set",
+        "Two flavors of one pod set never contradict each other's labels.",
+    ),
+)
+
+FLAVORS = _of(
+    "flavors",
     (
         "cpu-must-be-listed",
         'if "/" in resource:',
@@ -145,10 +153,20 @@ FLAVORS = _of(
         "cpu, memory and the like are limited only where they are listed.",
     ),
     (
-        "no-contradictions",
-        "if step.pod_set == before.pod_set",
-        "if step.pod_set != before.pod_set",
-        "Two flavors of one pod set never contradict each other's labels.",
+        "prefers-the-first-place",
+        "search(needs, Bound.NOMINAL) or search(needs, Bound.NONE)",
+        "search(needs, Bound.NONE)",
+        "A Strict head reserves where it is all within the tenant's nominal, if there is such a place.",
+    ),
+)
+
+SEARCH = _of(
+    "search",
+    (
+        "pod-sets-do-not-add-up",
+        "wanted = amount + assumed.get(cell, 0) if assumed else amount",
+        "wanted = amount",
+        "Pod sets that share a flavor need the sum of what they ask for.",
     ),
     (
         "order-before-level",
@@ -167,12 +185,6 @@ FLAVORS = _of(
         "short[cell] = min(wanted, short.get(cell, wanted))",
         "short[cell] = max(wanted, short.get(cell, wanted))",
         "A parked workload is woken by the least that may let it in.",
-    ),
-    (
-        "prefers-the-first-place",
-        "search(self, Bound.NOMINAL) or search(self, Bound.NONE)",
-        "search(self, Bound.NONE)",
-        "A Strict head reserves where it is all within the tenant's nominal, if there is such a place.",
     ),
     (
         "starving-keep-their-neighbours-own",
@@ -442,4 +454,4 @@ VERDICTS = (
     ),
 )
 
-FAULTS: tuple[Fault, ...] = (*TREE, *FLAVORS, *MATCHING, *ORDER, *WAITING, *BOUNDS, *VERDICTS)
+FAULTS: tuple[Fault, ...] = (*TREE, *GROUPS, *NEEDS, *FLAVORS, *SEARCH, *MATCHING, *ORDER, *WAITING, *BOUNDS, *VERDICTS)
