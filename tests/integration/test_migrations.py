@@ -150,6 +150,8 @@ RIGHTS = {
     "SELECT FROM leader": set(ROLES) - {"aiqueue_webhook"},
     "SELECT FROM queue_usage": set(ROLES) - {"aiqueue_webhook"},
     "DELETE FROM queue_usage": {"aiqueue_controller"},
+    "SELECT FROM claim": set(ROLES) - {"aiqueue_webhook"},
+    "DELETE FROM claim": {"aiqueue_controller"},
     "SELECT FROM audit": {"aiqueue_admin", "aiqueue_reader"},
     "INSERT INTO class (name, priority, preemptible, min_runtime_seconds, grace_period_seconds, ready_timeout_seconds,"
     " recovery_timeout_seconds, requeue_limit) VALUES ('x', 1, true, 0, 0, 0, 0, 0)": {"aiqueue_admin"},

@@ -204,7 +204,7 @@ def test_an_eviction_leaves_word_and_keeps_the_quota(ledger: Engine, writer: Eng
     (run_id,) = commit(writer, admissions=[admission()]).run_ids
     committed = commit(writer, seq=2, evictions=[eviction(run_id)])
     with transaction(writer) as connection:
-        (suspend,) = actions.load_open(connection, 1, list(committed.suspend_ids))
+        (suspend,) = actions.load_open(connection, 1, list(committed.eviction_action_ids))
         assert housekeeping.usage(connection) == {("research", "h100", GPU): 8}
         row = known.load(connection, 1)["uid-1"]
     assert (suspend.kind, suspend.not_before, suspend.run_id) == (ActionKind.SUSPEND, DECIDED, run_id)
@@ -216,9 +216,9 @@ def test_an_eviction_leaves_word_and_keeps_the_quota(ledger: Engine, writer: Eng
 
 def test_an_eviction_asked_for_again_is_the_same_action_at_the_earlier_time(writer: Engine) -> None:
     (run_id,) = commit(writer, admissions=[admission()]).run_ids
-    first = commit(writer, seq=2, evictions=[eviction(run_id)]).suspend_ids
+    first = commit(writer, seq=2, evictions=[eviction(run_id)]).eviction_action_ids
     for seq, moved in ((3, timedelta(hours=1)), (4, timedelta(hours=-1))):
-        assert commit(writer, seq=seq, evictions=[eviction(run_id, evict_at=DECIDED + moved)]).suspend_ids == first
+        assert commit(writer, seq=seq, evictions=[eviction(run_id, evict_at=DECIDED + moved)]).eviction_action_ids == first
     with transaction(writer) as connection:
         (suspend,) = actions.load_open(connection, 1, list(first))
     assert suspend.not_before == DECIDED - timedelta(hours=1)

@@ -38,6 +38,7 @@ WORK = (
     "pod_set",
     "run",
     "allocation",
+    "claim",
     "queue_usage",
     "shape_decision",
     "workload_decision",

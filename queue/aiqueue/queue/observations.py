@@ -51,6 +51,10 @@ class Observation:
         stamp: the run annotation, if there is one; `foreign_stamp` holds an unreadable one.
         invalid: a sentence when our labels or annotations, or its requests, cannot be understood.
         held_by_owner, released_by_owner: annotation `aiqueue.dev/hold` is "true", or is "false".
+        checkpoint_seconds, max_runtime_seconds: as the annotations say now; None where they say nothing that can be understood.
+        stopped: the run that we ourselves suspended or expired, as our annotation says. Without it a suspension is the owner's.
+        deadline_seconds: `spec.activeDeadlineSeconds`.
+        end_reason: reason of the condition that says that the Job is over, such as DeadlineExceeded; "" before, and without one.
         user: who created it, as the policy stamped it. `owner` is `Kind/name` of its controller owner reference, if any.
     """
 
@@ -80,6 +84,11 @@ class Observation:
     held_by_owner: bool = False
     released_by_owner: bool = False
     invalid: str | None = None
+    checkpoint_seconds: int | None = None
+    max_runtime_seconds: int | None = None
+    stopped: RunStamp | None = None
+    deadline_seconds: int | None = None
+    end_reason: str = ""
     user: str = ""
     owner: str = ""
 

@@ -43,9 +43,12 @@ def rows_of(
                 message=eviction.message,
                 evict_at=eviction.evict_at,
                 preempted_by=eviction.preempted_by,
+                rule=eviction.rule,
             )
             for eviction in plan.evictions
         ],
+        claims=plan.claims,
+        withdrawn_claims=plan.withdrawn_claims,
         decisions=plan.decisions,
         withdrawn_shapes=plan.withdrawn_shapes,
         withdrawn_workloads=plan.withdrawn_workloads,

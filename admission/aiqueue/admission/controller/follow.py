@@ -270,4 +270,10 @@ def _status_moved(seen: Observation, known: Known) -> bool:
     status = (seen.suspended, seen.active, seen.terminating, seen.ready, seen.succeeded, seen.failed)
     stamp = str(seen.stamp) if seen.stamp else seen.foreign_stamp
     hold = (seen.held_by_owner, seen.released_by_owner)
-    return status != known.status or stamp != known.stamp or hold != (known.hold_requested, known.release_requested)
+    times = (seen.checkpoint_seconds, seen.max_runtime_seconds)
+    return (
+        status != known.status
+        or stamp != known.stamp
+        or hold != (known.hold_requested, known.release_requested)
+        or times != (known.checkpoint_seconds, known.max_runtime_seconds)
+    )

@@ -33,7 +33,7 @@ from aiqueue.admission.controller.term import Term
 from aiqueue.admission.controller.unknown import UnknownJobs
 from aiqueue.admission.engine.adoption import assign_for_adoption
 from aiqueue.admission.engine.engine import Engine
-from aiqueue.admission.engine.events import ConfigurationChanged, RunOpened, WorkloadPending
+from aiqueue.admission.engine.events import ClaimHeld, ConfigurationChanged, RunOpened, WorkloadPending
 from aiqueue.admission.engine.plan import Plan
 from aiqueue.admission.kube.client import KubeClient
 from aiqueue.admission.kube.jobs import observe, template_of
@@ -155,14 +155,13 @@ class Leader:
             mirror = Mirror(known.load(connection, cluster.id))
             pending = work.load_pending(connection)
             runs = work.load_open_runs(connection)
+            claims = work.load_claims(connection)
             undone = actions.load_open(connection, cluster.id)
             usages = usage.load(connection)
         self._engine = Engine(max_admissions=self.settings.max_admissions_per_plan)
         self._engine.observe(ConfigurationChanged(self._configuration))
         for run in runs:
             self._engine.observe(RunOpened(run))
-        for workload in pending:
-            self._engine.observe(WorkloadPending(workload))
         self._replace_decisions = True
         context = Context(
             self.registration.ledger_uid,
@@ -184,6 +183,10 @@ class Leader:
             self._foreign,
         )
         observing.usages.whole(usages)
+        for workload in pending:
+            self._engine.observe(WorkloadPending(workload))
+        for claim in claims:
+            self._engine.observe(ClaimHeld(claim))
         self._actor.submit(undone)
         self.jobs.reset_drain()
         _log.info(
@@ -191,6 +194,7 @@ class Leader:
             term=self.term.number,
             pending=len(pending),
             runs=len(runs),
+            claims=len(claims),
             actions=len(undone),
             known=len(mirror.known),
         )
@@ -314,11 +318,12 @@ class Leader:
                 )
             )
         if plan.evictions:
-            uid_of = {row.id: row.uid for row in observing.mirror.needed()}
+            mirror = observing.mirror
             for eviction in plan.evictions:
-                observing.mirror.evicting(uid_of[eviction.workload_id], eviction.outcome, eviction.evict_at, eviction.message)
+                uid = mirror.uid_of(eviction.workload_id)
+                mirror.evicting(uid, eviction.outcome, eviction.evict_at, eviction.message)
             with self.term.transaction() as connection:
-                todo += actions.load_open(connection, self.registration.cluster.id, list(committed.suspend_ids))
+                todo += actions.load_open(connection, self.registration.cluster.id, list(committed.eviction_action_ids))
         self._actor.submit(todo)
 
     # 5

@@ -16,6 +16,7 @@ class Mirror:
 
     def __init__(self, known: Mapping[str, Known]) -> None:
         self.known: dict[str, Known] = {}
+        self._uids: dict[int, str] = {}  # by workload id
         self._names: dict[tuple[str, str], str] = {}
         self._versions: dict[str, str] = {}
         self.update(known.values())
@@ -24,6 +25,7 @@ class Mirror:
         """Take rows over as the ledger has them now."""
         for row in rows:
             self.known[row.uid] = row
+            self._uids[row.id] = row.uid
             name = (row.namespace, row.name)
             if row.state not in TERMINAL_STATES:
                 self._names[name] = row.uid
@@ -35,6 +37,8 @@ class Mirror:
         for uid in uids:
             row = self.known.pop(uid, None)
             self._versions.pop(uid, None)
+            if row is not None:
+                self._uids.pop(row.id, None)
             if row is not None and self._names.get((row.namespace, row.name)) == uid:
                 del self._names[row.namespace, row.name]
 
@@ -42,6 +46,10 @@ class Mirror:
         """The live workload that has the name of this Job but another uid: its Job is gone."""
         uid = self._names.get((seen.namespace, seen.name))
         return self.known[uid] if uid is not None and uid != seen.uid else None
+
+    def uid_of(self, workload_id: int) -> str:
+        """The uid of a known workload."""
+        return self._uids[workload_id]
 
     def followed(self, seen: Observation) -> None:
         """Remember the version that the ledger's idea of this Job agrees with, if the ledger has one."""

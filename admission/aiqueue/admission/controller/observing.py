@@ -189,8 +189,9 @@ class Observing:
                 after = known.load(connection, self.context.cluster.id, sorted(batch.touched))
                 waiting = [row.id for row in after.values() if row.state in _WAITS]
                 pending = {w.id: w for w in work.load_pending(connection, ids=waiting)} if waiting else {}
-                run_ids = [run_id for run_id, _ in written.adopted.values()]
-                adopted = work.load_open_runs(connection, ids=run_ids) if run_ids else []
+                run_ids = {run_id for run_id, _ in written.adopted.values()}
+                opened = [*run_ids, *_runs_anew(before, after)]
+                runs = work.load_open_runs(connection, ids=opened) if opened else []
                 action_ids = list(written.action_ids.values())
                 new_actions = actions.load_open(connection, self.context.cluster.id, action_ids) if action_ids else []
             faults.reach("observe.after-write")
@@ -198,8 +199,9 @@ class Observing:
             self.mirror.update(after.values())
             for event in _events(batch, before, after, [WorkloadPending(w) for w in pending.values()]):
                 self.engine.observe(event)
-            for run in adopted:
-                _log.info("running Job adopted", job=f"{run.workload.namespace}/{run.workload.name}", run=run.id)
+            for run in runs:
+                if run.id in run_ids:
+                    _log.info("running Job adopted", job=f"{run.workload.namespace}/{run.workload.name}", run=run.id)
                 self.engine.observe(RunOpened(run))
             self.usages.moved(written.usages)
             self.actor.withdraw({closed.workload_id: closed.run_id for closed in batch.changes.closed})
@@ -254,4 +256,18 @@ def _events(
 
 def _asks(row: Known) -> tuple[object, ...]:
     held = (row.state, row.owner_suspended, row.hold_requested)
-    return (row.queue_name, row.class_name, row.shape, row.invalid, row.attempt, held)
+    return (row.queue_name, row.class_name, row.shape, row.invalid, row.attempt, held, _times(row))
+
+
+def _times(row: Known) -> tuple[int | None, int | None]:
+    return (row.checkpoint_seconds, row.max_runtime_seconds)
+
+
+def _runs_anew(before: dict[str, Known | None], after: dict[str, Known]) -> list[int]:
+    """Open runs whose owner says something else of time than before; the engine takes a run that opens again as the newer truth."""
+    return [
+        now.run.id
+        for uid, now in after.items()
+        if now.run is not None and (was := before.get(uid)) is not None and was.run is not None and was.run.id == now.run.id
+        if _times(was) != _times(now)
+    ]

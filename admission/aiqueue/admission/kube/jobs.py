@@ -102,8 +102,7 @@ def examine(job: objects.Job, *, cluster: str) -> Examined:
     annotations = metadata.annotations or objects.JobAnnotations()
     stamp = RunStamp.parse(annotations.run) if annotations.run is not None else None
     pod_set = _pod_set(job, stamp is not None, complaints)
-    for name, text in _timed(annotations):
-        _read(_duration, complaints, name, text)
+    times = Durations(*(_read(_duration, complaints, name, text) for name, text in _timed(annotations)))
     hold = _read(_hold, complaints, annotations.hold)
     finished, finished_at = _end(status)
     observation = Observation(
@@ -133,6 +132,8 @@ def examine(job: objects.Job, *, cluster: str) -> Examined:
         held_by_owner=hold is True,
         released_by_owner=hold is False,
         invalid="; ".join(map(told, complaints)) or None,
+        checkpoint_seconds=times.checkpoint_seconds,
+        max_runtime_seconds=times.max_runtime_seconds,
         user=templates.clean(annotations.user or ""),
         owner=_owner(metadata),
     )

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 
 from aiqueue.queue.observations import RunStamp
 from aiqueue.queue.store import leadership
-from aiqueue.queue.words import ActionKind
+from aiqueue.queue.words import ActionKind, RunOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,7 @@ class Action:
         queue_name, shape: what the workload asked for when it was decided on.
         original, injected: by pod set, `nodeSelector` and `tolerations` of the template before the run, and what the run adds.
         not_before: carried out at this time (the database's clock), at once if None.
+        evict_at, evict_outcome, evict_message: of a run that was told to end: by when, how, and why.
     """
 
     id: int
@@ -39,6 +40,9 @@ class Action:
     original: dict[str, Any]
     injected: dict[str, Any]
     not_before: datetime | None = None
+    evict_at: datetime | None = None
+    evict_outcome: RunOutcome | None = None
+    evict_message: str = ""
 
 
 def load_open(connection: Connection, cluster_id: int, ids: list[int] | None = None) -> list[Action]:
@@ -46,7 +50,7 @@ def load_open(connection: Connection, cluster_id: int, ids: list[int] | None = N
     rows = connection.execute(
         text(
             "SELECT a.id, a.workload_id, w.uid, w.namespace, w.name, w.queue_name, a.run_id, a.attempt, a.kind, a.resource_version, w.shape,"
-            " l.uid AS ledger, r.original, r.injected, a.not_before"
+            " l.uid AS ledger, r.original, r.injected, a.not_before, r.evict_at, r.evict_outcome, r.evict_message"
             " FROM action a JOIN workload w ON w.id = a.workload_id LEFT JOIN run r ON r.id = a.run_id CROSS JOIN ledger l"
             f" WHERE a.cluster_id = :cluster {'AND a.id = ANY(:ids)' if ids is not None else ''} ORDER BY a.id"
         ),
@@ -69,6 +73,9 @@ def load_open(connection: Connection, cluster_id: int, ids: list[int] | None = N
             original=row["original"] or {},
             injected=row["injected"] or {},
             not_before=row["not_before"],
+            evict_at=row["evict_at"],
+            evict_outcome=RunOutcome(row["evict_outcome"]) if row["evict_outcome"] else None,
+            evict_message=row["evict_message"] or "",
         )
         for row in rows.mappings()
     ]

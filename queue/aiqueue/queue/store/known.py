@@ -32,7 +32,10 @@ class OpenRun:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A workload row as far as observing needs it. A vanished Job can leave a terminal workload with an open run."""
+    """A workload row as far as observing needs it. A vanished Job can leave a terminal workload with an open run.
+
+    `checkpoint_seconds` and `max_runtime_seconds` are what its owner said of time, None where nothing.
+    """
 
     id: int
     uid: str
@@ -51,6 +54,8 @@ class Known:
     release_requested: bool
     owner_suspended: bool
     invalid: str | None
+    checkpoint_seconds: int | None = None
+    max_runtime_seconds: int | None = None
     run: OpenRun | None = None
 
 
@@ -84,6 +89,8 @@ def load(connection: Connection, cluster_id: int, uids: list[str] | None = None)
             release_requested=row["release_requested"],
             owner_suspended=row["owner_suspended"],
             invalid=row["invalid"],
+            checkpoint_seconds=row["checkpoint_seconds"],
+            max_runtime_seconds=row["max_runtime_seconds"],
             run=OpenRun(
                 id=row["run_id"],
                 attempt=row["run_attempt"],

@@ -22,7 +22,7 @@ from aiqueue.queue.words import TERMINAL_STATES, AuditVerb, WorkloadState
 _OBSERVED = """
     resource_version text, suspended boolean, active integer, terminating integer, ready integer, succeeded integer,
     failed integer, stamp text, queue_name text, class_name text, shape text, invalid text, hold_requested boolean,
-    release_requested boolean
+    release_requested boolean, checkpoint_seconds bigint, max_runtime_seconds bigint
 """
 _POD_SETS = """
 INSERT INTO pod_set (workload_id, position, name, count, min_count, requests, node_selector, tolerations, affinity_terms)
@@ -64,6 +64,7 @@ def write(connection: Connection, term: int, cluster_id: int, changes: Changes) 
     found = _find(connection, cluster_id, uids)
     ids = {uid: row["id"] for uid, row in found.items()}
     adopted = _adopt(connection, cluster_id, term, changes.adopted, ids=ids, now=now)
+    _end_claims(connection, changes, ids)
     if changes.done_actions:  # before new ones are added: what was done may have to be done again
         connection.execute(text("DELETE FROM action WHERE id = ANY(:ids)"), {"ids": changes.done_actions})
     actions = _add_actions(connection, cluster_id, term, changes.actions, ids)
@@ -97,6 +98,8 @@ def _observed(observation: Observation) -> dict[str, Any]:
         "invalid": observation.invalid,
         "hold_requested": observation.held_by_owner,
         "release_requested": observation.released_by_owner,
+        "checkpoint_seconds": observation.checkpoint_seconds,
+        "max_runtime_seconds": observation.max_runtime_seconds,
     }
 
 
@@ -122,10 +125,10 @@ def _insert_new(connection: Connection, cluster_id: int, new: list[NewWorkload],
         connection,
         "INSERT INTO workload (cluster_id, uid, namespace, name, created_at, observed_at, state, state_since, user_name, owner,"
         "  resource_version, suspended, active, terminating, ready, succeeded, failed, stamp, queue_name, class_name, shape,"
-        "  invalid, hold_requested, release_requested)"
+        "  invalid, hold_requested, release_requested, checkpoint_seconds, max_runtime_seconds)"
         " SELECT :cluster, uid, namespace, name, created_at, :now, state, :now, user_name, owner,"
         "  resource_version, suspended, active, terminating, ready, succeeded, failed, stamp, queue_name, class_name, shape,"
-        "  invalid, hold_requested, release_requested"
+        "  invalid, hold_requested, release_requested, checkpoint_seconds, max_runtime_seconds"
         " FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS v(uid text, namespace text, name text, created_at timestamptz,"
         f"  state text, user_name text, owner text, {_OBSERVED}) RETURNING id, uid",
         (
@@ -160,6 +163,7 @@ def _see_again(connection: Connection, seen: list[SeenAgain], now: datetime) -> 
         "  shape = CASE WHEN v.pod_sets THEN v.shape ELSE w.shape END,"
         "  invalid = CASE WHEN v.pod_sets THEN v.invalid ELSE w.invalid END,"
         "  hold_requested = v.hold_requested, release_requested = v.release_requested, owner_suspended = v.owner_suspended,"
+        "  checkpoint_seconds = v.checkpoint_seconds, max_runtime_seconds = v.max_runtime_seconds,"
         "  state_since = CASE WHEN w.state = v.state THEN w.state_since ELSE :now END,"
         "  ended_at = CASE WHEN v.state = ANY(:terminal) THEN coalesce(w.ended_at, :now) END,"
         "  state = v.state"
@@ -222,7 +226,7 @@ def _follow_runs(connection: Connection, changes: Changes, now: datetime) -> Non
 
 
 def _close(connection: Connection, changes: Changes, now: datetime) -> None:
-    """Quota is given back here and nowhere else."""
+    """Quota is given back here and nowhere else; the workload remembers how long it ran."""
     rows = [
         {
             "run_id": item.run_id,
@@ -248,13 +252,24 @@ def _close(connection: Connection, changes: Changes, now: datetime) -> None:
     connection.execute(text("DELETE FROM action WHERE run_id = ANY(:ids)"), {"ids": [row["run_id"] for row in rows]})
     _rows(
         connection,
-        "UPDATE workload w SET state = v.state, state_since = :now,"
-        f" ended_at = CASE WHEN v.state = ANY(:terminal) THEN :now END FROM {record} WHERE w.id = v.workload_id"
-        " AND w.state <> ALL(:terminal)",
+        "UPDATE workload w SET ran_seconds = w.ran_seconds + greatest(0, ceil(extract(epoch FROM r.closed_at - r.opened_at)))::bigint,"
+        "  state = CASE WHEN w.state = ANY(:terminal) THEN w.state ELSE v.state END,"
+        "  state_since = CASE WHEN w.state = ANY(:terminal) THEN w.state_since ELSE :now END,"
+        "  ended_at = CASE WHEN w.state = ANY(:terminal) THEN w.ended_at WHEN v.state = ANY(:terminal) THEN :now END"
+        f" FROM {record} JOIN run r ON r.id = v.run_id WHERE w.id = v.workload_id",
         rows,
         now=now,
         terminal=[str(state) for state in TERMINAL_STATES],
     )
+
+
+def _end_claims(connection: Connection, changes: Changes, ids_of: Mapping[str, int]) -> None:
+    """Only who is Pending has a claim, whatever the engine says of it next."""
+    ids = [gone.workload_id for gone in changes.vanished]
+    ids += [ids_of[adopted.uid] for adopted in changes.adopted]
+    ids += [seen.workload_id for seen in changes.seen if seen.state is not WorkloadState.PENDING]
+    if ids:
+        connection.execute(text("DELETE FROM claim WHERE workload_id = ANY(:ids)"), {"ids": ids})
 
 
 def _find(connection: Connection, cluster_id: int, uids: list[str]) -> dict[str, RowMapping]:

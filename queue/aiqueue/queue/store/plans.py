@@ -11,13 +11,14 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from aiqueue.queue.errors import ConfigurationMoved, LedgerConflict
-from aiqueue.queue.records import Allocation, Decision
+from aiqueue.queue.records import Allocation, Claim, Decision
 from aiqueue.queue.store import leadership, usage
 from aiqueue.queue.store.codec import evidence_to_json
 from aiqueue.queue.store.observing import INSERT_ALLOCATIONS
 from aiqueue.queue.store.usage import UsageKey
+from aiqueue.queue.tables.base import quoted
 from aiqueue.queue.usage import Usage
-from aiqueue.queue.words import ActionKind, RunOutcome, WorkloadState
+from aiqueue.queue.words import ActionKind, PreemptionRule, RunOutcome, WorkloadState
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,10 @@ class AdmissionRow:
 
 @dataclass(frozen=True, slots=True)
 class EvictionRow:
-    """One eviction as rows: carried out at `evict_at`."""
+    """One eviction as rows: carried out at `evict_at`, announced before where that lies ahead.
+
+    An `outcome` of EXPIRED ends the Job for good, any other suspends it.
+    """
 
     run_id: int
     workload_id: int
@@ -46,6 +50,7 @@ class EvictionRow:
     message: str
     evict_at: datetime
     preempted_by: int | None = None
+    rule: PreemptionRule | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,8 @@ class PlanRows:
     decided_at: datetime
     admissions: Sequence[AdmissionRow] = ()
     evictions: Sequence[EvictionRow] = ()
+    claims: Sequence[Claim] = ()
+    withdrawn_claims: Sequence[int] = ()
     decisions: Sequence[Decision] = ()
     withdrawn_shapes: Sequence[tuple[str, str]] = ()
     withdrawn_workloads: Sequence[int] = ()
@@ -64,7 +71,7 @@ class PlanRows:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """Run and action ids, parallel to the admissions; action ids, parallel to the evictions; and the database's clock.
+    """Run and action ids, parallel to the admissions; ids of all actions of the evictions, rising; and the database's clock.
 
     `usages` are what it made of the usage of the queues that were admitted from: folded at `now`, when the runs were opened.
     """
@@ -72,7 +79,7 @@ class Committed:
     now: datetime
     run_ids: tuple[int, ...]
     unsuspend_ids: tuple[int, ...]
-    suspend_ids: tuple[int, ...]
+    eviction_action_ids: tuple[int, ...]
     usages: Mapping[UsageKey, Usage]
 
 
@@ -105,12 +112,13 @@ def commit(connection: Connection, term: int, cluster_id: int, plan: PlanRows, *
         },
     )
     run_ids, unsuspend_ids = _admit(connection, term, cluster_id, plan.admissions, now) if plan.admissions else ((), ())
-    suspend_ids = _evict(connection, term, cluster_id, plan.evictions, now) if plan.evictions else ()
+    eviction_action_ids = _evict(connection, term, cluster_id, plan.evictions, now) if plan.evictions else ()
+    _claim(connection, term, plan)
     if replace_decisions:
         connection.execute(text("DELETE FROM shape_decision"))
         connection.execute(text("DELETE FROM workload_decision"))
     _decide(connection, plan, now)
-    return Committed(now, run_ids, unsuspend_ids, suspend_ids, usage.fold(connection, run_ids, now))
+    return Committed(now, run_ids, unsuspend_ids, eviction_action_ids, usage.fold(connection, run_ids, now))
 
 
 def was_committed(connection: Connection, term: int, seq: int) -> bool:
@@ -149,6 +157,7 @@ def _admit(
     )
     if admitted.rowcount != len(rows):
         raise LedgerConflict(f"{len(rows)} workloads were to be admitted, {admitted.rowcount} of them are pending")
+    connection.execute(text("DELETE FROM claim WHERE workload_id = ANY(:ids)"), {"ids": [row["workload_id"] for row in rows]})
     opened = connection.execute(
         text(
             "INSERT INTO run (workload_id, attempt, cluster_id, tenant_id, queue_id, term, opened_at, original, injected)"
@@ -186,31 +195,30 @@ def _admit(
 def _evict(
     connection: Connection, term: int, cluster_id: int, evictions: Sequence[EvictionRow], now: datetime
 ) -> tuple[int, ...]:
-    rows = [
-        {
-            "run_id": eviction.run_id,
-            "workload_id": eviction.workload_id,
-            "attempt": eviction.attempt,
-            "outcome": eviction.outcome,
-            "message": eviction.message,
-            "evict_at": eviction.evict_at.isoformat(),
-            "preempted_by": eviction.preempted_by,
-        }
-        for eviction in evictions
+    """Notices and ends. A run that was told already ends at the earlier of the two times, as was said then; notice is given once."""
+    ids = [eviction.run_id for eviction in evictions]
+    found = connection.execute(text("SELECT id, evict_at FROM run WHERE id = ANY(:ids) AND closed_at IS NULL"), {"ids": ids})
+    told: dict[int, datetime | None] = {run_id: evict_at for run_id, evict_at in found}  # noqa: C416 -- typed rows
+    if len(told) != len(evictions):
+        raise LedgerConflict(f"{len(evictions)} runs were to be evicted, {len(told)} of them are open")
+    rows = [_eviction(e) for e in evictions if (known := told[e.run_id]) is None or e.evict_at < known]
+    notices = [
+        {**_eviction(e), "kind": ActionKind.ANNOUNCE, "evict_at": None}
+        for e in evictions
+        if told[e.run_id] is None and e.evict_at > now
     ]
     record = (
         "jsonb_to_recordset(CAST(:rows AS jsonb)) AS v(run_id bigint, workload_id bigint, attempt integer, outcome text,"
-        " message text, evict_at timestamptz, preempted_by bigint)"
+        " message text, evict_at timestamptz, preempted_by bigint, rule text, kind text)"
     )
-    told = connection.execute(
+    connection.execute(
         text(
             "UPDATE run r SET evict_at = v.evict_at, evict_outcome = v.outcome, evict_message = v.message,"
-            f" preempted_by = v.preempted_by FROM {record} WHERE r.id = v.run_id AND r.closed_at IS NULL"
+            " preempted_by = v.preempted_by, evict_rule = v.rule, evict_noticed_at = coalesce(r.evict_noticed_at, :now)"
+            f" FROM {record} WHERE r.id = v.run_id"
         ),
-        {"rows": json.dumps(rows)},
+        {"rows": json.dumps(rows), "now": now},
     )
-    if told.rowcount != len(rows):
-        raise LedgerConflict(f"{len(rows)} runs were to be evicted, {told.rowcount} of them are open")
     connection.execute(
         text(
             f"UPDATE workload w SET state = '{WorkloadState.EVICTING}', state_since = :now"
@@ -218,17 +226,81 @@ def _evict(
         ),
         {"rows": json.dumps(rows), "now": now},
     )
-    actions = connection.execute(
+    connection.execute(
         text(
-            "INSERT INTO action (cluster_id, workload_id, run_id, attempt, kind, term, not_before)"
-            f" SELECT :cluster, v.workload_id, v.run_id, v.attempt, '{ActionKind.SUSPEND}', :term, v.evict_at FROM {record}"
-            " ON CONFLICT (workload_id, attempt, kind) DO UPDATE SET not_before = least(action.not_before, excluded.not_before)"
-            " RETURNING run_id, id"
+            f"DELETE FROM action a USING {record} WHERE a.run_id = v.run_id AND a.kind <> v.kind"
+            f" AND a.kind IN ('{ActionKind.SUSPEND}', '{ActionKind.EXPIRE}')"
         ),
-        {"rows": json.dumps(rows), "cluster": cluster_id, "term": term},
-    ).all()
-    action_of: dict[int, int] = {run_id: action_id for run_id, action_id in actions}  # noqa: C416 -- typed rows
-    return tuple(action_of[eviction.run_id] for eviction in evictions)
+        {"rows": json.dumps(rows)},
+    )
+    for some in (notices, rows):  # the notice comes first, since actions of a workload are carried out in order of id
+        connection.execute(
+            text(
+                "INSERT INTO action (cluster_id, workload_id, run_id, attempt, kind, term, not_before)"
+                f" SELECT :cluster, v.workload_id, v.run_id, v.attempt, v.kind, :term, v.evict_at FROM {record}"
+                " ON CONFLICT (workload_id, attempt, kind) DO UPDATE SET not_before = least(action.not_before, excluded.not_before)"
+            ),
+            {"rows": json.dumps(some), "cluster": cluster_id, "term": term},
+        )
+    return _open_actions(connection, ids)
+
+
+def _eviction(eviction: EvictionRow) -> dict[str, Any]:
+    return {
+        "run_id": eviction.run_id,
+        "workload_id": eviction.workload_id,
+        "attempt": eviction.attempt,
+        "outcome": eviction.outcome,
+        "message": eviction.message,
+        "evict_at": eviction.evict_at.isoformat(),
+        "preempted_by": eviction.preempted_by,
+        "rule": eviction.rule,
+        "kind": ActionKind.EXPIRE if eviction.outcome is RunOutcome.EXPIRED else ActionKind.SUSPEND,
+    }
+
+
+def _open_actions(connection: Connection, run_ids: list[int]) -> tuple[int, ...]:
+    """What is yet to be done to announce and to carry out the end of these runs."""
+    kinds = quoted((ActionKind.ANNOUNCE, ActionKind.SUSPEND, ActionKind.EXPIRE))
+    found = connection.execute(
+        text(f"SELECT id FROM action WHERE run_id = ANY(:ids) AND kind IN ({kinds}) ORDER BY id"), {"ids": run_ids}
+    )
+    return tuple(found.scalars())
+
+
+def _claim(connection: Connection, term: int, plan: PlanRows) -> None:
+    """Claims end and begin. Those of admitted workloads have ended already."""
+    if plan.withdrawn_claims:
+        connection.execute(text("DELETE FROM claim WHERE workload_id = ANY(:ids)"), {"ids": list(plan.withdrawn_claims)})
+    if not plan.claims:
+        return
+    rows = [
+        {
+            "workload_id": claim.workload_id,
+            "tenant": claim.tenant,
+            "counts": dict(claim.counts),
+            "allocations": [[x.pod_set, x.flavor, x.resource, x.amount] for x in claim.allocations],
+            "run_ids": list(claim.run_ids),
+            "claimed_at": claim.claimed_at.isoformat(),
+        }
+        for claim in plan.claims
+    ]
+    written = connection.execute(
+        text(
+            "INSERT INTO claim (workload_id, tenant_id, counts, allocations, run_ids, claimed_at, term)"
+            " SELECT w.id, t.id, v.counts, v.allocations, v.run_ids, v.claimed_at, :term"
+            " FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS v(workload_id bigint, tenant text, counts jsonb, allocations jsonb,"
+            "  run_ids bigint[], claimed_at timestamptz)"
+            f" JOIN tenant t ON t.name = v.tenant JOIN workload w ON w.id = v.workload_id AND w.state = '{WorkloadState.PENDING}'"
+            " ON CONFLICT (workload_id) DO UPDATE SET tenant_id = excluded.tenant_id, counts = excluded.counts,"
+            "  allocations = excluded.allocations, run_ids = excluded.run_ids, claimed_at = excluded.claimed_at, term = excluded.term"
+        ),
+        {"rows": json.dumps(rows), "term": term},
+    )
+    if written.rowcount != len(rows):
+        raise LedgerConflict(
+            f"{len(rows)} workloads were to get a claim, {written.rowcount} of them are pending in their tenant"
+        )
 
 
 def _decide(connection: Connection, plan: PlanRows, now: datetime) -> None:

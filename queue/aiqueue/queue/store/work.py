@@ -1,4 +1,4 @@
-"""Read live work back: pending workloads and open runs, as the engine is told of them."""
+"""Read live work back: pending workloads, open runs and claims, as the engine is told of them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, text
 
-from aiqueue.queue.records import Allocation, PodSet, Run, Workload
+from aiqueue.queue.records import Allocation, Claim, PodSet, Run, Workload
 from aiqueue.queue.store.codec import pod_set_from_json
 from aiqueue.queue.words import WorkloadState
 
 _WORKLOADS = """
 SELECT w.id, w.uid, w.namespace, w.name, w.queue_name, w.class_name, w.shape, w.created_at, w.observed_at, w.state, w.attempt,
        w.owner_suspended OR w.hold_requested AS held, w.invalid, w.not_before, w.user_name, c.name AS cluster,
+       w.checkpoint_seconds, w.max_runtime_seconds, w.ran_seconds,
        (SELECT json_agg(json_build_object('name', p.name, 'count', p.count, 'min_count', p.min_count, 'requests', p.requests,
                'node_selector', p.node_selector, 'tolerations', p.tolerations, 'affinity_terms', p.affinity_terms)
                ORDER BY p.position, p.name)
@@ -42,6 +43,9 @@ def workload_of(row: RowMapping) -> Workload:
         invalid=row["invalid"],
         not_before=row["not_before"],
         user=row["user_name"],
+        checkpoint_seconds=row["checkpoint_seconds"],
+        max_runtime_seconds=row["max_runtime_seconds"],
+        ran_seconds=row["ran_seconds"],
     )
 
 
@@ -99,4 +103,25 @@ def load_open_runs(connection: Connection, *, ids: list[int] | None = None) -> l
             evict_at=evict_at,
         )
         for run_id, workload_id, attempt, tenant, opened_at, adopted, evict_at in runs
+    ]
+
+
+def load_claims(connection: Connection) -> list[Claim]:
+    """Claims that stand, oldest first."""
+    rows = connection.execute(
+        text(
+            "SELECT c.workload_id, t.name AS tenant, c.counts, c.allocations, c.run_ids, c.claimed_at"
+            " FROM claim c JOIN tenant t ON t.id = c.tenant_id ORDER BY c.claimed_at, c.workload_id"
+        )
+    )
+    return [
+        Claim(
+            workload_id=row["workload_id"],
+            tenant=row["tenant"],
+            allocations=tuple(Allocation(*item) for item in row["allocations"]),
+            counts=row["counts"],
+            run_ids=tuple(row["run_ids"]),
+            claimed_at=row["claimed_at"],
+        )
+        for row in rows.mappings()
     ]

@@ -10,6 +10,7 @@ Invariants that the schema itself keeps:
 - a workload has at most one open run (`uq_run_open_workload`), and (workload, attempt) names a run for ever;
 - quota is held by exactly the allocations of open runs: what is used now is a sum over them, kept nowhere else; what was used, older
   use counting for less, is kept in `queue_usage`, whose rates are such sums again and are compared with them;
+- a workload has at most one claim; only a Pending one has any, and nothing is held by it: a claim is about room, not quota taken;
 - a row that live work or configuration refers to cannot be deleted (foreign keys without cascade);
 - a leader term is one row: writes of a controller lock it FOR SHARE, a take-over updates it.
 
@@ -34,6 +35,7 @@ from aiqueue.queue.tables.work import (
     AllocationRow,
     ArchivedRunRow,
     ArchivedWorkloadRow,
+    ClaimRow,
     PodSetRow,
     QueueUsageRow,
     RunRow,
@@ -49,6 +51,7 @@ __all__ = [
     "ArchivedWorkloadRow",
     "AuditRow",
     "Base",
+    "ClaimRow",
     "ClassRow",
     "ClusterRow",
     "ConfigRevisionRow",

@@ -1,10 +1,22 @@
-"""What is submitted, admitted and decided: workloads with pod sets, runs with allocations, usage, decisions, actions, archives."""
+"""What is submitted, admitted and decided: workloads with pod sets, runs with allocations, claims, usage, decisions, actions, archives."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, Double, ForeignKey, Index, Integer, Text, UniqueConstraint, text
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from aiqueue.queue.tables.base import (
@@ -20,7 +32,15 @@ from aiqueue.queue.tables.base import (
     one_of,
     quoted,
 )
-from aiqueue.queue.words import LIVE_STATES, OVERRIDE_REASONS, ActionKind, Reason, RunOutcome, WorkloadState
+from aiqueue.queue.words import (
+    LIVE_STATES,
+    OVERRIDE_REASONS,
+    ActionKind,
+    PreemptionRule,
+    Reason,
+    RunOutcome,
+    WorkloadState,
+)
 
 _LIVE = f"state IN ({quoted(LIVE_STATES)})"
 
@@ -30,7 +50,8 @@ class WorkloadRow(Base):
 
     `submitted` is (created_at, observed_at, uid). The columns from `resource_version` to `stamp` are the last observation.
     `owner_suspended` holds the workload after its owner suspended a run; `hold_requested` and `release_requested` mirror the
-    annotation, which releases it when it turns "false".
+    annotation, which releases it when it turns "false". `checkpoint_seconds` and `max_runtime_seconds` follow their annotations
+    also while it runs; `ran_seconds` is how long its closed runs were open, in all, each rounded up.
     """
 
     __tablename__ = "workload"
@@ -63,10 +84,14 @@ class WorkloadRow(Base):
     failed: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     stamp: Mapped[str | None] = mapped_column(Text)
     ended_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    checkpoint_seconds: Mapped[int | None] = mapped_column(BigInteger)
+    max_runtime_seconds: Mapped[int | None] = mapped_column(BigInteger)
+    ran_seconds: Mapped[Amount] = mapped_column(server_default=text("0"))
     __table_args__ = (
         UniqueConstraint("cluster_id", "uid"),
         one_of("state", WorkloadState),
         *not_negative("attempt", "active", "terminating", "ready", "succeeded", "failed"),
+        *not_negative("checkpoint_seconds", "max_runtime_seconds", "ran_seconds"),
         Index("uq_workload_live_name", "cluster_id", "namespace", "name", unique=True, postgresql_where=text(_LIVE)),
         Index("ix_workload_live_state", "state", "created_at", "id", postgresql_where=text(_LIVE)),
         Index("ix_workload_live_queue", "namespace", "queue_name", postgresql_where=text(_LIVE)),
@@ -93,8 +118,8 @@ class PodSetRow(Base):
 class RunRow(Base):
     """One admission of a workload, from quota taken to quota given back. Open while `closed_at` is NULL.
 
-    `started_at` is when the unsuspend was seen to be done, `evict_at` .. `evict_message` what was decided about its end,
-    `stopped_at` when the suspend was seen to be done. `original` is what the template held before we wrote to it,
+    `started_at` is when the unsuspend was seen to be done, `evict_at` .. `evict_rule` what was decided about its end (the workload
+    that it makes room for, and by which right, where it was preempted), `stopped_at` when the suspend was seen to be done. `original` is what the template held before we wrote to it,
     `injected` what we wrote.
     """
 
@@ -113,6 +138,8 @@ class RunRow(Base):
     evict_outcome: Mapped[str | None] = mapped_column(Text)
     evict_message: Mapped[str | None] = mapped_column(Text)
     preempted_by: Mapped[int | None] = mapped_column(BigInteger)
+    evict_rule: Mapped[str | None] = mapped_column(Text)
+    evict_noticed_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     stopped_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     closed_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     outcome: Mapped[Name] = mapped_column(server_default=text(f"'{RunOutcome.RUNNING}'"))
@@ -123,10 +150,12 @@ class RunRow(Base):
         UniqueConstraint("workload_id", "attempt"),
         one_of("outcome", RunOutcome),
         one_of("evict_outcome", RunOutcome),
+        one_of("evict_rule", PreemptionRule),
         CheckConstraint(f"(closed_at IS NULL) = (outcome = '{RunOutcome.RUNNING}')", name="open_is_running"),
         Index("uq_run_open_workload", "workload_id", unique=True, postgresql_where=text("closed_at IS NULL")),
         Index("ix_run_open_tenant", "tenant_id", postgresql_where=text("closed_at IS NULL")),
         Index("ix_run_open_queue", "queue_id", postgresql_where=text("closed_at IS NULL")),
+        Index("ix_run_preempted_by", "preempted_by", postgresql_where=text("preempted_by IS NOT NULL")),
     )
 
 
@@ -140,6 +169,22 @@ class AllocationRow(Base):
     resource: Mapped[Name] = mapped_column(primary_key=True)
     amount: Mapped[Amount]
     __table_args__ = (*not_negative("amount"),)
+
+
+class ClaimRow(Base):
+    """Room that belongs to a Pending workload while others vacate it: see `aiqueue.queue.records.Claim`.
+
+    `counts` are pods by pod set, `allocations` as [pod set, flavor, resource, amount], `run_ids` the runs that are to make room.
+    """
+
+    __tablename__ = "claim"
+    workload_id: Mapped[int] = mapped_column(ForeignKey("workload.id", ondelete="CASCADE"), primary_key=True)
+    tenant_id: Mapped[int] = mapped_column(ForeignKey("tenant.id", ondelete="CASCADE"))
+    counts: Mapped[Json]
+    allocations: Mapped[JsonList]
+    run_ids: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
+    claimed_at: Mapped[Instant]
+    term: Mapped[int] = mapped_column(BigInteger)
 
 
 class QueueUsageRow(Base):
@@ -253,4 +298,9 @@ class ArchivedRunRow(Base):
     message: Mapped[Name]
     preempted_by: Mapped[int | None] = mapped_column(BigInteger)
     allocations: Mapped[JsonList]
-    __table_args__ = (one_of("outcome", RunOutcome), Index("ix_archived_run_closed_at", "closed_at"))
+    evict_rule: Mapped[str | None] = mapped_column(Text)
+    __table_args__ = (
+        one_of("outcome", RunOutcome),
+        one_of("evict_rule", PreemptionRule),
+        Index("ix_archived_run_closed_at", "closed_at"),
+    )
