@@ -11,6 +11,7 @@ Invariants:
 
 from __future__ import annotations
 
+from aiqueue.queue.store.views.claims import ClaimView, claim_of, list_claims
 from aiqueue.queue.store.views.control import (
     AuditView,
     ClusterView,
@@ -23,7 +24,7 @@ from aiqueue.queue.store.views.control import (
     list_decisions,
 )
 from aiqueue.queue.store.views.paging import DEFAULT_LIMIT, Cursor, Page
-from aiqueue.queue.store.views.runs import RunFilter, RunView, list_runs, runs_of
+from aiqueue.queue.store.views.runs import Leaving, RunFilter, RunView, list_runs, runs_by_id, runs_of
 from aiqueue.queue.store.views.tenants import (
     ClassView,
     FlavorView,
@@ -39,12 +40,14 @@ from aiqueue.queue.store.views.workloads import WorkloadFilter, WorkloadView, fi
 __all__ = [
     "DEFAULT_LIMIT",
     "AuditView",
+    "ClaimView",
     "ClassView",
     "ClusterView",
     "Cursor",
     "DecisionView",
     "FlavorView",
     "LeaderView",
+    "Leaving",
     "Page",
     "QueueView",
     "RunFilter",
@@ -52,10 +55,12 @@ __all__ = [
     "TenantView",
     "WorkloadFilter",
     "WorkloadView",
+    "claim_of",
     "decision_of",
     "find_workloads",
     "leader",
     "list_audit",
+    "list_claims",
     "list_classes",
     "list_clusters",
     "list_decisions",
@@ -64,5 +69,6 @@ __all__ = [
     "list_runs",
     "list_tenants",
     "list_workloads",
+    "runs_by_id",
     "runs_of",
 ]

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, text
 
 from aiqueue.queue.records import Allocation
 from aiqueue.queue.store.views.paging import DEFAULT_LIMIT, Cursor, Page, collect
-from aiqueue.queue.words import RunOutcome
+from aiqueue.queue.words import PreemptionRule, RunOutcome
 
 _HOT = """
 SELECT r.id, r.workload_id, w.namespace, w.name, r.attempt, t.name AS tenant, r.adopted, r.opened_at, r.started_at, r.evict_at,
-       r.evict_outcome, r.evict_message, r.closed_at, r.outcome, r.message, r.injected,
+       r.evict_outcome, r.evict_message, r.evict_rule, r.evict_noticed_at, r.stopped_at, r.closed_at, r.outcome, r.message,
+       r.injected, w.checkpoint_seconds,
        coalesce(pw.namespace || '/' || pw.name, pa.namespace || '/' || pa.name) AS preempted_by,
        (SELECT json_agg(json_build_array(a.pod_set, f.name, a.resource, a.amount) ORDER BY a.pod_set, f.name, a.resource)
           FROM allocation a JOIN flavor f ON f.id = a.flavor_id WHERE a.run_id = r.id) AS allocations,
@@ -28,7 +30,8 @@ SELECT r.id, r.workload_id, w.namespace, w.name, r.attempt, t.name AS tenant, r.
 """
 _ARCHIVED = """
 SELECT r.id, r.workload_id, w.namespace, w.name, r.attempt, r.tenant, r.adopted, r.opened_at, r.started_at, NULL AS evict_at,
-       NULL AS evict_outcome, NULL AS evict_message, r.closed_at, r.outcome, r.message, NULL AS injected,
+       NULL AS evict_outcome, NULL AS evict_message, r.evict_rule, NULL AS evict_noticed_at, NULL AS stopped_at, r.closed_at,
+       r.outcome, r.message, NULL AS injected, NULL AS checkpoint_seconds,
        coalesce(pw.namespace || '/' || pw.name, pa.namespace || '/' || pa.name) AS preempted_by, r.allocations,
        r.closed_at AS key_at, NULL AS key_state
   FROM archived_run r
@@ -37,15 +40,30 @@ SELECT r.id, r.workload_id, w.namespace, w.name, r.attempt, r.tenant, r.adopted,
   LEFT JOIN archived_workload pa ON pa.id = r.preempted_by
 """
 
+_LOSING = (RunOutcome.PREEMPTED, RunOutcome.DRAINED)
+
+
+class Leaving(StrEnum):
+    """How far the end of a run has come that was told to end."""
+
+    NOTICED = "Noticed"  # it runs on until its deadline
+    SUSPENDING = "Suspending"  # its deadline is past, and its Job was not seen to be suspended yet
+    RELEASING = "Releasing"  # its Job is suspended, its pods are going
+    GONE = "Gone"  # its pods are gone, its quota is given back
+
 
 @dataclass(frozen=True, slots=True)
 class RunView:
     """A run.
 
     Attributes:
-        evict_at, evict_outcome, evict_message: of an open run that was told to end: by when, and why.
+        evict_at, evict_outcome, evict_message: of a run that was told to end: by when, and why; not known of an archived one.
+        evict_rule: by which right it was put out for another.
+        evict_noticed_at: when it was told to end; not known of an archived one.
         preempted_by: `namespace/name` of the workload that claimed its room.
+        stopped_at: when its Job was seen to be suspended; not known of an archived one.
         injected: what it adds to the Job's template by pod set; empty for an archived run.
+        checkpoint_seconds: how often it saves its work, where that is known.
     """
 
     id: int
@@ -60,12 +78,35 @@ class RunView:
     evict_at: datetime | None
     evict_outcome: RunOutcome | None
     evict_message: str | None
+    evict_rule: PreemptionRule | None
+    evict_noticed_at: datetime | None
+    stopped_at: datetime | None
     closed_at: datetime | None
     outcome: RunOutcome
     message: str
     preempted_by: str | None
     allocations: tuple[Allocation, ...]
     injected: Mapping[str, Any]
+    checkpoint_seconds: int | None = None
+
+    @property
+    def lost_seconds(self) -> int | None:
+        """Work that its eviction lost: since its start or last checkpoint. None where it was not evicted, or was not over yet."""
+        ended = self.stopped_at or self.closed_at
+        if self.evict_noticed_at is None or ended is None or self.outcome not in _LOSING:
+            return None
+        ran = max(0, int((ended - self.opened_at).total_seconds()))
+        return ran % self.checkpoint_seconds if self.checkpoint_seconds else ran
+
+    def leaving(self, now: datetime) -> Leaving | None:
+        """How far its end has come; None where it was not told to end."""
+        if self.closed_at is not None:
+            return Leaving.GONE
+        if self.stopped_at is not None:
+            return Leaving.RELEASING
+        if self.evict_at is None:
+            return None
+        return Leaving.NOTICED if now < self.evict_at else Leaving.SUSPENDING
 
     @property
     def flavors(self) -> dict[str, list[str]]:
@@ -125,6 +166,15 @@ def runs_of(connection: Connection, workload_id: int) -> tuple[RunView, ...]:
     return list_runs(connection, RunFilter(workload_id=workload_id, closed=True), limit=100).items
 
 
+def runs_by_id(connection: Connection, ids: Sequence[int]) -> dict[int, RunView]:
+    """Runs by id, open, closed and archived; ids that are of no run are left out."""
+    found: dict[int, RunView] = {}
+    for query in (_HOT, _ARCHIVED) if ids else ():
+        rows = connection.execute(text(f"{query} WHERE r.id = ANY(:ids)"), {"ids": list(ids)})
+        found |= {row["id"]: _run_of(row) for row in rows.mappings()}
+    return found
+
+
 def _part(
     connection: Connection, query: str, wanted: RunFilter, *, tenant: str, after: Cursor | None, limit: int
 ) -> Sequence[RowMapping]:
@@ -160,10 +210,14 @@ def _run_of(row: RowMapping) -> RunView:
         evict_at=row["evict_at"],
         evict_outcome=RunOutcome(row["evict_outcome"]) if row["evict_outcome"] else None,
         evict_message=row["evict_message"],
+        evict_rule=PreemptionRule(row["evict_rule"]) if row["evict_rule"] else None,
+        evict_noticed_at=row["evict_noticed_at"],
+        stopped_at=row["stopped_at"],
         closed_at=row["closed_at"],
         outcome=RunOutcome(row["outcome"]),
         message=row["message"],
         preempted_by=row["preempted_by"],
         allocations=tuple(Allocation(*item) for item in row["allocations"] or ()),
         injected=row["injected"] or {},
+        checkpoint_seconds=row["checkpoint_seconds"],
     )

@@ -13,7 +13,7 @@ from aiqueue.queue.records import PodSet
 from aiqueue.queue.store.codec import pod_set_from_json
 from aiqueue.queue.store.views.paging import DEFAULT_LIMIT, Cursor, Page, collect
 from aiqueue.queue.tables.base import quoted
-from aiqueue.queue.words import LIVE_STATES, TERMINAL_STATES, Reason, WorkloadState
+from aiqueue.queue.words import LIVE_STATES, TERMINAL_STATES, PreemptionRule, Reason, RunOutcome, WorkloadState
 
 # Spelled as in the partial indexes of `tables.work`, or the planner would not use them.
 _LIVE = f"w.state IN ({quoted(LIVE_STATES)})"
@@ -34,6 +34,9 @@ SELECT w.id, w.uid, c.name AS cluster, w.namespace, w.name, w.queue_name, coales
                'node_selector', p.node_selector, 'tolerations', p.tolerations, 'affinity_terms', p.affinity_terms)
                ORDER BY p.position, p.name)
           FROM pod_set p WHERE p.workload_id = w.id) AS pod_sets,
+       r.evict_at, r.evict_outcome, r.evict_rule,
+       coalesce(pw.namespace || '/' || pw.name, pa.namespace || '/' || pa.name) AS preempted_by,
+       w.checkpoint_seconds, w.max_runtime_seconds, w.ran_seconds,
        false AS archived, %(key_at)s AS key_at, %(key_state)s AS key_state
   FROM workload w
   JOIN cluster c ON c.id = w.cluster_id
@@ -42,6 +45,8 @@ SELECT w.id, w.uid, c.name AS cluster, w.namespace, w.name, w.queue_name, coales
   LEFT JOIN class d ON d.id = q.default_class_id
   LEFT JOIN run r ON r.workload_id = w.id AND r.closed_at IS NULL
   LEFT JOIN tenant rt ON rt.id = r.tenant_id
+  LEFT JOIN workload pw ON pw.id = r.preempted_by
+  LEFT JOIN archived_workload pa ON pa.id = r.preempted_by
   LEFT JOIN workload_decision wd ON wd.workload_id = w.id
   LEFT JOIN shape_decision sd ON sd.tenant_id = q.tenant_id AND sd.shape = w.shape
 """
@@ -50,7 +55,8 @@ SELECT w.id, w.uid, c.name AS cluster, w.namespace, w.name, w.queue_name, lr.ten
        w.ended_at AS state_since, w.attempt, w.user_name, w.owner, w.created_at, w.ended_at, NULL AS not_before, NULL AS invalid,
        NULL AS reason, NULL AS message, NULL AS would_change,
        (SELECT f.opened_at FROM archived_run f WHERE f.workload_id = w.id ORDER BY f.attempt LIMIT 1) AS first_admitted_at,
-       w.pod_sets, true AS archived, w.ended_at AS key_at, NULL AS key_state
+       w.pod_sets, NULL AS evict_at, NULL AS evict_outcome, NULL AS evict_rule, NULL AS preempted_by, NULL AS checkpoint_seconds,
+       NULL AS max_runtime_seconds, NULL AS ran_seconds, true AS archived, w.ended_at AS key_at, NULL AS key_state
   FROM archived_workload w
   JOIN cluster c ON c.id = w.cluster_id
   LEFT JOIN LATERAL (SELECT a.tenant FROM archived_run a WHERE a.workload_id = w.id ORDER BY a.attempt DESC LIMIT 1) lr ON true
@@ -67,6 +73,11 @@ class WorkloadView:
         reason, message, would_change: why it waits; None where it does not. A workload that nobody decided on yet has the
             reason PendingEvaluation and no message.
         first_admitted_at: when its first run was opened.
+        evict_at, evict_outcome, evict_rule: of its open run, where that was told to end: by when, how and by which right.
+        preempted_by: `namespace/name` of the workload that its open run makes room for.
+        checkpoint_seconds: how often it saves its work.
+        max_runtime_seconds: its owner's limit on each run.
+        ran_seconds: how long its closed runs were open, in all; None for an archived workload.
     """
 
     id: int
@@ -92,6 +103,13 @@ class WorkloadView:
     first_admitted_at: datetime | None
     pod_sets: tuple[PodSet, ...]
     archived: bool = False
+    evict_at: datetime | None = None
+    evict_outcome: RunOutcome | None = None
+    evict_rule: PreemptionRule | None = None
+    preempted_by: str | None = None
+    checkpoint_seconds: int | None = None
+    max_runtime_seconds: int | None = None
+    ran_seconds: int | None = None
 
     @property
     def pods(self) -> int:
@@ -174,6 +192,13 @@ def workload_of(row: RowMapping) -> WorkloadView:
         first_admitted_at=row["first_admitted_at"],
         pod_sets=tuple(pod_set_from_json(item) for item in row["pod_sets"] or ()),
         archived=row["archived"],
+        evict_at=row["evict_at"],
+        evict_outcome=RunOutcome(row["evict_outcome"]) if row["evict_outcome"] else None,
+        evict_rule=PreemptionRule(row["evict_rule"]) if row["evict_rule"] else None,
+        preempted_by=row["preempted_by"],
+        checkpoint_seconds=row["checkpoint_seconds"],
+        max_runtime_seconds=row["max_runtime_seconds"],
+        ran_seconds=row["ran_seconds"],
     )
 
 
