@@ -119,8 +119,8 @@ class RunRow(Base):
     """One admission of a workload, from quota taken to quota given back. Open while `closed_at` is NULL.
 
     `started_at` is when the unsuspend was seen to be done, `evict_at` .. `evict_rule` what was decided about its end (the workload
-    that it makes room for, and by which right, where it was preempted), `stopped_at` when the suspend was seen to be done. `original` is what the template held before we wrote to it,
-    `injected` what we wrote.
+    that it makes room for, and by which right, where it was preempted) at `evict_noticed_at`, `stopped_at` when the suspend was
+    seen to be done. `original` is what the template held before we wrote to it, `injected` what we wrote.
     """
 
     __tablename__ = "run"
