@@ -9,7 +9,7 @@ from xml.parsers.expat import ParserCreate
 from aiqueue.admission.simulate.outcome import JobOutcome, Outcome, SimulatedRun
 from aiqueue.admission.simulate.scenario import Scenario, SimulatedJob
 from aiqueue.queue.records import Configuration, PodSet, shape_of
-from aiqueue.queue.words import Reason, RunOutcome, WorkloadState
+from aiqueue.queue.words import PreemptionRule, Reason, RunOutcome, WorkloadState
 from fix_builders import GPU
 
 SECOND = 1_000_000
@@ -24,8 +24,10 @@ def a_run(
     lost: float = 0,
     amounts: Mapping[str, int] | None = None,
     by: str = "",
+    told: float | None = None,
+    rule: PreemptionRule | None = None,
 ) -> SimulatedRun:
-    """A run of so many seconds; Finished, or Running where it has no end, unless told otherwise."""
+    """A run of so many seconds; Finished, or Running where it has no end, unless told otherwise. One `told` was given ten seconds."""
     return SimulatedRun(
         admitted_us=round(admitted * SECOND),
         pods=1,
@@ -35,6 +37,9 @@ def a_run(
         outcome=outcome or (RunOutcome.RUNNING if ended is None else RunOutcome.FINISHED),
         preempted_by=by,
         lost_us=round(lost * SECOND),
+        noticed_us=None if told is None else round(told * SECOND),
+        evict_at_us=None if told is None else round((told + 10) * SECOND),
+        rule=rule,
     )
 
 

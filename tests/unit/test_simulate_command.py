@@ -64,7 +64,8 @@ def scene(tmp_path: Path) -> Path:
 
 def test_the_document_is_as_promised(scene: Path) -> None:
     document: dict[str, Any] = run(str(scene), "-o", "json").json()
-    ran = {"pods": 1, "flavors": {"main": {"nvidia.com/gpu": "h100"}}, "preempted_by": ""}
+    flavors = {"main": {"nvidia.com/gpu": "h100"}}
+    ran = {"pods": 1, "flavors": flavors, "preempted_by": "", "rule": "", "evict_at_seconds": None, "lost_seconds": 0}
     common = {"namespace": "team-a", "tenant": "research"}
     assert document["jobs"] == [
         {
@@ -97,6 +98,8 @@ def test_the_document_is_as_promised(scene: Path) -> None:
                     "outcome": "Drained",
                     "reason": "tenant research is being drained",
                     **ran,
+                    "evict_at_seconds": 420,
+                    "lost_seconds": 20,
                 },
                 {"admitted_seconds": 500, "ended_seconds": 700, "outcome": "Finished", "reason": "", **ran},
             ],

@@ -361,7 +361,9 @@ def test_whatever_ends_a_run_is_told_and_followed(outcome: RunOutcome, state: st
     assert history(played_out) == {"a": [(0, 15, str(outcome)), *again], "b": [(15, 45, "Finished")]}
     assert states(played_out) == {"a": state, "b": "Finished"}
     first = of(played_out, "a").runs[0]
-    assert (first.preempted_by, first.reason, first.lost_us) == ("team-a/b", "it must be", 5 * SECOND)
+    assert (first.preempted_by, first.reason) == ("team-a/b", "it must be")
+    assert (first.noticed_us, first.evict_at_us) == (10 * SECOND, 15 * SECOND)
+    assert first.lost_us == (5 * SECOND if again else 0)  # what nobody does again is not lost
 
 
 class Restless(Engine):

@@ -11,6 +11,7 @@ from aiqueue.admission.simulate.bins import Steps, binned
 from aiqueue.admission.simulate.figures import figures_of
 from aiqueue.admission.simulate.outcome import JobOutcome, Outcome
 from aiqueue.admission.simulate.plot import STEPS, svg
+from aiqueue.queue.words import RunOutcome
 from fix_builders import GPU, make_configuration, make_tenant
 from fix_outcomes import SECOND, a_job, a_run, an_outcome, elements_of
 
@@ -109,6 +110,24 @@ def test_the_areas_are_the_figures() -> None:
     assert sum(map(sum, found.waiting.values())) == waited
     assert sum(len(each) for values in found.waits.values() for each in values) == len(outcome.jobs)
     assert found.steps.end_us == 132 * SECOND
+
+
+def test_work_that_was_lost_is_hatched() -> None:
+    assert "url(#lost)" not in svg(of_tenants(2))
+    evicted = a_run(10, 40, 4, outcome=RunOutcome.PREEMPTED, lost=20)
+    jobs = [a_job("a", 0, a_run(0, 100, 4)), a_job("b", 0, evicted, a_run(60, 100, 4), tenant="t1")]
+    tenants = [make_tenant(name, {"h100": {GPU: 4}}) for name in ("research", "t1")]
+    outcome = an_outcome(jobs, make_configuration(tenants, []))
+    found = binned(outcome, GPU, {"research": "research", "t1": "t1"}, STEPS)
+    assert (sum(found.lost["research"]), sum(found.lost["t1"])) == (0, 4 * 20 * SECOND)
+    assert [index for index, share in enumerate(found.wasted("t1")) if share] == list(range(48, 96))  # 20 s to 40 s of 100
+    picture = svg(outcome)
+    elements = elements_of(picture)
+    (hatched,) = (each for each in elements if each.tag == "path" and each.attributes.get("fill") == "url(#lost)")
+    assert hatched.attributes["d"].startswith("M72.0 ")
+    assert "work lost by evictions" in texts(picture)
+    (pattern,) = (each for each in elements if each.tag == "pattern")
+    assert pattern.attributes["id"] == "lost"
 
 
 def test_a_picture_ends_where_the_simulation_was_cut_off() -> None:

@@ -16,7 +16,7 @@ from aiqueue.admission.simulate import report
 from aiqueue.admission.simulate.figures import Waits, figures_of
 from aiqueue.admission.simulate.outcome import JobOutcome, Outcome
 from aiqueue.queue.records import Quota
-from aiqueue.queue.words import Reason, RunOutcome, WorkloadState
+from aiqueue.queue.words import PreemptionRule, Reason, RunOutcome, WorkloadState
 from fix_builders import GPU, make_configuration, make_tenant
 from fix_outcomes import SECOND, a_job, a_run, an_outcome
 
@@ -146,7 +146,8 @@ def test_percentiles_are_the_least_value_that_so_many_do_not_exceed(values: list
 
 
 def test_a_job_as_a_document() -> None:
-    first = a_run(5, 15.000001, 4, outcome=RunOutcome.PREEMPTED, lost=10, by="team-b/urgent")
+    rule = PreemptionRule.FINAL_SHARE
+    first = a_run(5, 15.000001, 4, outcome=RunOutcome.PREEMPTED, lost=10, by="team-b/urgent", told=6.5, rule=rule)
     first.reason = "makes room"
     waits = a_job("a", 2.5, first, reason=Reason.WAITING_FOR_QUOTA, message="it lacks 3 GPUs")
     runs = a_job("b", 3, a_run(4, None), reason=Reason.BACKOFF, message="of old")
@@ -165,6 +166,9 @@ def test_a_job_as_a_document() -> None:
                     "outcome": "Preempted",
                     "reason": "makes room",
                     "preempted_by": "team-b/urgent",
+                    "rule": "FinalShare",
+                    "evict_at_seconds": 16.5,
+                    "lost_seconds": 10,
                     "pods": 1,
                     "flavors": {"main": {GPU: "h100"}},
                 }
@@ -185,6 +189,9 @@ def test_a_job_as_a_document() -> None:
                     "outcome": "Running",
                     "reason": "",
                     "preempted_by": "",
+                    "rule": "",
+                    "evict_at_seconds": None,
+                    "lost_seconds": 0,
                     "pods": 1,
                     "flavors": {"main": {GPU: "h100"}},
                 }
@@ -232,9 +239,27 @@ def test_names_are_no_markup() -> None:
 
 
 def test_what_was_evicted_is_told() -> None:
-    evicted = a_run(0, 10, outcome=RunOutcome.PREEMPTED, lost=10)
-    text = printed(an_outcome([a_job("a", 0, evicted, a_run(10, 20))], of_gpus(1)))
-    assert "1, which with other evictions lost 10s of work" in " ".join(text.split())
+    shares, own = (
+        a_run(0, 10, 4, outcome=RunOutcome.PREEMPTED, lost=10, rule=rule)
+        for rule in (PreemptionRule.FINAL_SHARE, PreemptionRule.WITHIN_TENANT)
+    )
+    drained = a_run(10, 80, outcome=RunOutcome.DRAINED, lost=65)
+    jobs = [
+        a_job("a", 0, shares, drained, a_run(80, 90)),
+        a_job("b", 0, own),
+        a_job("c", 0, a_run(5, 9, outcome=RunOutcome.EXPIRED), tenant="t1", state=WorkloadState.EXPIRED),
+    ]
+    text = printed(an_outcome(jobs, of_gpus(1, 1)))
+    assert max(map(len, text.splitlines())) <= 80
+    squeezed = " ".join(text.split())
+    assert "preemptions 2 (WithinTenant 1, FinalShare 1) " in squeezed
+    assert " other ends 1 Drained, 1 Expired " in squeezed
+    assert " lost work 1m25s of runs, 2m25s of nvidia.com/gpu fairness" in squeezed
+    assert "tenant jobs finished preempted mean wait" in squeezed
+    assert "research 2 1 2 0s 0s" in squeezed
+    quiet = " ".join(printed(an_outcome([a_job("a", 0, a_run(0, 10))], of_gpus(1))).split())
+    assert " preemptions 0 fairness " in quiet
+    assert "tenant jobs finished mean wait" in quiet
 
 
 @pytest.mark.parametrize(

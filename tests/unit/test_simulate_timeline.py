@@ -17,17 +17,19 @@ EIGHT = make_configuration([make_tenant(quotas={"h100": {GPU: 8}})], [])
 
 
 def test_a_history_by_hand() -> None:
-    evicted = a_run(2, 4, 8, outcome=RunOutcome.PREEMPTED, lost=2)
+    evicted = a_run(2, 4, 8, outcome=RunOutcome.PREEMPTED, lost=2, told=3.5)
     jobs = [a_job("a", 0, a_run(0, 2, 2)), a_job("b", 1, evicted, a_run(6, 9, 4)), a_job("c", 3)]
     assert text(an_outcome(jobs, EIGHT)) == (
-        f"time_seconds,queue_length,running_jobs,oldest_wait_seconds,used_{GPU},utilization_{GPU}\n"
-        "0,0,1,0,2,0.25\n"
-        "1,1,1,0,2,0.25\n"
-        "2,0,1,0,8,1.0\n"
-        "3,1,1,0,8,1.0\n"
-        "4,2,0,1,0,0.0\n"
-        "6,1,1,3,4,0.5\n"
-        "9,1,0,6,0,0.0\n"
+        f"time_seconds,queue_length,running_jobs,oldest_wait_seconds,"
+        f"evicting_jobs,preemptions,used_{GPU},utilization_{GPU}\n"
+        "0,0,1,0,0,0,2,0.25\n"
+        "1,1,1,0,0,0,2,0.25\n"
+        "2,0,1,0,0,0,8,1.0\n"
+        "3,1,1,0,0,0,8,1.0\n"
+        "3.5,1,1,0.5,1,0,8,1.0\n"
+        "4,2,0,1,0,1,0,0.0\n"
+        "6,1,1,3,0,1,4,0.5\n"
+        "9,1,0,6,0,1,0,0.0\n"
     )
 
 
@@ -52,7 +54,9 @@ def some_outcome(seed: int) -> Outcome:
     for number in range(120):
         arrival = chance.randrange(200)
         first = arrival + chance.randrange(60)
-        runs = [a_run(first, first + chance.randrange(1, 40), chance.randrange(5), outcome=RunOutcome.PREEMPTED)]
+        ended, told = first + chance.randrange(1, 40), first if chance.random() < 0.5 else None
+        how = chance.choice((RunOutcome.PREEMPTED, RunOutcome.DRAINED))
+        runs = [a_run(first, ended, chance.randrange(5), outcome=how, told=told)]
         if chance.random() < 0.7:
             again = (runs[0].ended_us or 0) // SECOND + chance.randrange(30)
             runs.append(a_run(again, again + 10, 3))
@@ -76,6 +80,9 @@ def test_every_row_is_what_the_jobs_say(seed: int) -> None:
         assert each.oldest_wait_us == (now - min(since) if since else 0)
         assert each.running == len(runs)
         assert each.used == {GPU: sum(run.amounts[GPU] for run in runs)}
+        assert each.evicting == sum(run.noticed_us is not None for run in runs)
+        over = [run for job in outcome.jobs for run in job.runs if (run.ended_us or 0) <= now]
+        assert each.preemptions == sum(run.outcome is RunOutcome.PREEMPTED for run in over)
 
 
 def test_more_changes_than_rows_are_thinned_to_rows_that_are_true() -> None:

@@ -46,17 +46,25 @@ class Steps:
 
 @dataclass(slots=True)
 class Binned:
-    """By tenant (or whatever `name_of` calls it): the integral of what was held and of who waited, and the waits by arrival."""
+    """By tenant, or whatever it is called: integrals of what was held, of what of that was lost, of who waited; waits by arrival."""
 
     steps: Steps
     held: dict[str, list[int]] = field(default_factory=dict)
+    lost: dict[str, list[int]] = field(default_factory=dict)
     waiting: dict[str, list[int]] = field(default_factory=dict)
     waits: dict[str, list[list[int]]] = field(default_factory=dict)
     capacity: list[int] = field(default_factory=list)
 
     def utilization(self, name: str) -> list[float]:
         """Share of the capacity, in each step."""
-        return [held / all_ if all_ else 0.0 for held, all_ in zip(self.held[name], self.capacity, strict=True)]
+        return self._shares(self.held[name])
+
+    def wasted(self, name: str) -> list[float]:
+        """That part of `utilization` whose work an eviction lost."""
+        return self._shares(self.lost[name])
+
+    def _shares(self, integrals: list[int]) -> list[float]:
+        return [part / all_ if all_ else 0.0 for part, all_ in zip(integrals, self.capacity, strict=True)]
 
     def queue(self, name: str) -> list[float]:
         """Jobs that waited, in each step."""
@@ -94,7 +102,7 @@ def binned(outcome: Outcome, resource: str | None, names: dict[str, str], count:
     found = Binned(Steps(start, end, count))
     steps = found.steps
     for name in dict.fromkeys(names.values()):
-        found.held[name], found.waiting[name] = [0] * count, [0] * count
+        found.held[name], found.lost[name], found.waiting[name] = [0] * count, [0] * count, [0] * count
         found.waits[name] = [[] for _ in range(count)]
     for job in outcome.jobs:
         name = names[job.tenant]
@@ -103,7 +111,9 @@ def binned(outcome: Outcome, resource: str | None, names: dict[str, str], count:
         for run in job.runs:
             amount = run.amounts.get(resource, 0) if resource else 0
             if amount:
-                steps.spread(found.held[name], run.admitted_us, ended_at(run, cut), amount)
+                ended_us = ended_at(run, cut)
+                steps.spread(found.held[name], run.admitted_us, ended_us, amount)
+                steps.spread(found.lost[name], ended_us - run.lost_us, ended_us, amount)
         if job.runs:
             arrival = job.job.arrival_us
             found.waits[name][steps.of(arrival)].append(job.runs[0].admitted_us - arrival)

@@ -6,9 +6,14 @@ Commands name the run they act for. They do nothing twice, and none acts against
     created: suspended ──start(1)──> runs ──ends by itself──> Finished or Failed, for good
                  ▲                    │
                  └──────stop(1)───────┘     then start(2), and so on; start(1) stays refused
+                                            expire(1), while it runs: Failed, for good
+
+Each start says how many pods run at once, all of the job's unless told otherwise; what an earlier run was given counts no more.
 
 Of the simulated one: pods are ready as soon as a job is started, and gone as soon as it is stopped. A job works off its runtime
-while it runs; a stop loses what was done since the last checkpoint of that run, or since its start.
+while it runs, and a stop loses what was done since the last checkpoint of that run, or since its start. Work is conserved: it is
+pods times time, so k of n pods take n/k times as long, rounded up to a microsecond, and a later run of another size goes on
+with what is left.
 """
 
 from __future__ import annotations
@@ -50,8 +55,13 @@ class Seen:
 class Cluster(Protocol):
     """Where jobs run. Jobs are created suspended, and deleted, by their owners; unknown uids are of jobs that are gone."""
 
-    def start(self, uid: str, stamp: RunStamp) -> bool:
-        """Have all pods of a job run.
+    def start(self, uid: str, stamp: RunStamp, pods: int | None = None) -> bool:
+        """Have a job run.
+
+        Args:
+            uid: of the job.
+            stamp: of the run.
+            pods: so many of its pods run at once; None for all of them.
 
         Returns:
             Whether it runs by this run now, also where it did already. False: it is over or gone, or this run was stopped, or
@@ -66,18 +76,30 @@ class Cluster(Protocol):
             later has it.
         """
 
+    def expire(self, uid: str, stamp: RunStamp) -> bool:
+        """End a job that runs for good, as failed: its time is up.
+
+        Returns:
+            Whether it runs by this run, and so ends. False: it is over or gone, or does not run by this run.
+        """
+
     def look(self, uid: str) -> Seen | None:
         """A job as it is now, None where there is none."""
 
 
 class _Job:
-    """A job on the simulated cluster. `left_us` is the work that no checkpoint has saved, as of the start of the run."""
+    """A job on the simulated cluster.
 
-    __slots__ = ("checkpoint_us", "fails", "finished", "left_us", "lost_us", "pods", "running", "since_us", "stamp")
+    Attributes:
+        size: pods of the run that it has, or had last.
+        left: work that no checkpoint has saved, as of the start of that run, in pods times microseconds.
+    """
+
+    __slots__ = ("checkpoint_us", "fails", "finished", "left", "lost_us", "pods", "running", "since_us", "size", "stamp")
 
     def __init__(self, pods: int, runtime_us: int, checkpoint_us: int | None, fails: bool) -> None:
-        self.pods = pods
-        self.left_us = runtime_us
+        self.pods = self.size = pods
+        self.left = runtime_us * max(pods, 1)  # one of no pods takes its time all the same
         self.checkpoint_us = checkpoint_us
         self.fails = fails
         self.running = False
@@ -85,6 +107,11 @@ class _Job:
         self.stamp: RunStamp | None = None
         self.since_us = 0
         self.lost_us = 0
+
+    @property
+    def end_us(self) -> int:
+        """When it ends by itself if it goes on."""
+        return self.since_us - (-self.left // max(self.size, 1))
 
 
 class SimulatedCluster:
@@ -101,7 +128,7 @@ class SimulatedCluster:
         Args:
             uid: new, never used before.
             pods: all that run at once.
-            runtime_us: how long it runs in all, were it never stopped.
+            runtime_us: how long it runs in all, with all its pods, were it never stopped.
             checkpoint_us: how often it saves its work, counted from the start of each run; None for never.
             fails: whether it fails in the end.
         """
@@ -111,7 +138,7 @@ class SimulatedCluster:
         """Delete a job, with its pods."""
         self._jobs.pop(uid, None)
 
-    def start(self, uid: str, stamp: RunStamp) -> bool:
+    def start(self, uid: str, stamp: RunStamp, pods: int | None = None) -> bool:
         """As `Cluster.start`."""
         job = self._jobs.get(uid)
         if job is None or job.finished is not None:
@@ -121,8 +148,9 @@ class SimulatedCluster:
         if not job.running:
             job.running = True
             job.since_us = self._now_us
+            job.size = job.pods if pods is None else pods
         job.stamp = stamp
-        heappush(self._ends, (job.since_us + job.left_us, stamp.run_id, uid))
+        heappush(self._ends, (job.end_us, stamp.run_id, uid))
         return True
 
     def stop(self, uid: str, stamp: RunStamp) -> bool:
@@ -137,7 +165,16 @@ class SimulatedCluster:
             job.running = False
             done = self._now_us - job.since_us
             job.lost_us = done if job.checkpoint_us is None else done % job.checkpoint_us
-            job.left_us -= done - job.lost_us
+            job.left -= (done - job.lost_us) * max(job.size, 1)
+        return True
+
+    def expire(self, uid: str, stamp: RunStamp) -> bool:
+        """As `Cluster.expire`."""
+        job = self._jobs.get(uid)
+        if job is None or not job.running or job.stamp != stamp:
+            return False
+        job.running = False
+        job.finished = WorkloadState.FAILED
         return True
 
     def look(self, uid: str) -> Seen | None:
@@ -145,7 +182,7 @@ class SimulatedCluster:
         job = self._jobs.get(uid)
         if job is None:
             return None
-        pods = job.pods if job.running else 0
+        pods = job.size if job.running else 0
         return Seen(not job.running and job.finished is None, pods, 0, pods, job.finished, job.stamp)
 
     def lost_us(self, uid: str) -> int:
@@ -175,7 +212,7 @@ class SimulatedCluster:
             if self._runs_by(uid, run_id):
                 job = self._jobs[uid]
                 job.running = False
-                job.left_us = 0
+                job.left = 0
                 job.finished = WorkloadState.FAILED if job.fails else WorkloadState.FINISHED
                 ended.append((uid, job.finished))
         return ended

@@ -6,8 +6,11 @@
 - makespan: first arrival to last end. A run that is cut off by `--until` counts as ended then, here and below;
 - utilization of a resource: integral of what open runs hold, over the integral of the capacity during the makespan. The capacity
   is the cluster's where it is known, else the sum of nominal quota as it is in force at each time;
+- work lost: of runs that were evicted and whose jobs have to do it again (Preempted, Drained, NotReady), the time since their start
+  or last checkpoint; and that times what the run held. A run that expires loses nothing: nobody does its work again;
 - dominant use of a tenant: its integral of the resource of which it had most compared with the capacity, as a share of that
   capacity, over its weight. A tenant of weight 0 has no share that could be fair, and is left out;
+- utilization and dominant use are of all that runs held, lost work too: nobody else could have it meanwhile;
 - Jain's index over the dominant uses x of the n tenants of which jobs arrived: (sum x)^2 / (n * sum x^2), 1 where all are alike (also all 0).
 
 Sums are of integers, microseconds and base units, so no figure depends on an order of addition.
@@ -15,13 +18,14 @@ Sums are of integers, microseconds and base units, so no figure depends on an or
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
 from aiqueue.admission.simulate.outcome import Outcome, SimulatedRun
 from aiqueue.queue.records import Configuration
-from aiqueue.queue.words import RunOutcome, WorkloadState
+from aiqueue.queue.words import PreemptionRule, RunOutcome, WorkloadState
 
 Number = int | float
 
@@ -45,18 +49,25 @@ class Waits:
 
 @dataclass(slots=True)
 class TenantFigures:
-    """What became of one tenant's jobs. `held` is what its runs held, by resource, in base units times microseconds."""
+    """What became of one tenant's jobs. `held` is what its runs held, by resource, in base units times microseconds.
+
+    `ended` is how many runs ended in which way.
+    """
 
     jobs: int = 0
     arrived: int = 0
     finished: int = 0
+    ended: Counter[RunOutcome] = field(default_factory=Counter)
     waits: Waits = field(default_factory=Waits)
     held: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Figures:
-    """What became of all jobs. `capacity` is the integral over the makespan, by resource, like `held`."""
+    """What became of all jobs. `capacity` is the integral over the makespan, by resource, like `held` and `lost`.
+
+    `ended` is how many runs ended in which way, `rules` by which right those that were preempted.
+    """
 
     jobs: int
     finished: int
@@ -65,11 +76,17 @@ class Figures:
     completions: list[int]
     held: dict[str, int]
     capacity: dict[str, int]
-    preemptions: int
+    ended: Counter[RunOutcome]
+    rules: Counter[PreemptionRule]
     lost_us: int
     lost: dict[str, int]
     tenants: dict[str, TenantFigures]
     weights: Mapping[str, Fraction]
+
+    @property
+    def preemptions(self) -> int:
+        """Runs that ended to make room for another job."""
+        return self.ended[RunOutcome.PREEMPTED]
 
     def utilization(self) -> dict[str, float]:
         """By resource that has a capacity, sorted."""
@@ -111,7 +128,8 @@ def figures_of(outcome: Outcome) -> Figures:
     start, end = span_of(outcome)
     tenants: dict[str, TenantFigures] = {}
     waits, completions = Waits(), list[int]()
-    lost, preemptions, lost_us = dict[str, int](), 0, 0
+    lost, lost_us = dict[str, int](), 0
+    rules = Counter[PreemptionRule]()
     for job in outcome.jobs:
         of_tenant = tenants.get(job.tenant)
         if of_tenant is None:
@@ -127,13 +145,16 @@ def figures_of(outcome: Outcome) -> Figures:
             completions.append(ended_at(job.runs[-1], end) - job.job.arrival_us)
         for run in job.runs:
             add(of_tenant.held, run.amounts, ended_at(run, end) - run.admitted_us)
-            preemptions += run.outcome is RunOutcome.PREEMPTED
+            of_tenant.ended[run.outcome] += 1
+            if run.outcome is RunOutcome.PREEMPTED and run.rule is not None:
+                rules[run.rule] += 1
             if run.lost_us:
                 lost_us += run.lost_us
                 add(lost, run.amounts, run.lost_us)
-    held: dict[str, int] = {}
+    held, ended = dict[str, int](), Counter[RunOutcome]()
     for of_tenant in tenants.values():
         add(held, of_tenant.held, 1)
+        ended.update(of_tenant.ended)
     return Figures(
         jobs=len(outcome.jobs),
         finished=len(completions),
@@ -142,7 +163,8 @@ def figures_of(outcome: Outcome) -> Figures:
         completions=completions,
         held=held,
         capacity=_capacity_over(outcome, start, end),
-        preemptions=preemptions,
+        ended=ended,
+        rules=rules,
         lost_us=lost_us,
         lost=lost,
         tenants={name: tenants[name] for name in sorted(tenants)},

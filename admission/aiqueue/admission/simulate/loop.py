@@ -30,22 +30,22 @@ from aiqueue.admission.engine import (
 from aiqueue.admission.simulate.cluster import SimulatedCluster
 from aiqueue.admission.simulate.outcome import JobOutcome, Outcome, SimulatedRun
 from aiqueue.admission.simulate.scenario import START, Edit, Scenario, SimulatedJob, moment
+from aiqueue.admission.simulate.usages import Usages
 from aiqueue.queue.consistency import with_objects
 from aiqueue.queue.errors import AiqueueError
 from aiqueue.queue.observations import RunStamp
-from aiqueue.queue.records import Configuration, Queue, Tenant, Workload
+from aiqueue.queue.records import Configuration, Workload
 from aiqueue.queue.units import format_duration
-from aiqueue.queue.usage import Usage, folded
-from aiqueue.queue.words import OrderKey, Reason, RunOutcome, WorkloadState
+from aiqueue.queue.words import Reason, RunOutcome, WorkloadState
 
 Progress = Callable[[int, int], object]
-UsageKey = tuple[str, str, str]  # namespace, queue, resource
 
 LEDGER = "00000000-0000-0000-0000-000000000000"  # whose runs these are
 NEVER = 1 << 62
 #: Times end with the year 9999, and the engine looks ahead.
 MOST_US = 5_000 * 365 * 86_400 * 1_000_000
 _REPORT_EVERY = 1_000
+_SECOND = 1_000_000
 _MICROSECOND = timedelta(microseconds=1)
 #: What becomes of a job whose run was ended by us; where nothing is said it waits again.
 _AFTER = {
@@ -97,9 +97,9 @@ def _uncollected() -> Iterator[None]:
 
 
 class _Open:
-    """An open run. `eviction` is the notice it was given."""
+    """An open run. `outcome` is how it will end by the notice that it was given."""
 
-    __slots__ = ("attempt", "eviction", "number", "run", "tenant", "uid")
+    __slots__ = ("attempt", "number", "outcome", "run", "tenant", "uid")
 
     def __init__(self, number: int, admission: Admission, run: SimulatedRun) -> None:
         self.number = number
@@ -107,7 +107,7 @@ class _Open:
         self.attempt = admission.attempt
         self.tenant = admission.tenant
         self.run = run
-        self.eviction: Eviction | None = None
+        self.outcome = RunOutcome.RUNNING
 
 
 class _Simulation:
@@ -125,9 +125,7 @@ class _Simulation:
         self._evictions: list[tuple[int, int]] = []  # when it is due, run
         self._configuration = Configuration(0)
         self._configurations: list[tuple[int, Configuration]] = []
-        self._by_usage = _usage_decides(scenario)
-        self._usages: dict[UsageKey, Usage] = {}
-        self._moved: dict[UsageKey, Usage] = {}
+        self._usages = Usages(scenario)
         self._edits = 0  # so many have applied
         self._arrived = 0
         self._waiting = 0
@@ -167,21 +165,21 @@ class _Simulation:
         if happens <= self._wake_us:
             self._fruitless = 0
             return happens
-        # Only the engine wants to be asked. What waits may have its back-off end and may begin to starve; that must be all.
+        # Only the engine wants to be asked. What waits may have its back-off end and may begin to starve; what runs may come to
+        # have run for as long as it is left alone, and be told that its time ends. That must be all.
         self._fruitless += 1
-        return happens if self._fruitless > 2 * self._waiting + 1 else self._wake_us
+        return happens if self._fruitless > 2 * (self._waiting + len(self._open)) + 1 else self._wake_us
 
     def _step(self, now_us: int) -> None:
         """Everything that happens at one instant."""
         scenario, asked = self._scenario, self._wake_us <= now_us
         for uid, state in self._cluster.advance(now_us):
-            self._over(self._close(self._run_of[uid], now_us, _ENDED_AS[state]), state)
+            self._end(self._run_of[uid], now_us, state)
         while self._evictions and self._evictions[0][0] <= now_us:
             _, run_id = heappop(self._evictions)
             if run_id in self._open:
                 self._evict(run_id, now_us)
-        if self._moved:
-            self._tell_usage()
+        self._tell_usage()
         while self._edits < len(scenario.edits) and scenario.edits[self._edits].at_us <= now_us:
             self._edit(scenario.edits[self._edits], now_us)
             asked = True
@@ -215,28 +213,31 @@ class _Simulation:
         self._workloads[number] = workload
         self._engine.observe(WorkloadPending(workload))
 
+    def _end(self, run_id: int, now_us: int, state: WorkloadState) -> None:
+        """A run came to its end by itself, told to or not."""
+        run = self._open[run_id].run
+        run.reason, run.preempted_by, run.rule = "", "", None
+        self._over(self._close(run_id, now_us, _ENDED_AS[state]), state)
+
     def _evict(self, run_id: int, now_us: int) -> None:
         """The time is up that a run was given."""
         opened = self._open[run_id]
-        eviction = opened.eviction
-        uid = opened.uid
-        if eviction is None or not self._cluster.stop(uid, RunStamp(LEDGER, run_id, opened.attempt)):
+        run, stamp = opened.run, RunStamp(LEDGER, run_id, opened.attempt)
+        after = _AFTER.get(opened.outcome, WorkloadState.PENDING)
+        waits = after in (WorkloadState.PENDING, WorkloadState.HELD)
+        if not (self._cluster.stop(opened.uid, stamp) if waits else self._cluster.expire(opened.uid, stamp)):
             raise SimulationStalled(f"run {run_id} was to be evicted and does not run: this is a fault of the simulator")
-        run = opened.run
-        run.lost_us = self._cluster.lost_us(uid)
-        run.reason = eviction.message
-        if eviction.preempted_by is not None:
-            claimant = self._jobs[eviction.preempted_by - 1].job
-            run.preempted_by = f"{claimant.namespace}/{claimant.name}"
-        number = self._close(run_id, now_us, eviction.outcome)
-        after = _AFTER.get(eviction.outcome, WorkloadState.PENDING)
-        if after not in (WorkloadState.PENDING, WorkloadState.HELD):
+        number = self._close(run_id, now_us, opened.outcome)
+        if not waits:
             self._over(number, after)
             return
+        if after is WorkloadState.PENDING:
+            run.lost_us = self._cluster.lost_us(opened.uid)
         self._jobs[number].state = after
-        held = after is WorkloadState.HELD
         before = self._workloads[number]
-        self._wait(number, replace(before, state=after, attempt=opened.attempt, held_by_owner=held))
+        ran = before.ran_seconds - (run.admitted_us - now_us) // _SECOND
+        held = after is WorkloadState.HELD
+        self._wait(number, replace(before, state=after, attempt=opened.attempt, held_by_owner=held, ran_seconds=ran))
 
     def _close(self, run_id: int, now_us: int, outcome: RunOutcome) -> int:
         """A run gives its quota back; answers whose it was."""
@@ -278,12 +279,21 @@ class _Simulation:
         for run_id, admission in zip(run_ids, plan.admissions, strict=True):
             self._admit(run_id, admission, now_us)
         for eviction in plan.evictions:
-            opened = self._open[eviction.run_id]
-            opened.eviction = eviction
-            self._jobs[opened.number].state = WorkloadState.EVICTING
-            heappush(self._evictions, (_microseconds(eviction.evict_at), eviction.run_id))
-        if self._moved:
-            self._tell_usage()
+            self._notice(eviction, now_us)
+        self._tell_usage()
+
+    def _notice(self, eviction: Eviction, now_us: int) -> None:
+        """A run is told to end."""
+        opened = self._open[eviction.run_id]
+        opened.outcome = eviction.outcome
+        run = opened.run
+        run.noticed_us, run.evict_at_us = now_us, _microseconds(eviction.evict_at)
+        run.reason, run.rule = eviction.message, eviction.rule
+        if eviction.preempted_by is not None:
+            claimant = self._jobs[eviction.preempted_by - 1].job
+            run.preempted_by = f"{claimant.namespace}/{claimant.name}"
+        self._jobs[opened.number].state = WorkloadState.EVICTING
+        heappush(self._evictions, (run.evict_at_us, eviction.run_id))
 
     def _admit(self, run_id: int, admission: Admission, now_us: int) -> None:
         number = admission.workload.id - 1
@@ -291,32 +301,30 @@ class _Simulation:
         amounts: dict[str, int] = {}
         for each in admission.allocations:
             amounts[each.resource] = amounts.get(each.resource, 0) + each.amount
-        run = SimulatedRun(now_us, sum(admission.counts.values()), admission.flavors, amounts)
+        pods = sum(admission.counts.values())
+        run = SimulatedRun(now_us, pods, admission.flavors, amounts)
         job.tenant = admission.tenant
         job.state = WorkloadState.ADMITTED
         job.runs.append(run)
         opened = self._open[run_id] = _Open(number, admission, run)
         self._run_of[uid] = self._last_run = run_id
         self._waiting -= 1
-        if not self._cluster.start(uid, RunStamp(LEDGER, run_id, admission.attempt)):
+        if not self._cluster.start(uid, RunStamp(LEDGER, run_id, admission.attempt), pods):
             raise SimulationStalled(f"run {run_id} was admitted and cannot start: this is a fault of the simulator")
         self._fold(opened, now_us, 1)
 
     def _fold(self, opened: _Open, now_us: int, sign: int) -> None:
         """Fold what the queue of a run used, now that it holds more or less."""
-        if not self._by_usage:
-            return
-        job = self._scenario.jobs[opened.number]
-        tenant = self._configuration.tenants[opened.tenant]
-        now = moment(now_us)
-        for resource, amount in opened.run.amounts.items():
-            key = (job.namespace, job.queue_name, resource)
-            usage = folded(self._usages.get(key), now, sign * amount, tenant.usage_half_life_seconds)
-            self._usages[key] = self._moved[key] = usage
+        if self._usages.decide:
+            job = self._scenario.jobs[opened.number]
+            amounts = {resource: sign * amount for resource, amount in opened.run.amounts.items()}
+            tenant = self._configuration.tenants[opened.tenant]
+            self._usages.fold((job.namespace, job.queue_name), amounts, now_us, tenant)
 
     def _tell_usage(self) -> None:
-        self._engine.observe(UsageMoved(self._moved))
-        self._moved = {}
+        moved = self._usages.moved() if self._usages.decide else {}
+        if moved:
+            self._engine.observe(UsageMoved(moved))
 
     # The end.
 
@@ -334,19 +342,6 @@ class _Simulation:
                 verdict = self._engine.verdict(number + 1)
                 if verdict is not None:
                     job.reason, job.message = verdict.reason, verdict.message
-
-
-def _usage_decides(scenario: Scenario) -> bool:
-    """Whether what a queue used ever decides anything: a tenant that orders by it has, at some time, more queues than one."""
-    feeding: dict[str, set[tuple[str, str]]] = {}
-    ordering = set[str]()
-    for edit in scenario.edits:
-        for record in edit.records:
-            if isinstance(record, Queue):
-                feeding.setdefault(record.tenant, set()).add((record.namespace, record.name))
-            elif isinstance(record, Tenant) and OrderKey.USAGE in record.order:
-                ordering.add(record.name)
-    return any(len(feeding.get(name, ())) > 1 for name in ordering)
 
 
 def _uid(number: int) -> str:
@@ -370,6 +365,8 @@ def _workload(number: int, job: SimulatedJob) -> Workload:
         WorkloadState.HELD if job.held else WorkloadState.PENDING,
         held_by_owner=job.held,
         invalid=job.invalid,
+        checkpoint_seconds=job.told_checkpoint_seconds,
+        max_runtime_seconds=job.max_runtime_seconds,
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from aiqueue.admission.simulate.scenario import Scenario, SimulatedJob
 from aiqueue.queue.records import Configuration
-from aiqueue.queue.words import Reason, RunOutcome, WorkloadState
+from aiqueue.queue.words import PreemptionRule, Reason, RunOutcome, WorkloadState
 
 
 @dataclass(slots=True)
@@ -16,12 +16,14 @@ class SimulatedRun:
 
     Attributes:
         admitted_us, ended_us: microseconds since the start; ended is None while it runs.
-        reason: why it was ended by us, as a sentence; empty where it ended by itself.
-        preempted_by: `namespace/name` of whom it made room for, or empty.
-        pods: admitted, in all pod sets.
+        noticed_us, evict_at_us: when it was told to end, and by when; None where it never was. It may have ended before.
+        reason: why it is ended by us, as a sentence; empty where it ended by itself.
+        preempted_by: `namespace/name` of whom it makes room for, or empty.
+        rule: by which right, where it makes room.
+        pods: admitted, in all pod sets: fewer than the job asked for where it was admitted in part.
         flavors: pod set -> resource -> flavor.
         amounts: held, by resource.
-        lost_us: work that its eviction lost, as time.
+        lost_us: work that its eviction lost and that has to be done again, as time.
     """
 
     admitted_us: int
@@ -33,6 +35,9 @@ class SimulatedRun:
     reason: str = ""
     preempted_by: str = ""
     lost_us: int = 0
+    noticed_us: int | None = None
+    evict_at_us: int | None = None
+    rule: PreemptionRule | None = None
 
 
 @dataclass(slots=True)

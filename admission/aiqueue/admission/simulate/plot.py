@@ -2,7 +2,8 @@
 
 Each value is the mean over one of `STEPS` equal steps of time, so the areas are true though peaks within a step are not seen (the
 CSV of `aiqueue.admission.simulate.timeline` has those). Tenants are told apart where there are few; else those that held most are,
-and the rest are one. Waits stand where the jobs arrived. The colours can be told apart by the colour-blind, and the picture
+and the rest are one. Where an eviction lost work, what the run held since its last checkpoint is hatched. Waits stand where the
+jobs arrived. The colours can be told apart by the colour-blind, and the picture
 follows the reader's light or dark theme. The same outcome gives the same bytes.
 """
 
@@ -33,12 +34,18 @@ _STYLE = """
   .title { font-size: 20px; font-weight: 600 } .head { font-size: 14px; font-weight: 600 } .soft { fill: #5b6672 }
   .line { fill: none; stroke-width: 1.8; stroke-linejoin: round } .mean { stroke: #0072b2 }
   .tail { stroke: #d55e00; stroke-dasharray: 5 3 }
+  .lost { stroke: #ffffff; stroke-width: 3 }
   .dot { stroke-width: 6; stroke-linecap: round; stroke-dasharray: none }
   @media (prefers-color-scheme: dark) {
     .ground { fill: #14181d } .panel { fill: #1c2229 } .grid { stroke: #323b45 } .axis { stroke: #8a95a1 }
-    text { fill: #e6e9ee } .soft { fill: #a4afba } .mean { stroke: #56b4e9 } .tail { stroke: #ff8a3d }
+    .lost { stroke: #14181d } text { fill: #e6e9ee } .soft { fill: #a4afba } .mean { stroke: #56b4e9 } .tail { stroke: #ff8a3d }
   }
 """
+#: Over whatever colour: so the tenant still shows.
+_HATCH = (
+    '<defs><pattern id="lost" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
+    '<path class="lost" d="M0 0V6"/></pattern></defs>'
+)
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 #: Seconds from one figure of the axis to the next.
 _TIMES = (
@@ -94,6 +101,8 @@ def svg(outcome: Outcome, *, title: str = "") -> str:
     ]
     if len(shown) > 1:
         parts.extend(_legend(shown, colours))
+    if figures.lost_us:
+        parts.append(_HATCH)
     parts.extend(_utilization(found, first, resource, shown, colours))
     parts.extend(_queue(found, first + _PITCH, shown, colours))
     parts.extend(_waits(found, first + 2 * _PITCH, shown, colours))
@@ -128,7 +137,15 @@ def _utilization(found: Binned, top: int, resource: str | None, shown: Sequence[
     most = max(1.0, max((sum(column) for column in zip(*(values for _, values in layers), strict=True)), default=1.0))
     panel = _panel(found, top, most)
     parts = _frame(panel, f"Utilization of {resource}" if resource else "Utilization", (0, 0.25, 0.5, 0.75, 1), "{:.0%}".format)
-    return parts + _stack(panel, layers)
+    parts += _stack(panel, layers)
+    wasted = [found.wasted(name) for name in shown]
+    if any(map(any, wasted)):
+        parts += _hatched(panel, [values for _, values in layers], wasted)
+        x, y = WIDTH - _RIGHT - 150, panel.top - 18
+        parts.append(f'<rect class="soft" x="{x}" y="{y}" width="24" height="12"/>')
+        parts.append(f'<rect x="{x}" y="{y}" width="24" height="12" fill="url(#lost)"/>')
+        parts.append(_text(x + 30, y + 10, "work lost by evictions"))
+    return parts
 
 
 def _queue(found: Binned, top: int, shown: Sequence[str], colours: dict[str, str]) -> list[str]:
@@ -211,11 +228,28 @@ def _stack(panel: _Panel, layers: Iterable[tuple[str, Sequence[float]]]) -> list
     for colour, values in layers:
         above = [low + value for low, value in zip(below, values, strict=True)]
         if any(values):
-            upper = _edge(panel, ((index + 1, above[index]) for index in range(STEPS)))
-            lower = _edge(panel, ((index, below[index]) for index in reversed(range(STEPS))))
-            parts.append(f'<path fill="{colour}" d="M{panel.x(0):.1f} {panel.y(below[0]):.1f}{upper}{lower}Z"/>')
+            parts.append(f'<path fill="{colour}" d="{_area(panel, below, above)}"/>')
         below = above
     return parts
+
+
+def _hatched(panel: _Panel, layers: Sequence[Sequence[float]], wasted: Sequence[Sequence[float]]) -> list[str]:
+    """Of each area of a stack the upper part that is lost, hatched."""
+    parts: list[str] = []
+    top = [0.0] * STEPS
+    for values, lost in zip(layers, wasted, strict=True):
+        top = [low + value for low, value in zip(top, values, strict=True)]
+        if any(lost):
+            low = [high - part for high, part in zip(top, lost, strict=True)]
+            parts.append(f'<path fill="url(#lost)" d="{_area(panel, low, top)}"/>')
+    return parts
+
+
+def _area(panel: _Panel, below: Sequence[float], above: Sequence[float]) -> str:
+    """The path round what lies between two lines of steps."""
+    upper = _edge(panel, ((index + 1, above[index]) for index in range(STEPS)))
+    lower = _edge(panel, ((index, below[index]) for index in reversed(range(STEPS))))
+    return f"M{panel.x(0):.1f} {panel.y(below[0]):.1f}{upper}{lower}Z"
 
 
 def _edge(panel: _Panel, steps: Iterable[tuple[int, float]]) -> str:

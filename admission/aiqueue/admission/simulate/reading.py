@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from aiqueue.admission.kube import names
-from aiqueue.admission.kube.jobs import durations
+from aiqueue.admission.kube.jobs import Durations, durations
 from aiqueue.admission.simulate.scenario import Edit, Scenario, SimulatedJob
 from aiqueue.admission.webhook import submitted
 from aiqueue.queue.consistency import check, with_objects
@@ -186,8 +186,10 @@ class _Reader:
         if checkpoint == 0:
             fix = "write how often the Job saves its work, such as 60s, or remove it"
             raise InvalidDocument(_annotation(CHECKPOINT), annotations[CHECKPOINT], fix, where=where)
+        own = _own_durations(job)
+        told = own.checkpoint_seconds if own.checkpoint_seconds is not None else checkpoint
         if checkpoint is None:
-            checkpoint = _own_checkpoint(job)
+            checkpoint = told
         self._jobs.append(
             SimulatedJob(
                 namespace=namespace,
@@ -202,6 +204,8 @@ class _Reader:
                 held=observation.held_by_owner,
                 invalid=observation.invalid,
                 fails=_flag(annotations, FAILS, where),
+                told_checkpoint_seconds=told,
+                max_runtime_seconds=own.max_runtime_seconds,
             )
         )
 
@@ -276,12 +280,12 @@ def _flag(annotations: Mapping[str, str], name: str, where: str) -> bool:
     return text == "true"
 
 
-def _own_checkpoint(job: submitted.SubmittedJob) -> int | None:
-    """What the user's own annotation says; where that cannot be read, the Job is invalid and never runs."""
+def _own_durations(job: submitted.SubmittedJob) -> Durations:
+    """What the user's own annotations say; where one cannot be read, the Job is invalid and never runs."""
     try:
-        return durations(job.job).checkpoint_seconds
+        return durations(job.job)
     except InvalidInput:
-        return None
+        return Durations()
 
 
 def _not_a_job(error: Exception, where: str) -> InvalidDocument:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -10,12 +10,14 @@ import msgspec
 from aiqueue.admission.simulate.figures import Figures, Number, figures_of, mean_seconds, seconds
 from aiqueue.admission.simulate.outcome import JobOutcome, Outcome, SimulatedRun
 from aiqueue.queue.units import base_units_per_unit
-from aiqueue.queue.words import WorkloadState
+from aiqueue.queue.words import PreemptionRule, RunOutcome, WorkloadState
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
+#: Ends of runs that are neither their own nor for another job.
+_OTHER_ENDS = (RunOutcome.DRAINED, RunOutcome.NOT_READY, RunOutcome.EXPIRED, RunOutcome.CANCELLED)
 _WAITING = frozenset({WorkloadState.PENDING, WorkloadState.RESERVED, WorkloadState.HELD})
 #: Most tenants, and most reasons of jobs still pending, that a table lists.
 _MOST_TENANTS = 40
@@ -83,6 +85,9 @@ def _run(run: SimulatedRun) -> dict[str, Any]:
         "outcome": run.outcome.value,
         "reason": run.reason,
         "preempted_by": run.preempted_by,
+        "rule": run.rule.value if run.rule is not None else "",
+        "evict_at_seconds": None if run.evict_at_us is None else seconds(run.evict_at_us),
+        "lost_seconds": seconds(run.lost_us),
         "pods": run.pods,
         "flavors": run.flavors,
     }
@@ -130,11 +135,9 @@ def _figures_table(figures: Figures) -> Table:
             "utilization",
             ", ".join(f"{name} {share:.1%}" for name, share in figures.utilization().items()) or "nothing has a quota",
         ),
-        ("preemptions", f"{figures.preemptions}, which with other evictions lost {lasting(seconds(figures.lost_us))} of work"),
+        *_evictions(figures),
         ("fairness", f"{figures.jain():.3f} (Jain's index; 1 is even)"),
     ]
-    if not figures.lost_us:
-        lines[5] = ("preemptions", str(figures.preemptions))
     drawn = _plain_table(("", False), ("", False))
     drawn.show_header = False
     for name, text in lines:
@@ -142,15 +145,30 @@ def _figures_table(figures: Figures) -> Table:
     return drawn
 
 
+def _evictions(figures: Figures) -> Iterator[tuple[str, str]]:
+    """Who had to make room by which rule, what else ended runs, and what work that lost."""
+    rules = ", ".join(f"{rule} {figures.rules[rule]}" for rule in PreemptionRule if figures.rules[rule])
+    yield "preemptions", f"{figures.preemptions}" + (f" ({rules})" if rules else "")
+    others = ", ".join(f"{figures.ended[each]} {each}" for each in _OTHER_ENDS if figures.ended[each])
+    if others:
+        yield "other ends", others
+    if figures.lost_us:
+        parts = (f"{lasting(_resource_seconds(name, amount))} of {name}" for name, amount in sorted(figures.lost.items()))
+        yield "lost work", ", ".join((f"{lasting(seconds(figures.lost_us))} of runs", *parts))
+
+
 def _tenants_table(figures: Figures) -> Table:
     main = max(figures.held, key=lambda name: (figures.utilization().get(name, 0.0), name), default=None)
-    titles = ("jobs", "finished", "mean wait", "p95 wait", f"% of {main}-s" if main else "share")
+    titles: tuple[str, ...] = ("jobs", "finished", "mean wait", "p95 wait", f"% of {main}-s" if main else "share")
+    if figures.preemptions:
+        titles = (*titles[:2], "preempted", *titles[2:])
     drawn = _plain_table(("tenant", False), *((title, True) for title in titles))
     for name, of_one in list(figures.tenants.items())[:_MOST_TENANTS]:
         share = of_one.held.get(main, 0) / figures.held[main] if main and figures.held[main] else 0.0
         waits = of_one.waits
         cells = (lasting(waits.mean()), lasting(waits.percentile(95))) if waits.values else ("-", "-")
-        drawn.add_row(_text(name or "(none)"), str(of_one.jobs), str(of_one.finished), *cells, f"{100 * share:.1f}")
+        counts = [of_one.jobs, of_one.finished, *([of_one.ended[RunOutcome.PREEMPTED]] if figures.preemptions else [])]
+        drawn.add_row(_text(name or "(none)"), *map(str, counts), *cells, f"{100 * share:.1f}")
     if len(figures.tenants) > _MOST_TENANTS:
         drawn.add_row(_text(f"and {len(figures.tenants) - _MOST_TENANTS} more"))
     return drawn

@@ -24,8 +24,10 @@ class SimulatedJob:
 
     Attributes:
         arrival_us: when, in microseconds since the start.
-        runtime_us: how long its pods really take.
-        checkpoint_us: how much work an eviction can lose at most; None loses all.
+        runtime_us: how long its pods really take, were all of them to run and none ever stopped.
+        checkpoint_us: how often it really saves its work; None loses all of a run that is evicted.
+        told_checkpoint_seconds: how often it says that it does, which is what the scheduler goes by.
+        max_runtime_seconds: its owner's limit on each run.
         held: submitted with the owner's hold.
         invalid: the sentence that says what is wrong with it.
         fails: it fails at the end of its runtime.
@@ -43,6 +45,8 @@ class SimulatedJob:
     held: bool = False
     invalid: str | None = None
     fails: bool = False
+    told_checkpoint_seconds: int | None = None
+    max_runtime_seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
