@@ -125,6 +125,29 @@ class Rows:
                 self._insert(connection, "allocation", values)
             return int(run_id)
 
+    def claim(
+        self,
+        workload_id: int,
+        *,
+        tenant: str,
+        allocations: Sequence[tuple[str, str, int]] = (),
+        run_ids: Sequence[int] = (),
+        claimed: float = 0,
+    ) -> None:
+        """A claim on (flavor, resource, amount) for pod set `main`, which those runs make room for."""
+        with self.database.begin() as connection:
+            tenant_id = connection.execute(text("SELECT id FROM tenant WHERE name = :name"), {"name": tenant}).scalar_one()
+            values = {
+                "workload_id": workload_id,
+                "tenant_id": tenant_id,
+                "counts": {"main": 1},
+                "allocations": [["main", *each] for each in allocations],
+                "run_ids": list(run_ids),
+                "claimed_at": at(claimed),
+                "term": 1,
+            }
+            self._insert(connection, "claim", values)
+
     def decision(
         self, reason: Reason, *, tenant: str = "", shape: str = "", workload_id: int | None = None, **others: Any
     ) -> None:

@@ -135,7 +135,8 @@ def test_every_kind_in_every_format(applied: Command, rows: Rows) -> None:
     workload = rows.workload("w", state=WorkloadState.ADMITTED)
     rows.run(workload, tenant="research", allocations=[("h100", GPU, 1)])
     rows.decision(Reason.WAITING_FOR_QUOTA, tenant="research", shape="s")
-    for kind in ("workloads", "runs", "tenants", "queues", "classes", "flavors", "clusters", "decisions", "audit"):
+    rows.claim(workload, tenant="research", allocations=[("h100", GPU, 1)])
+    for kind in ("workloads", "runs", "claims", "tenants", "queues", "classes", "flavors", "clusters", "decisions", "audit"):
         for output in ("table", "wide", "json", "yaml", "name"):
             result = applied("get", kind, "-o", output)
             assert result.out, (kind, output)
@@ -165,6 +166,9 @@ def test_tables_in_a_pipe_are_plain_and_whole(applied: Command, rows: Rows) -> N
             "ATTEMPT",
             "REQUESTS",
             "USER",
+            "ENDS",
+            "PREEMPTED-BY",
+            "RULE",
             "MESSAGE",
         ]
     )

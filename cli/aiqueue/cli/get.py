@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 WATCH_SECONDS = 2.0
 #: Columns that time alone moves.
-_PASSING = frozenset({"AGE", "WAITED", "OPENED", "RAN", "USAGE"})
+_PASSING = frozenset({"AGE", "WAITED", "OPENED", "RAN", "ENDS", "USAGE"})
 #: A watch outlives a ledger that is away this many times in a row (about two minutes, the pause doubles).
 WATCH_FAILURES = 6
 MAX_LIMIT = 100_000
@@ -31,7 +31,7 @@ def get(
     kind: Annotated[
         str,
         typer.Argument(
-            help="workloads, runs, tenants, queues, classes, flavors, clusters, decisions or audit",
+            help="workloads, runs, claims, tenants, queues, classes, flavors, clusters, decisions or audit",
             autocompletion=complete,
         ),
     ],
@@ -49,7 +49,7 @@ def get(
     output: Annotated[Output, typer.Option("--output", "-o")] = Output.TABLE,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on, and show changes, until interrupted.")] = False,
 ) -> None:
-    """List workloads, runs, tenants, queues, classes, flavors, clusters, decisions or the audit.
+    """List workloads, runs, claims, tenants, queues, classes, flavors, clusters, decisions or the audit.
 
     Live workloads and open runs are shown unless --all, --state or a name asks for more.
     """

@@ -32,6 +32,7 @@ KINDS = (
         namespaced=True,
     ),
     Kind("runs", "run", (), frozenset({"name", "namespace", "tenant", "state", "all", "limit"}), namespaced=True),
+    Kind("claims", "claim", (), frozenset({"name", "namespace", "tenant", "limit"}), namespaced=True),
     Kind("tenants", "tenant", ("tn",), frozenset({"name"}), document="Tenant"),
     Kind("queues", "queue", ("q",), frozenset({"name", "namespace", "tenant"}), document="Queue", namespaced=True),
     Kind("classes", "class", ("cl",), frozenset({"name"}), document="Class"),

@@ -14,12 +14,13 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from aiqueue.cli.listings import control, objects, work
+from aiqueue.cli.listings import claims, control, objects, work
 from aiqueue.cli.listings.query import Answer, Query
 
 _ANSWERS: Mapping[str, Callable[[Connection, Query, datetime], Answer]] = {
     "workloads": work.workloads,
     "runs": work.runs,
+    "claims": claims.claims,
     "tenants": objects.tenants,
     "queues": objects.queues,
     "classes": objects.classes,

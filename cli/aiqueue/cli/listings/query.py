@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from aiqueue.cli.ages import human
 from aiqueue.cli.exits import WrongUsage
 from aiqueue.cli.printers import Column, Listing, Row
 from aiqueue.queue.documents import Record, to_document
+from aiqueue.queue.records import Allocation
 from aiqueue.queue.store.views import DEFAULT_LIMIT, Cursor, Page
 from aiqueue.queue.units import format_amount, format_duration
 
@@ -42,6 +44,19 @@ class Answer:
 def amounts(requests: Mapping[str, int]) -> str:
     """Requests as `nvidia.com/gpu=8,cpu=32`."""
     return ",".join(f"{resource}={format_amount(resource, amount)}" for resource, amount in sorted(requests.items()))
+
+
+def allocations(held: Iterable[Allocation]) -> list[dict[str, str]]:
+    """What is held, as JSON values."""
+    return [
+        {"podSet": a.pod_set, "flavor": a.flavor, "resource": a.resource, "amount": format_amount(a.resource, a.amount)}
+        for a in held
+    ]
+
+
+def until(deadline: datetime | None, now: datetime) -> str:
+    """How long until a deadline, `0s` where it is past; empty for none."""
+    return "" if deadline is None else human((deadline - now).total_seconds())
 
 
 def instant(at: datetime | None) -> str | None:

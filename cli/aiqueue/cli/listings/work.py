@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from aiqueue.cli.ages import age, human
-from aiqueue.cli.listings.query import Answer, Query, amounts, instant, namespaced, pages, word
+from aiqueue.cli.listings.query import Answer, Query, allocations, amounts, instant, namespaced, pages, until, word
 from aiqueue.cli.printers import Column, Row
 from aiqueue.queue.documents import API_VERSION
 from aiqueue.queue.store import views
@@ -26,6 +26,8 @@ def workload_document(view: views.WorkloadView, now: datetime) -> dict[str, Any]
             "cluster": view.cluster,
             "queue": view.queue_name,
             "class": view.class_name,
+            "checkpointSeconds": view.checkpoint_seconds,
+            "maxRuntimeSeconds": view.max_runtime_seconds,
             "podSets": [
                 {
                     "name": pod_set.name,
@@ -50,6 +52,11 @@ def workload_document(view: views.WorkloadView, now: datetime) -> dict[str, Any]
             "firstAdmittedAt": instant(view.first_admitted_at),
             "endedAt": instant(view.ended_at),
             "waitedSeconds": view.waited_seconds(now),
+            "evictAt": instant(view.evict_at),
+            "evictOutcome": None if view.evict_outcome is None else str(view.evict_outcome),
+            "evictRule": None if view.evict_rule is None else str(view.evict_rule),
+            "preemptedBy": view.preempted_by,
+            "ranSeconds": view.ran_seconds,
             "archived": view.archived,
         },
     }
@@ -66,10 +73,7 @@ def run_document(view: views.RunView) -> dict[str, Any]:
             "attempt": view.attempt,
             "tenant": view.tenant,
             "adopted": view.adopted,
-            "allocations": [
-                {"podSet": a.pod_set, "flavor": a.flavor, "resource": a.resource, "amount": format_amount(a.resource, a.amount)}
-                for a in view.allocations
-            ],
+            "allocations": allocations(view.allocations),
         },
         "status": {
             "outcome": str(view.outcome),
@@ -79,8 +83,12 @@ def run_document(view: views.RunView) -> dict[str, Any]:
             "evictAt": instant(view.evict_at),
             "evictOutcome": None if view.evict_outcome is None else str(view.evict_outcome),
             "evictMessage": view.evict_message,
+            "evictRule": None if view.evict_rule is None else str(view.evict_rule),
+            "noticedAt": instant(view.evict_noticed_at),
             "preemptedBy": view.preempted_by,
+            "stoppedAt": instant(view.stopped_at),
             "closedAt": instant(view.closed_at),
+            "lostSeconds": view.lost_seconds,
         },
     }
 
@@ -108,6 +116,9 @@ def workloads(connection: Connection, query: Query, now: datetime) -> Answer:
     columns += [
         Column("REQUESTS", wide=True, long=True),
         Column("USER", wide=True, long=True),
+        Column("ENDS", wide=True),
+        Column("PREEMPTED-BY", wide=True, long=True),
+        Column("RULE", wide=True),
         Column("MESSAGE", wide=True, long=True),
     ]
     return Answer(
@@ -125,12 +136,15 @@ def workloads(connection: Connection, query: Query, now: datetime) -> Answer:
                             view.tenant or "",
                             view.class_name or "",
                             str(view.pods),
-                            view.reason or "",
+                            view.reason or view.evict_outcome or "",
                             age(view.created_at, now),
                             human(view.waited_seconds(now)),
                             str(view.attempt),
                             amounts(view.requests),
                             view.user,
+                            until(view.evict_at, now),
+                            view.preempted_by or "",
+                            view.evict_rule or "",
                             view.message or "",
                         ),
                         workload_document(view, now),
@@ -155,7 +169,12 @@ def runs(connection: Connection, query: Query, now: datetime) -> Answer:
     )
     page = pages(lambda after, limit: views.list_runs(connection, wanted, after=after, limit=limit), query.limit)
     columns = [Column("NAME"), Column("ATTEMPT"), Column("OUTCOME"), Column("TENANT", long=True), Column("FLAVORS", long=True)]
-    columns += [Column("OPENED"), Column("RAN"), Column("HOLDS", wide=True, long=True), Column("MESSAGE", wide=True, long=True)]
+    columns += [Column("OPENED"), Column("RAN"), Column("ENDS"), Column("HOLDS", wide=True, long=True)]
+    columns += [
+        Column("PREEMPTED-BY", wide=True, long=True),
+        Column("RULE", wide=True),
+        Column("MESSAGE", wide=True, long=True),
+    ]
     rows = []
     for view in page.items:
         flavors = sorted({allocation.flavor for allocation in view.allocations})
@@ -170,7 +189,10 @@ def runs(connection: Connection, query: Query, now: datetime) -> Answer:
             ",".join(flavors),
             age(view.opened_at, now),
             human(((view.closed_at or now) - view.opened_at).total_seconds()),
+            until(view.evict_at if view.closed_at is None else None, now),
             amounts(held),
+            view.preempted_by or "",
+            view.evict_rule or "",
             view.message or view.evict_message or "",
         )
         rows.append((view.namespace, Row(f"run/{view.namespace}/{view.name}/{view.attempt}", cells, run_document(view))))
