@@ -78,3 +78,12 @@ def test_what_it_remembers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert asked.refusal("team-a", f"queue-{number}", None, pod_sets) is not None
         assert len(asked._routes) <= 8
         assert len(asked._shapes) <= 8
+
+
+@pytest.mark.parametrize(("least", "refused"), [(32, None), (33, Reason.EXCEEDS_CEILING), (None, Reason.EXCEEDS_CEILING)])
+def test_elastic_work_is_judged_at_its_least_size(least: int | None, refused: Reason | None) -> None:
+    """Tenant research has 32 GPUs."""
+    told = Door(make_configuration()).refusal("team-a", "train", None, [PodSet("main", 40, {GPU: 1}, least)])
+    assert (told.reason if told is not None else None) is refused
+    if told is not None:
+        assert told.shortfalls[0].requested == (least or 40)

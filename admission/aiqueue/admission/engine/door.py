@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from aiqueue.admission.engine import reasons
 from aiqueue.admission.engine.flavors import needs_of
 from aiqueue.admission.engine.routes import Route, class_of, route_of
+from aiqueue.admission.engine.sizes import smallest
 from aiqueue.admission.engine.tree import build_tree
 from aiqueue.queue.records import Class, Configuration, Decision, PodSet, shape_of
 
@@ -54,7 +55,7 @@ class Door:
             namespace: where it is submitted.
             queue_name: the queue it names.
             class_name: the class it names; None for the queue's default.
-            pod_sets: judged at their `count`, whatever their `min_count`.
+            pod_sets: judged at the least size that they make do with.
             shape: what the same pod sets and class always come with and no others do, where the caller has such a name.
         """
         route = self._route(namespace, queue_name, class_name)
@@ -67,7 +68,7 @@ class Door:
         known = self._shapes.get(key)
         if known is not None:
             return known[0]
-        needs = needs_of(route.node, self.configuration.flavors, pod_sets, key[1])
+        needs = needs_of(route.node, self.configuration.flavors, smallest(pod_sets), key[1])
         verdict = needs if isinstance(needs, Decision) else None
         if len(self._shapes) >= MAX_REMEMBERED:
             self._shapes.clear()

@@ -50,8 +50,8 @@ class Sizes:
         self.most = self._needs(0)
         self.least = self._needs(self.last)
         if not isinstance(self.most, Needs):
-            self.top = _first(lambda step: isinstance(self.at(step), Needs), 1, self.last)
-            self.most = self.at(self.top)
+            top = _first(lambda step: isinstance(self.at(step), Needs), 1, self.last)
+            self.most, self.top = self.at(top), top
 
     @classmethod
     def of(cls, node: TenantNode, flavors: Mapping[str, Flavor], pod_sets: Sequence[PodSet], shape: str) -> Sizes | None:
@@ -132,6 +132,11 @@ class Sizes:
     def _counts(self, step: int) -> list[int]:
         steps = self.last or 1
         return [each.count - delta * step // steps for each, delta in zip(self._pod_sets, self._deltas, strict=True)]
+
+
+def smallest(pod_sets: Sequence[PodSet]) -> list[PodSet]:
+    """The pod sets at the least size that they make do with."""
+    return [replace(each, count=least) if (least := _least(each)) is not None else each for each in pod_sets]
 
 
 def _first(good: Callable[[int], bool], low: int, high: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from aiqueue.admission.engine import Door
@@ -12,7 +12,7 @@ from aiqueue.admission.webhook import hints, rules
 from aiqueue.admission.webhook.reviews import FORBIDDEN, INVALID, Answer, Review, bounded
 from aiqueue.admission.webhook.submitted import SubmittedJob
 from aiqueue.queue.errors import LedgerError
-from aiqueue.queue.records import Configuration, Decision, PodSet
+from aiqueue.queue.records import Configuration, Decision
 from aiqueue.queue.words import Reason
 
 UNCONFIRMED_SECONDS = 5.0  # a ledger that has not answered for longer is said to be away
@@ -117,14 +117,7 @@ def _on_form(review: Review, job: SubmittedJob) -> Answer | None:
 def _refusal(review: Review, job: SubmittedJob, door: Door) -> Decision | None:
     """The verdict of the data: on the least size that the Job is content with."""
     seen = job.observation
-    least = [_least(each) for each in seen.pod_sets]
-    return door.refusal(review.namespace, seen.queue_name or "", seen.class_name, least, shape=seen.shape)
-
-
-def _least(pod_set: PodSet) -> PodSet:
-    if pod_set.min_count is None:
-        return pod_set
-    return replace(pod_set, count=min(pod_set.count, pod_set.min_count), min_count=None)  # it may exceed what a run left over
+    return door.refusal(review.namespace, seen.queue_name or "", seen.class_name, seen.pod_sets, shape=seen.shape)
 
 
 def _refused(review: Review, job: SubmittedJob, refusal: Decision) -> str:
