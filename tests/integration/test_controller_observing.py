@@ -12,6 +12,8 @@ from sqlalchemy import Engine, text
 
 from aiqueue.admission.controller.facts import ActionEnded, JobFound, JobGone, PodsGone, Result
 from aiqueue.admission.controller.term import Term
+from aiqueue.admission.engine.engine import Engine as Deciding
+from aiqueue.admission.engine.events import Event, RunClosed, RunOpened, UsageMoved, WorkloadPending
 from aiqueue.admission.kube.objects import Job
 from aiqueue.admission.kube.watches import EventType
 from aiqueue.queue.database import transaction
@@ -151,6 +153,57 @@ def test_a_job_of_a_known_name_takes_the_place_of_the_one_before(ledger: Engine,
     }
     assert open_runs(ledger) == 1
     assert watched.step.mirror.resource_version("uid-2") == "200"
+
+
+class Hearing(Deciding):
+    """An engine that remembers what it heard."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[Event] = []
+
+    def observe(self, event: Event) -> None:
+        self.heard.append(event)
+        super().observe(event)
+
+
+def test_the_engine_hears_what_the_owner_says_of_time_while_it_waits_and_while_it_runs(term: Term, observer: Build) -> None:
+    watched = observer()
+    engine = watched.step.engine = Hearing()
+
+    def look(**changes: Any) -> list[Event]:
+        engine.heard.clear()
+        watched.step.look([make_seen(**changes)])
+        return list(engine.heard)
+
+    look()
+    (waits,) = look(checkpoint_seconds=60, max_runtime_seconds=3600)
+    assert isinstance(waits, WorkloadPending)
+    assert (waits.workload.checkpoint_seconds, waits.workload.max_runtime_seconds) == (60, 3600)
+    assert look(checkpoint_seconds=60, max_runtime_seconds=3600, resource_version="101") == []
+    stamp = admit(term, watched)
+    runs = {"stamp": stamp, "suspended": False, "active": 2}
+    assert look(**runs, checkpoint_seconds=60, max_runtime_seconds=3600) == []
+    (again,) = look(**runs, checkpoint_seconds=30)
+    assert isinstance(again, RunOpened)
+    assert (again.run.id, again.run.attempt, again.run.allocations) == (stamp.run_id, 1, (Allocation("main", "h100", GPU, 8),))
+    assert (again.run.workload.checkpoint_seconds, again.run.workload.max_runtime_seconds) == (30, None)
+    assert look(**runs, checkpoint_seconds=30, ready=2) == []
+    over = make_seen(stamp=stamp, suspended=False, finished=WorkloadState.FINISHED, checkpoint_seconds=5)
+    engine.heard.clear()
+    watched.step.look([over])  # it is over, whatever it says of time
+    assert [type(event) for event in engine.heard if not isinstance(event, UsageMoved)] == [RunClosed]
+
+
+def test_the_engine_hears_how_long_a_workload_ran_when_it_waits_again(ledger: Engine, term: Term, observer: Build) -> None:
+    watched = observer()
+    stamp = stopped_run(term, watched)
+    with transaction(ledger) as connection:
+        connection.execute(text("UPDATE run SET opened_at = opened_at - interval '1 hour'"))
+    engine = watched.step.engine = Hearing()
+    watched.step.hear([PodsGone("uid-1", stamp.run_id)])
+    (waits,) = [event for event in engine.heard if isinstance(event, WorkloadPending)]
+    assert 3600 < waits.workload.ran_seconds < 3600 + 60
 
 
 def usages(owner: Engine) -> dict[UsageKey, Usage]:

@@ -198,6 +198,76 @@ def test_only_an_open_run_of_the_workload_is_closed(ledger: Engine, writer: Engi
     assert rows(ledger, "SELECT * FROM run ORDER BY id") == before
 
 
+def times(writer: Engine) -> tuple[int | None, int | None]:
+    """(checkpoint, max-runtime) of the one workload, as the engine is told of it, waiting or running."""
+    with transaction(writer) as connection:
+        (workload,) = [*work.load_pending(connection), *(run.workload for run in work.load_open_runs(connection))]
+        row = known.load(connection, 1)[workload.uid]
+    assert (row.checkpoint_seconds, row.max_runtime_seconds) == (workload.checkpoint_seconds, workload.max_runtime_seconds)
+    return workload.checkpoint_seconds, workload.max_runtime_seconds
+
+
+def test_what_its_owner_says_of_time_is_followed_whether_it_waits_or_runs(writer: Engine) -> None:
+    century = 100 * 366 * 86_400
+    write(writer, new=[NewWorkload(make_seen(checkpoint_seconds=60))])
+    assert times(writer) == (60, None)
+    waits = make_seen(checkpoint_seconds=90, max_runtime_seconds=century)
+    write(writer, seen=[SeenAgain(1, waits, WorkloadState.PENDING, False)])
+    assert times(writer) == (90, century)
+    write(writer, adopted=[AdoptedRun("uid-1", "research", "team-a", "train", ALLOCATIONS, "old")])
+    runs = make_seen(CHANGED, suspended=False, max_runtime_seconds=30)
+    write(writer, seen=[SeenAgain(1, runs, WorkloadState.ADMITTED, False)])
+    assert times(writer) == (None, 30)
+
+
+def let_runs_last(owner: Engine, seconds: float) -> None:
+    """Let every run have begun exactly so long before it is closed, whenever that is."""
+    with transaction(owner) as connection:
+        connection.execute(
+            text(
+                "CREATE OR REPLACE FUNCTION back_date() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+                " NEW.opened_at := NEW.closed_at - make_interval(secs => TG_ARGV[0]::double precision); RETURN NEW; END $$"
+            )
+        )
+        connection.execute(
+            text(
+                "CREATE OR REPLACE TRIGGER back_date BEFORE UPDATE ON run FOR EACH ROW WHEN (NEW.closed_at IS NOT NULL)"
+                f" EXECUTE FUNCTION back_date('{seconds}')"
+            )
+        )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "counted"),
+    [(0.0, 0), (0.000001, 1), (59.999999, 60), (60.0, 60), (60.000001, 61), (-5.0, 0), (3e9, 3_000_000_000)],
+)
+def test_a_closed_run_counts_the_seconds_that_it_was_open_rounded_up(
+    ledger: Engine, writer: Engine, seconds: float, counted: int
+) -> None:
+    identity, run_id = adopt(writer)
+    let_runs_last(ledger, seconds)
+    write(writer, closed=[closed(run_id, identity)])
+    with transaction(writer) as connection:
+        assert work.load_pending(connection)[0].ran_seconds == counted
+
+
+def test_the_runs_of_a_workload_add_up_also_where_it_is_over_already(ledger: Engine, writer: Engine) -> None:
+    identity, run_id = adopt(writer)
+    let_runs_last(ledger, 60.5)
+    write(writer, closed=[closed(run_id, identity)])
+    (again, _) = write(writer, adopted=[AdoptedRun("uid-1", "research", "team-a", "train", ALLOCATIONS, "old")]).adopted[
+        "uid-1"
+    ]
+    with transaction(writer) as connection:
+        (run,) = work.load_open_runs(connection)
+    assert run.workload.ran_seconds == 61
+    write(writer, vanished=[Vanished(identity)])
+    before = row(ledger, "SELECT state, state_since, ended_at FROM workload")
+    write(writer, closed=[closed(again, identity)])
+    assert row(ledger, "SELECT state, state_since, ended_at FROM workload") == before
+    assert row(ledger, "SELECT ran_seconds FROM workload") == {"ran_seconds": 122}
+
+
 def test_starting_and_stopping_are_noted_once(ledger: Engine, writer: Engine) -> None:
     identity, run_id = adopt(writer)
     first = row(ledger, "SELECT started_at FROM run")

@@ -21,7 +21,7 @@ from aiqueue.queue.store import actions, configuration, housekeeping, known, obs
 from aiqueue.queue.store.changes import Changes, ClosedRun, NewWorkload
 from aiqueue.queue.store.codec import evidence_from_json
 from aiqueue.queue.store.plans import AdmissionRow, Committed, EvictionRow, PlanRows
-from aiqueue.queue.words import ActionKind, Reason, RunOutcome, WorkloadState
+from aiqueue.queue.words import ActionKind, PreemptionRule, Reason, RunOutcome, WorkloadState
 from fix_follow import GPU, make_seen
 from fix_terms import take_over
 
@@ -214,6 +214,86 @@ def test_an_eviction_leaves_word_and_keeps_the_quota(ledger: Engine, writer: Eng
     assert rows(ledger, "SELECT preempted_by FROM run") == [{"preempted_by": 2}]
 
 
+HOUR = timedelta(hours=1)
+SUSPEND, EXPIRE, ANNOUNCE = ActionKind.SUSPEND, ActionKind.EXPIRE, ActionKind.ANNOUNCE
+
+
+def soon(writer: Engine) -> datetime:
+    """An hour from now by the ledger's clock."""
+    with transaction(writer) as connection:
+        now: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    return now + HOUR
+
+
+def ends(writer: Engine, ids: tuple[int, ...] | None = None) -> list[tuple[int, ActionKind, datetime | None]]:
+    """What is yet to be done to end runs, in the order in which it is done."""
+    with transaction(writer) as connection:
+        found = actions.load_open(connection, 1, None if ids is None else list(ids))
+    return [(each.workload_id, each.kind, each.not_before) for each in found if each.kind is not ActionKind.UNSUSPEND]
+
+
+def test_notice_is_given_before_a_run_is_ended_and_says_by_when_and_why(writer: Engine) -> None:
+    runs = commit(writer, admissions=[admission(2), admission(1)]).run_ids
+    later = soon(writer)
+    evictions = [
+        eviction(runs[1], 1, evict_at=later),
+        eviction(runs[0], 2, evict_at=later, outcome=RunOutcome.EXPIRED, preempted_by=None, message="its time is up"),
+    ]
+    committed = commit(writer, seq=2, evictions=evictions)
+    told = ends(writer, committed.eviction_action_ids)
+    assert [each for each in told if each[0] == 1] == [(1, ANNOUNCE, None), (1, SUSPEND, later)]
+    assert [each for each in told if each[0] == 2] == [(2, ANNOUNCE, None), (2, EXPIRE, later)]
+    assert list(committed.eviction_action_ids) == sorted(set(committed.eviction_action_ids))
+    with transaction(writer) as connection:
+        todo = actions.load_open(connection, 1, list(committed.eviction_action_ids))
+    assert {(each.workload_id, each.evict_at, each.evict_outcome, each.evict_message) for each in todo} == {
+        (1, later, RunOutcome.PREEMPTED, "for team-b/big"),
+        (2, later, RunOutcome.EXPIRED, "its time is up"),
+    }
+
+
+def test_what_is_to_end_at_once_gets_no_notice(writer: Engine) -> None:
+    runs = commit(writer, admissions=[admission(1), admission(2)]).run_ids
+    over = eviction(runs[1], 2, outcome=RunOutcome.EXPIRED)
+    committed = commit(writer, seq=2, evictions=[eviction(runs[0]), over])
+    assert sorted(ends(writer, committed.eviction_action_ids)) == [(1, SUSPEND, DECIDED), (2, EXPIRE, DECIDED)]
+
+
+@pytest.mark.parametrize("rule", [None, *PreemptionRule])
+def test_by_which_right_a_run_was_preempted_is_kept_for_ever(
+    ledger: Engine, writer: Engine, rule: PreemptionRule | None
+) -> None:
+    (run_id,) = commit(writer, admissions=[admission()]).run_ids
+    commit(writer, seq=2, evictions=[eviction(run_id, rule=rule)])
+    assert rows(ledger, "SELECT preempted_by, evict_rule FROM run") == [{"preempted_by": 2, "evict_rule": rule}]
+    with transaction(writer) as connection:
+        closed = ClosedRun(run_id, 1, RunOutcome.PREEMPTED, "", WorkloadState.FAILED)
+        observing.write(connection, 1, 1, Changes(closed=[closed]))
+        assert housekeeping.archive(connection, 1, after_seconds=-1) == ["uid-1"]
+    assert rows(ledger, "SELECT preempted_by, evict_rule FROM archived_run") == [{"preempted_by": 2, "evict_rule": rule}]
+
+
+@pytest.mark.parametrize("first", [SUSPEND, EXPIRE])
+def test_a_run_that_is_told_twice_ends_at_the_earlier_time_and_as_was_said_with_it(
+    ledger: Engine, writer: Engine, first: ActionKind
+) -> None:
+    (run_id,) = commit(writer, admissions=[admission()]).run_ids
+    later = soon(writer)
+    preempted = eviction(run_id, rule=PreemptionRule.FINAL_SHARE)
+    expired = eviction(run_id, outcome=RunOutcome.EXPIRED, message="its time is up", preempted_by=None)
+    one, other = (preempted, expired) if first is SUSPEND else (expired, preempted)
+    commit(writer, seq=2, evictions=[replace(one, evict_at=later)])
+    said = rows(ledger, "SELECT evict_at, evict_outcome, evict_message, preempted_by, evict_rule FROM run")
+    notice = (1, ANNOUNCE, None)
+    again = commit(writer, seq=3, evictions=[replace(other, evict_at=later + HOUR)])
+    assert ends(writer) == ends(writer, again.eviction_action_ids) == [notice, (1, first, later)]
+    assert rows(ledger, "SELECT evict_at, evict_outcome, evict_message, preempted_by, evict_rule FROM run") == said
+    sooner = later - HOUR / 2
+    commit(writer, seq=4, evictions=[replace(other, evict_at=sooner)])
+    assert ends(writer) == [notice, (1, EXPIRE if first is SUSPEND else SUSPEND, sooner)]
+    assert rows(ledger, "SELECT evict_at, evict_outcome FROM run") == [{"evict_at": sooner, "evict_outcome": other.outcome}]
+
+
 def test_an_eviction_asked_for_again_is_the_same_action_at_the_earlier_time(writer: Engine) -> None:
     (run_id,) = commit(writer, admissions=[admission()]).run_ids
     first = commit(writer, seq=2, evictions=[eviction(run_id)]).eviction_action_ids
@@ -232,6 +312,12 @@ def test_a_closed_run_is_not_evicted(ledger: Engine, writer: Engine) -> None:
     with pytest.raises(LedgerConflict, match="to be evicted"):
         commit(writer, seq=2, admissions=[admission(2)], evictions=[eviction(run_id)])
     assert counts(ledger)[:2] == [1, 1]
+
+
+def test_an_eviction_told_twice_in_a_plan_is_a_conflict(writer: Engine) -> None:
+    (run_id,) = commit(writer, admissions=[admission()]).run_ids
+    with pytest.raises(LedgerConflict, match="to be evicted"):
+        commit(writer, seq=2, evictions=[eviction(run_id), eviction(run_id)])
 
 
 @pytest.mark.parametrize("ended", [None, "evict_at", "stopped_at", "closed"])

@@ -120,6 +120,16 @@ def test_durations_are_read() -> None:
     annotations = {"aiqueue.dev/max-runtime": "1h30m", "aiqueue.dev/estimated-runtime": "10m", "aiqueue.dev/checkpoint": "90s"}
     assert jobs.durations(job(annotations=annotations)) == jobs.Durations(5400, 600, 90)
     assert jobs.durations(job()) == jobs.Durations()
+    observation = seen(annotations=annotations)
+    assert (observation.max_runtime_seconds, observation.checkpoint_seconds, observation.invalid) == (5400, 90, None)
+    without = seen()
+    assert (without.max_runtime_seconds, without.checkpoint_seconds) == (None, None)
+    assert observation.shape == without.shape  # how long it may run is not what it asks for
+
+
+def test_a_wrong_duration_says_nothing_and_takes_nothing_from_the_others() -> None:
+    observation = seen(annotations={"aiqueue.dev/max-runtime": "1h", "aiqueue.dev/checkpoint": "often"})
+    assert (observation.max_runtime_seconds, observation.checkpoint_seconds) == (3600, None)
 
 
 @pytest.mark.parametrize("name", ["max-runtime", "estimated-runtime", "checkpoint"])

@@ -53,6 +53,12 @@ def test_the_version_that_was_followed_is_that_of_the_last_look() -> None:
     assert mirror.resource_version("uid-1") == "7"
 
 
+def test_a_workload_is_found_by_its_id() -> None:
+    mirror = Mirror({"uid-1": make_known(), "uid-2": make_known(id=12, uid="uid-2", name="job-2")})
+    mirror.update([make_known(id=13, uid="uid-3", name="job-3")])
+    assert [mirror.uid_of(number) for number in (11, 12, 13)] == ["uid-1", "uid-2", "uid-3"]
+
+
 def test_nothing_is_remembered_of_jobs_that_the_ledger_does_not_have() -> None:
     """Finished Jobs stay in a cluster for long after their workloads left the hot table, and are listed again and again."""
     mirror = Mirror({"uid-1": make_known(state=WorkloadState.FINISHED)})
@@ -61,4 +67,4 @@ def test_nothing_is_remembered_of_jobs_that_the_ledger_does_not_have() -> None:
     mirror.followed(make_seen())
     mirror.followed(make_seen(uid="uid-2", finished=WorkloadState.FINISHED))
     assert mirror.resource_version("uid-1") == mirror.resource_version("uid-2") == ""
-    assert (mirror.known, mirror._names, mirror._versions) == ({}, {}, {})
+    assert (mirror.known, mirror._uids, mirror._names, mirror._versions) == ({}, {}, {}, {})
