@@ -7,7 +7,7 @@ another's share is then small enough depends on what it asks for, so that is lef
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -34,7 +34,7 @@ class Taker:
     Attributes:
         reclaim: by its policy, whom it may take from.
         above: the priority that its workload has to be above; None where any priority does.
-        pairs: the (flavor, resource) that both it has quota for and the run borrows from it.
+        pairs: the (flavor, resource) that it has quota for and that the tenant of the run borrows.
     """
 
     tenant: str
@@ -80,7 +80,7 @@ def exposure_of(run: OpenRun, nodes: Mapping[str, TenantNode], now: datetime) ->
     """How a run stands at `now`, by the usage that is agreed on. What it holds counts where its tenant is still configured."""
     terms = run.terms
     node = nodes.get(run.tenant)
-    pairs = dict.fromkeys((cell.flavor, cell.resource) for cell, _ in run.takes)
+    pairs = tuple((cell.flavor, cell.resource) for cell, _ in run.takes)
     from_us = run.candidate_from_us()
     return Exposure(
         run.workload.id,
@@ -103,29 +103,35 @@ def _over(cell: Cell) -> int:
     return max(0, cell.usage - cell.subtree) if cell.parent is not None else 0
 
 
-def _borrowing(node: TenantNode, pairs: Mapping[Pair, None]) -> tuple[Borrowed, ...]:
+def _borrowing(node: TenantNode, pairs: Collection[Pair]) -> tuple[Borrowed, ...]:
     return tuple(
         Borrowed(each.name, *pair, amount) for each in node.path() for pair in pairs if (amount := _over(each.cell(pair))) > 0
     )
 
 
-def _takers(node: TenantNode, pairs: Mapping[Pair, None], priority: int) -> tuple[Taker, ...]:
-    """Climb from the leaf while something is borrowed on every level; whoever is met there may take that back."""
+def borrows_up_to(node: TenantNode, other: TenantNode, pairs: Collection[Pair]) -> bool:
+    """Whether a tenant and those above it, up to where it meets another, all borrow something of these pairs."""
+    above = set(other.path())
+    return all(_borrows(each, pairs) for each in node.path() if each not in above)
+
+
+def _borrows(node: TenantNode, pairs: Iterable[Pair]) -> bool:
+    return any(pair in node.cells and _over(node.cells[pair]) > 0 for pair in pairs)
+
+
+def _takers(node: TenantNode, pairs: Collection[Pair], priority: int) -> tuple[Taker, ...]:
+    """Climb from the leaf; whoever is met may take back what it has quota for and every level up to there borrows."""
     found: list[Taker] = []
-    borrowed = tuple(pairs)
+    below: list[TenantNode] = []
     side = node
-    while side.parent is not None:
-        borrowed = tuple(pair for pair in borrowed if _over(side.cell(pair)) > 0)
-        if not borrowed:
-            break
-        for sibling in side.parent.children:
-            if sibling is side:
-                continue
-            for leaf in sibling.leaves:
-                reclaim = leaf.record.reclaim
-                listed = {(quota.flavor, quota.resource) for quota in leaf.record.quotas}
-                wanted = tuple(pair for pair in borrowed if pair in listed)
-                if wanted and reclaim is not Reclaim.NEVER:
-                    found.append(Taker(leaf.name, reclaim, priority if reclaim is Reclaim.LOWER_PRIORITY else None, wanted))
+    while side.parent is not None and _borrows(side, pairs):
+        below.append(side)
+        for leaf in (leaf for sibling in side.parent.children if sibling is not side for leaf in sibling.leaves):
+            reclaim = leaf.record.reclaim
+            listed = {(quota.flavor, quota.resource) for quota in leaf.record.quotas}
+            wanted = tuple(pair for pair in pairs if pair in listed)
+            if reclaim is not Reclaim.NEVER and all(_borrows(each, wanted) for each in below):
+                lent = tuple(pair for pair in wanted if _over(node.cells[pair]) > 0)
+                found.append(Taker(leaf.name, reclaim, priority if reclaim is Reclaim.LOWER_PRIORITY else None, lent))
         side = side.parent
     return tuple(sorted(found, key=lambda each: each.tenant))

@@ -169,7 +169,7 @@ def runs(connection: Connection, query: Query, now: datetime) -> Answer:
     )
     page = pages(lambda after, limit: views.list_runs(connection, wanted, after=after, limit=limit), query.limit)
     columns = [Column("NAME"), Column("ATTEMPT"), Column("OUTCOME"), Column("TENANT", long=True), Column("FLAVORS", long=True)]
-    columns += [Column("OPENED"), Column("RAN"), Column("ENDS"), Column("HOLDS", wide=True, long=True)]
+    columns += [Column("OPENED"), Column("RAN"), Column("ENDS", wide=True), Column("HOLDS", wide=True, long=True)]
     columns += [
         Column("PREEMPTED-BY", wide=True, long=True),
         Column("RULE", wide=True),
