@@ -20,7 +20,7 @@ from aiqueue.queue.records import (
     Tenant,
     Workload,
 )
-from aiqueue.queue.words import ObjectState, Queueing, Reason, WorkloadState
+from aiqueue.queue.words import ObjectState, Queueing, Reason, Reclaim, WorkloadState
 from fix_builders import GPU, at, make_configuration, make_queue, make_run, make_tenant, make_workload
 
 NOW = at(100)
@@ -232,7 +232,11 @@ def test_amounts_are_written_as_people_write_them() -> None:
 
 
 def test_in_a_tree_the_room_may_have_to_come_from_above() -> None:
-    tenants = [Tenant("lab"), make_tenant("research", parent="lab"), make_tenant("serving", parent="lab")]
+    tenants = [
+        Tenant("lab"),
+        make_tenant("research", parent="lab", reclaim=Reclaim.NEVER),
+        make_tenant("serving", parent="lab"),
+    ]
     engine = decided(
         make_configuration(tenants, [make_queue(), make_queue("serve", "serving")]), make_workload(1, gpus=48, queue="serve")
     )

@@ -10,6 +10,7 @@ from aiqueue.admission.engine.flavors import needs_of
 from aiqueue.admission.engine.instants import SECOND, micros
 from aiqueue.admission.engine.ordered import Ordered
 from aiqueue.admission.engine.routes import Refusal, Route, route_of
+from aiqueue.admission.engine.sizes import Sizes
 from aiqueue.admission.engine.standings import Standings
 from aiqueue.admission.engine.starvation import Watch
 from aiqueue.admission.engine.tree import TenantNode
@@ -55,6 +56,8 @@ class Backlog(Standings):
             bucket.aside.add(pending.entry)
             if pending.own[0] is Reason.BACKOFF and workload.not_before is not None:
                 self.backoffs.add((micros(workload.not_before), workload.id))
+            elif pending.own[0] is Reason.WAITING_FOR_VICTIMS:
+                bucket.line.claimed[workload.id] = pending
         self.stale_workloads[workload.id] = None
         self._reheaded(bucket)
 
@@ -70,6 +73,8 @@ class Backlog(Standings):
             bucket.aside.remove(pending.entry)
             if pending.own[0] is Reason.BACKOFF and pending.workload.not_before is not None:
                 self.backoffs.remove((micros(pending.workload.not_before), workload_id))
+            if bucket.line.claimed.pop(workload_id, None) is not None:
+                self._wake_line(bucket.line)
         self.stale_workloads[workload_id] = None
         self._reheaded(bucket)
         self._forget_if_empty(bucket)
@@ -77,6 +82,7 @@ class Backlog(Standings):
     def admitted(self, workload_id: int) -> None:
         """Forget a workload that was taken by a Plan that is now confirmed."""
         pending = self.pending.pop(workload_id)
+        self.claims.pop(workload_id, None)
         self._forget_if_empty(pending.bucket)
 
     def _own_refusal(self, workload: Workload) -> Refusal | None:
@@ -87,7 +93,17 @@ class Backlog(Standings):
         until = workload.not_before
         if until is not None and (self.clock is None or micros(until) > self.clock):
             return (Reason.BACKOFF, *reasons.backoff(until))
-        return None
+        return self.claims.get(workload.id)
+
+    def claims_room(self, workload_id: int, refusal: Refusal | None) -> None:
+        """Let a pending workload wait for its claim, for this reason; None where it claims nothing any more."""
+        if refusal is None:
+            self.claims.pop(workload_id, None)
+        else:
+            self.claims[workload_id] = refusal
+        pending = self.pending.get(workload_id)
+        if pending is not None:
+            self.put(pending.workload)
 
     def _reheaded(self, bucket: Bucket) -> None:
         """Bring a bucket to its place after its entries changed."""
@@ -117,6 +133,7 @@ class Backlog(Standings):
             del line.shapes[bucket.shape]
             if len(line.needs) > 2 * len(line.shapes) + REMEMBERED:
                 line.needs = {shape: line.needs[shape] for shape in line.shapes if shape in line.needs}
+                line.sizes = {shape: line.sizes[shape] for shape in line.shapes if shape in line.sizes}
         of_queue = line.queues[bucket.door[:2]]
         del of_queue[bucket.serial]
         if not of_queue:
@@ -175,7 +192,7 @@ class Backlog(Standings):
         }
         self.lines, self.awake, self.touched, self.loosened = {}, {}, {}, {}
         self.alarms, self.turns, self.watch = Ordered(), Ordered(), Watch()
-        self.woken, self.moved = {}, {}
+        self.woken, self.moved, self.stirred, self.waits = {}, {}, {}, {}
         for bucket in self._buckets.values():
             refused_each = bucket.route.door or bucket.route.class_refused
             was_shut = bucket.standing is Standing.SHUT
@@ -187,6 +204,9 @@ class Backlog(Standings):
             if refused_each or bucket.route.door or bucket.route.class_refused:
                 self.stale_workloads.update((entry[3], None) for entry in bucket.entries)
             self.stale_workloads.update((entry[3], None) for entry in bucket.aside)
+        for workload_id in self.claims:
+            if (pending := self.pending.get(workload_id)) is not None and pending.own is self.claims[workload_id]:
+                pending.bucket.line.claimed[workload_id] = pending
 
     def _route(self, bucket: Bucket) -> None:
         """Find the line of a bucket and stand it there."""
@@ -206,13 +226,17 @@ class Backlog(Standings):
         line.ranked_at = None  # a queue that comes in has its place among the others
         self._place(bucket)
         line.shapes.setdefault(bucket.shape, {})[bucket.serial] = bucket
-        bucket.needs = None
+        bucket.needs, bucket.sizes = None, None
         if route.node is not None:
             needs = line.needs.get(bucket.shape)
             if needs is None:
-                needs = needs_of(route.node, self._configuration.flavors, bucket.sample.pod_sets, bucket.shape)
+                asked = (route.node, self._configuration.flavors, bucket.sample.pod_sets, bucket.shape)
+                sizes = Sizes.of(*asked)
+                needs = needs_of(*asked) if sizes is None else sizes.least
                 line.needs[bucket.shape] = needs
-            bucket.needs = needs
+                if sizes is not None:
+                    line.sizes[bucket.shape] = sizes
+            bucket.needs, bucket.sizes = needs, line.sizes.get(bucket.shape)
         self.stand(bucket, Standing.SHUT if bucket.shut else Standing.READY)
         self._mark(bucket)
 

@@ -14,13 +14,15 @@ from __future__ import annotations
 
 from enum import Enum
 
+from aiqueue.admission.engine.candidates import Candidate
 from aiqueue.admission.engine.flavors import NOTHING, Needs, Placement
 from aiqueue.admission.engine.instants import Age, age_of
 from aiqueue.admission.engine.ordered import Ordered
 from aiqueue.admission.engine.routes import Refusal, Route
+from aiqueue.admission.engine.sizes import Sizes
 from aiqueue.admission.engine.tree import Cell, TenantNode
 from aiqueue.queue.records import Decision, Workload
-from aiqueue.queue.words import OrderKey, Queueing, Reclaim
+from aiqueue.queue.words import OrderKey, PreemptionRule, Queueing, Reclaim
 
 Rank = tuple[int, int, int]  # queue of weight 0, then what the tenant's order says before age
 Item = tuple[int, int, int, int, int, str, int, int]  # rank, age, bucket: the place of a bucket in its line
@@ -68,6 +70,8 @@ class Bucket:
         alarmed: whether an alarm is set for that.
         overdue: its place among those of its line that are past their deadline, in a tree with others.
         open_since: when the configuration came to let it in, where it did not at first.
+        needs: what it asks for; elastic work, at its minimum.
+        sizes: what it asks for at each size, where it is elastic.
     """
 
     __slots__ = (
@@ -86,6 +90,7 @@ class Bucket:
         "route",
         "sample",
         "serial",
+        "sizes",
         "stakes",
         "standing",
         "starving",
@@ -112,6 +117,7 @@ class Bucket:
         self.line: Line
         self.route: Route
         self.needs: Needs | Decision | None = None  # None where its queue leads to no tenant
+        self.sizes: Sizes | None = None
 
     @property
     def shape(self) -> str:
@@ -133,13 +139,30 @@ class Bucket:
         return (*self.rank, *self.entries.first, self.serial)
 
 
+#: (a run, or a claim, that makes room; the rule by which)
+Victims = tuple[tuple[Candidate, PreemptionRule | None], ...]
+
+
 class Contender:
-    """The next of a tenant that fits, and where; `stakes` are the cells that it may not borrow from."""
+    """The next of a tenant that may go, and where.
 
-    __slots__ = ("age", "bucket", "depth", "line", "placement", "priority", "stakes")
+    Attributes:
+        stakes: the cells that it may not borrow from.
+        victims: who would make room for it; None where it fits.
+    """
 
-    def __init__(self, line: Line, bucket: Bucket, placement: Placement, stakes: frozenset[Cell] = NOTHING) -> None:
+    __slots__ = ("age", "bucket", "depth", "line", "placement", "priority", "stakes", "victims")
+
+    def __init__(
+        self,
+        line: Line,
+        bucket: Bucket,
+        placement: Placement,
+        stakes: frozenset[Cell] = NOTHING,
+        victims: Victims | None = None,
+    ) -> None:
         self.stakes = stakes
+        self.victims = victims
         self.line = line
         self.bucket = bucket
         self.placement = placement
@@ -158,6 +181,7 @@ class Line:
         by_usage: whether the order goes by what queues used.
         bound: microseconds after which waiting work starves.
         queues: its buckets by queue.
+        claimed: those of it that claim room, by workload.
         usage_rank: where a queue stands among those of the line by what it used; see `backlog`.
         ranked_at: when those were worked out, in microseconds since 1970.
         rerank_at: when they will have changed, where somebody waits for that.
@@ -174,6 +198,7 @@ class Line:
         "bound",
         "buckets",
         "by_usage",
+        "claimed",
         "contender",
         "led_by",
         "name",
@@ -187,6 +212,7 @@ class Line:
         "reserved",
         "reserves",
         "shapes",
+        "sizes",
         "starving",
         "strict",
         "told_head",
@@ -210,6 +236,8 @@ class Line:
         self.rerank_at: int | None = None
         self.shapes: dict[str, dict[int, Bucket]] = {}
         self.needs: dict[str, Needs | Decision] = {}
+        self.sizes: dict[str, Sizes] = {}
+        self.claimed: dict[int, Pending] = {}
         self.ready: Ordered[Item] = Ordered()
         self.waiting: Ordered[Item] = Ordered()
         self.behind: Ordered[Item] = Ordered()
@@ -240,16 +268,22 @@ class Line:
         item = self.ready.peek()
         if item is None:
             return None
-        if self.strict:
-            head = self.head()
-            if head is not None and head.item < item:
-                return None
+        if self.strict and self.kept_before(item) is not None:
+            return None
         return self.buckets[item[-1]]
 
     def head(self) -> Bucket | None:
         """The first that is kept waiting."""
         items = [first for first in (self.waiting.peek(), self.behind.peek()) if first is not None]
         return self.buckets[min(items)[-1]] if items else None
+
+    def kept_before(self, item: Item | None = None) -> Age | None:
+        """The age of the first that is kept waiting, or claims room and has not got it; None where none comes before `item`."""
+        head = self.head()
+        firsts = [(head.item, head.entries.first)] if head is not None else []
+        firsts += [((*each.bucket.rank, *each.entry, each.bucket.serial), each.entry) for each in self.claimed.values()]
+        first = min(firsts, default=None)
+        return first[1] if first is not None and (item is None or first[0] < item) else None
 
     def those_behind(self) -> list[Bucket]:
         """The buckets that are Behind, in order; they may be moved while these are gone through."""
@@ -260,7 +294,8 @@ class Line:
         if not self.strict:
             return None
         items = [first for first in (self.ready.peek(), self.waiting.peek(), self.behind.peek()) if first is not None]
-        return min(items)[-1] if items else None
+        first = min(items, default=None)
+        return first[-1] if first is not None and not (self.claimed and self.kept_before(first) is not None) else None
 
     def reserved_from(self, bucket: Bucket, needs: Needs) -> frozenset[Cell]:
         """The cells that a bucket may not take from, because one before it that starves may need them."""

@@ -1,68 +1,92 @@
-"""The contest: admit until nothing that may go fits, or the Plan is full.
+"""The contest: admit until nothing that may go fits or can have room made for it, or the Plan is full.
 
-1. Lines that were woken are looked at: those of their buckets that do not fit are parked, the first that fits contends.
-2. The winner of the tournament gets its quota, tentatively.
-3. Its line is looked at again, and so are those of its tree that it may have taken room from.
+1. Claims whose room is there are honoured (`preempting.py`).
+2. Lines that were woken are looked at: the first of their buckets that fits contends, or the first that does not and for which
+   others have to make room; those before it are parked.
+3. The winner of the tournament gets its quota, or a claim, tentatively.
+4. Its line is looked at again, and so are those of its tree that it may have taken room from.
+5. When nobody is left, those who wait are asked whether what was decided let them hope that room can be made for them.
 
 All of it is undone where the Plan is not confirmed (`journal.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from aiqueue.admission.engine.backlog import Backlog
 from aiqueue.admission.engine.buckets import Bucket, Contender, Kept, Line, Standing
-from aiqueue.admission.engine.flavors import NOTHING, Needs, Placement, search
-from aiqueue.admission.engine.journal import Journal
-from aiqueue.admission.engine.plan import Admission
-from aiqueue.admission.engine.runs import Runs
+from aiqueue.admission.engine.draft import Draft
+from aiqueue.admission.engine.needs import Needs, Placement
+from aiqueue.admission.engine.preempting import Preempting, ways_up
+from aiqueue.admission.engine.search import NOTHING, search
 from aiqueue.admission.engine.standings import ANY_MOVE
 from aiqueue.admission.engine.tournament import Tournament
 from aiqueue.admission.engine.tree import Cell, TenantNode
+from aiqueue.queue.words import Fungibility
 
 
 class Contest:
     """One contest.
 
     Attributes:
-        journal: what undoes it.
-        admissions, placements: in the order decided, parallel.
-        roots: of the trees that somebody was admitted in.
-        trials: buckets admitted from or parked.
         cut: whether a bound ended it.
     """
 
-    def __init__(self, backlog: Backlog, runs: Runs, tournament: Tournament, *, max_admissions: int, max_trials: int) -> None:
+    def __init__(
+        self,
+        backlog: Backlog,
+        tournament: Tournament,
+        preempting: Preempting,
+        draft: Draft,
+        *,
+        max_admissions: int,
+        max_trials: int,
+    ) -> None:
         self._backlog = backlog
-        self._runs = runs
         self._tournament = tournament
+        self._preempting = preempting
+        self._draft = draft
+        self._journal = draft.journal
         self._max_admissions = max_admissions
         self._max_trials = max_trials
-        self.journal = Journal()
-        self.admissions: list[Admission] = []
-        self.placements: list[Placement] = []
-        self.roots: dict[str, TenantNode] = {}
-        self.trials = 0
+        self._parked = 0
         self.cut = False
         self._gathered: set[str] = set()  # roots whose reservations were looked at together since the last admission there
 
+    @property
+    def _trials(self) -> int:
+        """Buckets admitted from, parked, or looked for victims for."""
+        return len(self._draft.admissions) + self._parked + self._preempting.searches
+
+    @property
+    def _full(self) -> bool:
+        draft = self._draft
+        return max(len(draft.admissions), len(draft.evictions)) >= self._max_admissions or self._trials >= self._max_trials
+
     def run(self) -> None:
         """Hold it."""
+        self._preempting.honour()
+        self._backlog.wake_hopeful(self._preempting.hopes)
         while True:
             self._look()
             contender = self._tournament.best()
-            if self.cut or contender is None:
+            if self.cut:
                 return
-            if len(self.admissions) == self._max_admissions or self.trials >= self._max_trials:
+            if contender is None:
+                if not self._backlog.wake_hopeful(self._preempting.hopes):
+                    return
+            elif self._full:
                 self.cut = True
                 return
-            self._admit(contender)
+            else:
+                self._win(contender)
 
     def undone(self) -> None:
         """Its journal was gone through, one way or the other: what contended did so on other figures."""
-        for root in self.roots.values():
+        for root in self._draft.roots.values():
             self._backlog.retry(root)
+            self._backlog.stir(root)
 
     # Looking.
 
@@ -74,7 +98,7 @@ class Contest:
             if not backlog.awake:
                 backlog.awake.clear()  # else every later look would step over what was taken out
                 return
-            if self.trials >= self._max_trials:
+            if self._trials >= self._max_trials:
                 self.cut = True
                 return
             line = next(iter(backlog.awake.values()))
@@ -94,7 +118,7 @@ class Contest:
         line.keep(())
         contender: Contender | None = None
         while (bucket := line.candidate()) is not None:
-            if self.trials >= self._max_trials:
+            if self._trials >= self._max_trials:
                 break
             contender = self._fitting(line, bucket)
             if contender is not None:
@@ -104,7 +128,7 @@ class Contest:
         if keeps != kept:
             self._keep(line, line.node.root, keeps)
         line.contender = contender
-        if contender is not None:
+        if contender is not None and contender.victims is None:
             _expect(contender)
         self._tournament.play(line.node, contender)
         self._backlog.hold_vigil(line)
@@ -133,14 +157,14 @@ class Contest:
     def _keep(self, line: Line, root: TenantNode, keeps: Kept) -> None:
         """Have a line keep something else for its blocked head."""
         kept = line.reserved
-        self.journal.do(self._backlog.keep, self._backlog.keep_again, line, kept, keeps)
+        self._journal.do(self._backlog.keep, self._backlog.keep_again, line, kept, keeps)
         if kept:  # there may be room now, or room for what they like better
-            self.journal.do(self._backlog.freed, _nothing, _ways_up(cell for cell, _ in kept))
+            self._journal.do(self._backlog.freed, _nothing, ways_up(cell for cell, _ in kept))
             self._backlog.retry(root)
         self._look_round(root, keeps)
 
     def _fitting(self, line: Line, bucket: Bucket) -> Contender | None:
-        """Where the head of a bucket fits now; where it does not, the bucket is parked."""
+        """Where the head of a bucket fits now, or who has to make room for it; where it does not, the bucket is parked."""
         needs = bucket.needs
         if not isinstance(needs, Needs) or line.node is None:
             raise TypeError(f"bucket {bucket.door} contends though it can never fit")
@@ -148,9 +172,12 @@ class Contest:
         reserved = line.reserved_from(bucket, needs) if len(line.starving) else NOTHING
         stakes = backlog.watch.stakes_against(bucket, needs) if backlog.watch.watches(line.node.root) else NOTHING
         short: dict[Cell, int] = {}
-        placement = search(needs, reserved=reserved, stakes=stakes, short=short)
+        placement = _place(bucket, needs, reserved=reserved, stakes=stakes, short=short)
         if placement is not None:
-            return Contender(line, bucket, placement, stakes)
+            rather: Contender | None = None
+            if line.node.record.when_can_preempt is Fungibility.MAY_STOP_SEARCH:
+                rather = self._preempting.offer(line, bucket, reserved=reserved, stakes=stakes, before=placement)
+            return rather or Contender(line, bucket, placement, stakes)
         standing = Standing.WAITING
         if reserved or stakes:
             whole: dict[Cell, int] = {}
@@ -158,40 +185,64 @@ class Contest:
                 short = whole
             else:
                 standing = Standing.BEHIND
+        if standing is Standing.WAITING:
+            preemptor = self._preempting.offer(line, bucket, reserved=reserved, stakes=stakes)
+            if preemptor is not None:
+                return preemptor
+        self._park(line, bucket, needs, standing, short=short, stakes=stakes)
+        return None
+
+    def _park(
+        self,
+        line: Line,
+        bucket: Bucket,
+        needs: Needs,
+        standing: Standing,
+        *,
+        short: Mapping[Cell, int],
+        stakes: frozenset[Cell],
+    ) -> None:
+        """Let a bucket wait for the cells that refused it."""
+        backlog = self._backlog
         if line.reserves:  # what it keeps itself is no room to others, and room to it
-            lots = [(cell, ANY_MOVE) for cell in _ways_up(needs.cells)]
+            ways = ways_up(needs.cells)
+            lots = [(cell, ANY_MOVE) for cell in (*ways, *(each.actual for each in ways if each.actual is not None))]
         else:
             lots = backlog.lots_for(short)
             if stakes and standing is Standing.BEHIND:  # it may come to borrow no longer, or from others
-                way = (cell for cell in _ways_up(needs.cells) if cell.parent is not None)
+                way = (cell for cell in ways_up(needs.cells) if cell.parent is not None)
                 near = (cell for cell in way if cell in needs.cells or cell.guaranteed)
                 lots = list((dict(lots) | dict.fromkeys(near, ANY_MOVE)).items())
-        self.trials += 1
-        self.journal.do(backlog.park, backlog.unpark, bucket, standing, lots, stakes)
-        return None
+        self._parked += 1
+        self._journal.do(backlog.park, backlog.unpark, bucket, standing, lots, stakes)
 
-    # Admitting.
+    # Winning.
 
-    def _admit(self, contender: Contender) -> None:
-        line, bucket, placement = contender.line, contender.bucket, contender.placement
-        pending = self._backlog.pending[contender.age[3]]
-        workload = pending.workload
-        self.journal.do(self._backlog.take, self._backlog.untake, bucket, pending)
-        self.journal.do(self._runs.charge, self._runs.discharge, placement.takes, workload)
-        self.trials += 1
-        self.placements.append(placement)
-        self.admissions.append(
-            Admission(workload, line.name, workload.attempt + 1, placement.allocations, placement.flavors, placement.counts)
-        )
+    def _win(self, contender: Contender) -> None:
+        """Let the winner have what it contends for. Who needs victims is looked at again: others may have won since."""
+        line = contender.line
+        if contender.victims is not None:
+            again = self._fitting(line, contender.bucket)
+            if again is None:
+                return  # it was parked, which has its line looked at again
+            contender = again
         root = line.node.root if line.node is not None else None
-        if root is None:
-            return
-        self.roots[root.name] = root
+        if root is None or line.node is None:
+            raise TypeError(f"line {line.name} contends though it leads to no tenant")
         self._gathered.discard(root.name)
+        if contender.victims is not None:
+            self._preempting.claim(contender)
+            self._backlog.look_again(line)
+        else:
+            pending = self._backlog.pending[contender.age[3]]
+            self._journal.do(self._backlog.take, self._backlog.untake, contender.bucket, pending)
+            self._draft.admit(pending.workload, line.node, contender.placement)
+            self._preempting.moved()
+            self._backlog.stir(root)
         if root.children:
-            self._look_round(root, placement.takes)
+            self._look_round(root, contender.placement.takes)
         elif len(line.behind):
-            self.journal.do(self._look_behind, _nothing, root)
+            self._journal.do(self._look_behind, _nothing, root)
 
     def _look_behind(self, root: TenantNode) -> None:
         """Have those of a tree looked at again who stand behind somebody overdue and do not fit any more: they wait now."""
@@ -204,7 +255,7 @@ class Contest:
     def _look_round(self, root: TenantNode, takes: Kept) -> None:
         """Have those of a tree looked at again whose place may be another now that this was taken."""
         if self._backlog.watch.watches(root):
-            self.journal.do(self._look_behind, _nothing, root)
+            self._journal.do(self._look_behind, _nothing, root)
         picky = root.name in self._backlog.picky or (root.name in self._backlog.lending and self._backlog.watch.watches(root))
         if not picky and _roomy(takes):
             return
@@ -215,6 +266,8 @@ class Contest:
                 for above in cell.above():
                     above.watch = 0
         for contender in contenders:
+            if contender.victims is not None:
+                continue  # it is looked at again if it wins
             fits = all(cell.available() >= amount for cell, amount in contender.placement.takes)
             if picky or contender.line.reserved or not fits:
                 self._backlog.look_again(contender.line)
@@ -234,9 +287,16 @@ def _roomy(takes: Kept) -> bool:
     return not any(above.watch and above.available() < above.watch for cell, _ in takes for above in cell.above())
 
 
-def _ways_up(cells: Iterable[Cell]) -> list[Cell]:
-    """These cells and all above them, each once."""
-    return list(dict.fromkeys(each for cell in cells for each in (cell, *cell.above())))
+def _place(
+    bucket: Bucket, needs: Needs, *, reserved: frozenset[Cell], stakes: frozenset[Cell], short: dict[Cell, int]
+) -> Placement | None:
+    """Where the head of a bucket fits; elastic work at the largest size that does."""
+    if bucket.sizes is None:
+        return search(needs, reserved=reserved, stakes=stakes, short=short)
+    placement = bucket.sizes.largest(lambda sized: search(sized, reserved=reserved, stakes=stakes))
+    if placement is None:
+        search(needs, reserved=reserved, stakes=stakes, short=short)
+    return placement
 
 
 def _nothing(*_: object) -> None:
@@ -250,6 +310,8 @@ def _to_keep(line: Line) -> Kept:
     """
     head = line.head()
     if head is None or head.standing is not Standing.WAITING or not isinstance(head.needs, Needs):
+        return ()
+    if line.kept_before(head.item) is not None:  # one before it has a claim, which keeps what it needs
         return ()
     place = head.needs.preferred
     if place is None:

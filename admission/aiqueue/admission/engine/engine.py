@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from heapq import nsmallest
 
 from aiqueue.admission.engine.backlog import Backlog
 from aiqueue.admission.engine.buckets import Standing
+from aiqueue.admission.engine.candidates import Candidates
+from aiqueue.admission.engine.claims import Claims, hold
 from aiqueue.admission.engine.contest import Contest
+from aiqueue.admission.engine.draft import Draft
+from aiqueue.admission.engine.endings import Endings
 from aiqueue.admission.engine.events import (
+    ClaimHeld,
     ConfigurationChanged,
     Event,
     RunClosed,
@@ -19,17 +23,20 @@ from aiqueue.admission.engine.events import (
     WorkloadGone,
     WorkloadPending,
 )
+from aiqueue.admission.engine.exposure import Exposure, exposure_of
 from aiqueue.admission.engine.instants import micros, moment
 from aiqueue.admission.engine.journal import Journal
-from aiqueue.admission.engine.plan import Eviction, Plan
+from aiqueue.admission.engine.plan import Plan
+from aiqueue.admission.engine.preempting import Preempting, refusal_of, ways_up
 from aiqueue.admission.engine.runs import OpenRun, Runs
+from aiqueue.admission.engine.shares import Scales
 from aiqueue.admission.engine.terms import terms_of
 from aiqueue.admission.engine.tournament import Tournament
 from aiqueue.admission.engine.tree import TenantNode, build_tree
 from aiqueue.admission.engine.verdicts import Rendered, Verdicts
 from aiqueue.queue.errors import AiqueueError, NotFound
-from aiqueue.queue.records import Configuration, Decision, Run, Workload
-from aiqueue.queue.words import ObjectState, RunOutcome
+from aiqueue.queue.records import Claim, Configuration, Decision, Run, Workload
+from aiqueue.queue.words import Reason
 
 FIGURES_PAUSE = timedelta(milliseconds=200)  # between Plans that only bring figures up to date
 
@@ -46,6 +53,7 @@ class _Tentative:
     journal: Journal
     rendered: Rendered
     contest: Contest
+    draft: Draft
 
 
 class Engine:
@@ -70,10 +78,12 @@ class Engine:
         self._nodes: dict[str, TenantNode] = {}
         self._backlog = Backlog()
         self._runs = Runs()
+        self._claims = Claims(self._runs, self._backlog.wake_all)
+        self._endings = Endings()
+        self._scales = Scales()
         self._tournament = Tournament()
         self._verdicts = Verdicts(self._backlog, self._nodes, tells=tells)
         self._returning: dict[int, Workload] = {}  # wait again, but their run has not given its quota back
-        self._to_evict: dict[int, str] = {}  # run -> why it is to be told
         self._now: datetime | None = None
         self._tentative: _Tentative | None = None
 
@@ -85,9 +95,10 @@ class Engine:
                 if workload.id in self._runs.of_workload:
                     self._returning[workload.id] = workload
                 else:
-                    self._backlog.put(workload)
+                    self._put(workload)
             case WorkloadGone(workload_id):
                 self._returning.pop(workload_id, None)
+                self._lapse(workload_id)
                 self._backlog.drop(workload_id)
             case RunOpened(run):
                 self._open(run)
@@ -95,6 +106,8 @@ class Engine:
                 self._close(run_id)
             case ConfigurationChanged(configuration):
                 self._configure(configuration)
+            case ClaimHeld(claim):
+                self._hold(claim)
             case UsageMoved(usages):
                 self._backlog.learn(usages)
 
@@ -109,33 +122,36 @@ class Engine:
         """
         self._drop()
         self._advance(now)  # 1
-        contest = Contest(
-            self._backlog, self._runs, self._tournament, max_admissions=self._max_admissions, max_trials=self._max_trials
-        )
+        now_us = micros(now)
+        draft = Draft(self._runs, now_us)
         for bucket in self._backlog.flipped.values():
-            contest.journal.do(self._backlog.open_since, self._backlog.not_open, bucket, micros(now))
-        evictions = self._evictions(now)  # 2
+            draft.journal.do(self._backlog.open_since, self._backlog.not_open, bucket, now_us)
+        cut = self._end(draft)  # 2
+        contest = self._contest(draft)
         contest.run()  # 3
         self._mark_verdicts()  # 4
         rendered = self._verdicts.render(self._max_decisions)
-        cut = contest.cut or rendered.more or len(evictions) < len(self._to_evict)
+        cut = cut or contest.cut or rendered.more or bool(draft.claims)  # what is claimed now may be won over next
+        settled = {claim.workload_id for claim in draft.claims} | {each.workload.id for each in draft.admissions}
         plan = Plan(
             now,
             self._configuration.revision,
-            tuple(contest.admissions),
-            tuple(evictions),
-            decisions=rendered.decisions,
-            withdrawn_shapes=rendered.withdrawn_shapes,
-            withdrawn_workloads=rendered.withdrawn_workloads,
-            wake_at=now if cut else self._wake_at(now, rendered.later),  # 5
+            tuple(draft.admissions),
+            tuple(draft.evictions),
+            tuple(draft.claims),
+            tuple(sorted({*self._claims.lapsed, *draft.withdrawn} - settled)),
+            rendered.decisions,
+            rendered.withdrawn_shapes,
+            rendered.withdrawn_workloads,
+            now if cut else self._wake_at(now, rendered.later),  # 5
         )
-        journal = contest.journal
-        if plan.empty or not (contest.admissions or self._backlog.flipped):
+        journal = draft.journal
+        if plan.empty or not (draft.decided or self._backlog.flipped):
             # Whoever was parked is parked on facts, and an empty Plan may never be confirmed: keep what was learned.
             journal = Journal()
             self._backlog.flipped.clear()
             self._verdicts.unchanged(rendered)
-        self._tentative = _Tentative(plan, journal, rendered, contest)
+        self._tentative = _Tentative(plan, journal, rendered, contest, draft)
         return plan
 
     def confirm(self, plan: Plan, run_ids: Sequence[int], opened_at: datetime | None = None) -> None:
@@ -161,14 +177,17 @@ class Engine:
         self._tentative = None
         if tentative.journal.redo():
             tentative.contest.undone()
-        for admission, run_id, placement in zip(plan.admissions, run_ids, tentative.contest.placements, strict=True):
+        for admission, run_id, placement in zip(plan.admissions, run_ids, tentative.draft.placements, strict=True):
             workload = admission.workload
             run = OpenRun(run_id, admission, opened_at or plan.now, terms_of(self._configuration, workload))
             self._runs.keep(run, placement.takes)
+            self._watch(run)
             self._backlog.admitted(workload.id)
         for eviction in plan.evictions:
-            self._runs.open[eviction.run_id].evict_at = eviction.evict_at
-            del self._to_evict[eviction.run_id]
+            self._endings.forget(eviction.run_id)
+        for root in tentative.draft.roots.values():
+            self._backlog.stir(root)
+        self._claims.lapsed.clear()
         self._verdicts.confirm(tentative.rendered)
         self._backlog.flipped.clear()
 
@@ -193,55 +212,114 @@ class Engine:
         """What open runs hold, by (tenant, flavor, resource); zero amounts are left out."""
         return dict(self._runs.held)
 
+    def claims(self) -> Mapping[int, Claim]:
+        """The claims that stand, as confirmed, by workload."""
+        self._set_aside()
+        return {workload_id: held.claim for workload_id, held in self._claims.of_workload.items()}
+
+    def exposure(self, workload_id: int) -> Exposure:
+        """Who could have a running workload put out, and from when, as of the last decide.
+
+        Raises:
+            NotFound: it has no open run, or nothing was decided yet.
+        """
+        self._set_aside()
+        run_id = self._runs.of_workload.get(workload_id)
+        if run_id is None or self._now is None:
+            raise NotFound(f"workload {workload_id} has no open run, so nobody can have it put out")
+        return exposure_of(self._runs.open[run_id], self._nodes, self._now)
+
     # Events.
 
+    def _put(self, workload: Workload) -> None:
+        """Enter a pending workload. Its claim stands as long as it asks for the same and may be admitted."""
+        held = self._claims.of_workload.get(workload.id)
+        self._backlog.put(workload)
+        if held is None:
+            return
+        own = self._backlog.pending[workload.id].own
+        before = held.workload
+        same = (before.queue_name, before.class_name, before.shape) == (
+            workload.queue_name,
+            workload.class_name,
+            workload.shape,
+        )
+        if not same or own is None or own[0] is not Reason.WAITING_FOR_VICTIMS:
+            self._lapse(workload.id)
+        held.workload = workload
+
+    def _hold(self, claim: Claim) -> None:
+        """Let a claim of the ledger stand, where it means anything."""
+        self._lapse(claim.workload_id)
+        pending, node = self._backlog.pending.get(claim.workload_id), self._nodes.get(claim.tenant)
+        if pending is None or pending.own is not None or node is None or pending.bucket.route.node is not node:
+            self._claims.lapsed[claim.workload_id] = None
+            return
+        self._claims.lapsed.pop(claim.workload_id, None)
+        held = hold(claim, pending.workload, node, pending.bucket.route.priority)
+        self._claims.make(held)
+        self._backlog.claims_room(claim.workload_id, refusal_of(held, self._claims))
+
+    def _lapse(self, workload_id: int) -> None:
+        """End the claim of a workload, if it has one."""
+        held = self._claims.lapse(workload_id)
+        if held is not None:
+            self._backlog.claims_room(workload_id, None)
+            self._backlog.freed(ways_up(cell for cell, _ in held.takes))
+            self._backlog.usage_moved(held.node.name)
+
     def _open(self, run: Run) -> None:
+        self._lapse(run.workload.id)
         self._backlog.drop(run.workload.id)
+        known = self._runs.open.get(run.id)
+        if known is not None and run.closed_at is None and (known.tenant, known.allocations) == (run.tenant, run.allocations):
+            known.workload = run.workload  # what its owner says of it is another
+            known.evict_at = run.evict_at
+            known.terms = terms_of(self._configuration, run.workload)
+            self._watch(known)
+            return
         self._close(run.id)
         if run.closed_at is not None:
             return
         entered = OpenRun(run.id, run, run.opened_at, terms_of(self._configuration, run.workload), run.evict_at)
         self._runs.enter(entered, self._nodes)
+        self._watch(entered)
         self._backlog.usage_moved(run.tenant)
-        self._consider_draining(entered)
+
+    def _watch(self, run: OpenRun) -> None:
+        now_us = micros(self._now) if self._now is not None else None
+        self._endings.watch(run, self._configuration, self._nodes, now_us)
 
     def _close(self, run_id: int) -> None:
         closed = self._runs.close(run_id)
         if closed is None:
             return
         run, cells = closed
-        self._to_evict.pop(run_id, None)
+        self._endings.forget(run_id)
+        held = self._claims.closed(run)
+        if held is not None:
+            self._backlog.claims_room(held.workload.id, refusal_of(held, self._claims))
         self._backlog.usage_moved(run.tenant)
         self._backlog.freed(cells)
         workload = self._returning.pop(run.workload.id, None)
         if workload is not None:
-            self._backlog.put(workload)
+            self._put(workload)
 
     def _configure(self, configuration: Configuration) -> None:
         known, self._configuration = self._configuration, configuration
         if replace(known, revision=configuration.revision) == configuration:
             return
         self._nodes = build_tree(configuration.tenants)
+        self._scales = Scales()
         self._tournament.clear()
         self._runs.rebind(self._nodes)
         self._backlog.configure(configuration, self._nodes)
+        for workload_id in self._claims.rebind(self._nodes, lambda each: self._backlog.pending[each].bucket.route):
+            self._backlog.claims_room(workload_id, None)
         self._verdicts.configure(self._nodes)
-        self._to_evict.clear()
         for run in self._runs.open.values():
             run.terms = terms_of(configuration, run.workload)
-            self._consider_draining(run)
-
-    def _consider_draining(self, run: OpenRun) -> None:
-        """Note a run of a tenant or queue that is being drained, unless it was told already."""
-        if run.evict_at is not None:
-            return
-        queue = self._configuration.queues.get((run.workload.namespace, run.workload.queue_name))
-        node = self._nodes.get(run.tenant)
-        drained = node.draining() if node is not None else None
-        if drained is not None:
-            self._to_evict[run.run_id] = f"tenant {drained.name} is being drained"
-        elif queue is not None and queue.state is ObjectState.DRAIN:
-            self._to_evict[run.run_id] = f"queue {queue.namespace}/{queue.name} is being drained"
+            self._watch(run)
 
     # The steps of decide.
 
@@ -261,15 +339,28 @@ class Engine:
             raise ValueError(f"now is {now.isoformat()}, before {self._now.isoformat()}: time never goes backward")
         self._now = now
         self._backlog.advance(micros(now))
+        for root in self._endings.released(micros(now)):
+            self._backlog.stir(self._nodes[root])
 
-    def _evictions(self, now: datetime) -> list[Eviction]:
-        found: list[Eviction] = []
-        for run_id in nsmallest(self._max_admissions, self._to_evict):
-            run = self._runs.open[run_id]
-            deadline = moment(micros(now) + run.terms.grace_us)
-            why = self._to_evict[run_id]
-            found.append(Eviction(run_id, run.workload.id, run.attempt, RunOutcome.DRAINED, deadline, why))
-        return found
+    def _end(self, draft: Draft) -> bool:
+        """Tell those to end who are to end whatever others want; answers whether more are left."""
+        for eviction in self._endings.due(draft.now_us, self._runs.open):
+            if len(draft.evictions) == self._max_admissions:
+                return True
+            draft.evict(eviction)
+        return False
+
+    def _contest(self, draft: Draft) -> Contest:
+        candidates = Candidates(self._runs, self._claims, self._nodes, draft.now_us)
+        preempting = Preempting(self._backlog, self._runs, self._claims, self._scales, draft, candidates=candidates)
+        return Contest(
+            self._backlog,
+            self._tournament,
+            preempting,
+            draft,
+            max_admissions=self._max_admissions,
+            max_trials=self._max_trials,
+        )
 
     def _mark_verdicts(self) -> None:
         """Mark those whose figures moved, and those who name the head of a Strict tenant that is no longer it."""
@@ -283,8 +374,8 @@ class Engine:
                 self._backlog.stale_shapes[(bucket.line.name, bucket.shape)] = None
         self._backlog.woken.clear()
         for line in self._backlog.touched.values():
-            head = line.head()
-            head_id = head.entries.first[3] if head is not None else None
+            head = line.kept_before()
+            head_id = head[3] if head is not None else None
             if head_id != line.told_head:
                 line.told_head = head_id
                 self._backlog.stale_shapes.update(((line.name, shape), None) for shape in line.shapes)
@@ -292,7 +383,9 @@ class Engine:
 
     def _wake_at(self, now: datetime, later: bool) -> datetime | None:
         alarm = self._backlog.next_alarm()
-        wakes = [moment(alarm)] if alarm is not None else []
+        wakes = [moment(each) for each in self._endings.alarms(micros(now), self._backlog.waits)]
+        if alarm is not None:
+            wakes.append(moment(alarm))
         if later:
             wakes.append(now + FIGURES_PAUSE)
         return min(wakes, default=None)

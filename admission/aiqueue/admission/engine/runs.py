@@ -83,30 +83,36 @@ class Runs:
     def charge(self, takes: Takes, workload: Workload) -> None:
         """Count what a workload takes; the inverse is `discharge`."""
         for leaf, amount in takes:
-            cell = leaf
-            cell.add(amount)
-            holder = (-amount, workload.namespace, workload.name, workload.id)
-            while True:
-                cell.holders.add(holder)
-                if cell.parent is None:
-                    break
-                cell = cell.parent
-            self.moved[cell.tenant] = None
+            leaf.add(amount)
+            if leaf.actual is not None:
+                leaf.actual.add(amount)
+        self._hold(takes, workload)
 
     def discharge(self, takes: Takes, workload: Workload) -> list[Cell]:
         """Count it no longer; answers the cells whose usage fell."""
         changed: list[Cell] = []
         for leaf, amount in reversed(takes):
-            cell = leaf
-            changed.extend(cell.remove(amount))
-            holder = (-amount, workload.namespace, workload.name, workload.id)
-            while True:
-                cell.holders.remove(holder)
-                if cell.parent is None:
-                    break
-                cell = cell.parent
-            self.moved[cell.tenant] = None
+            changed.extend(leaf.remove(amount))
+        return changed + self._vacate(takes, workload)
+
+    def _vacate(self, takes: Takes, workload: Workload) -> list[Cell]:
+        """Count it no longer among what is really held; answers the cells of that whose usage fell."""
+        changed: list[Cell] = []
+        for leaf, amount in reversed(takes):
+            if leaf.actual is not None:
+                changed.extend(leaf.actual.remove(amount))
+        self._hold(takes, workload, holds=False)
         return changed
+
+    def _hold(self, takes: Takes, workload: Workload, *, holds: bool = True) -> None:
+        for leaf, amount in takes:
+            holder = (-amount, workload.namespace, workload.name, workload.id)
+            for cell in (leaf, *leaf.above()):
+                if holds:
+                    cell.holders.add(holder)
+                else:
+                    cell.holders.remove(holder)
+            self.moved[cell.tenant] = None
 
     def keep(self, run: OpenRun, takes: Takes) -> None:
         """Enter a run whose takes are charged already."""
@@ -120,7 +126,7 @@ class Runs:
 
     def enter(self, run: OpenRun, nodes: Mapping[str, TenantNode]) -> None:
         """Enter a run and charge what it holds."""
-        takes = _takes_of(nodes.get(run.tenant), run.allocations)
+        takes = takes_of(nodes.get(run.tenant), run.allocations)
         self.charge(takes, run.workload)
         self.keep(run, takes)
 
@@ -140,16 +146,20 @@ class Runs:
             self.held[key] -= each.amount
             if not self.held[key]:
                 del self.held[key]
-        return run, self.discharge(run.takes, run.workload)
+        # Of who makes room for a claim, only what it really held is still counted.
+        release = self.discharge if run.claimant is None else self._vacate
+        return run, release(run.takes, run.workload)
 
     def rebind(self, nodes: Mapping[str, TenantNode]) -> None:
         """Charge every run to the cells of a tree that was built anew."""
         for run in self.open.values():
-            run.takes = _takes_of(nodes.get(run.tenant), run.allocations)
+            run.claimant = None
+            run.takes = takes_of(nodes.get(run.tenant), run.allocations)
             self.charge(run.takes, run.workload)
 
 
-def _takes_of(node: TenantNode | None, allocations: Iterable[Allocation]) -> Takes:
+def takes_of(node: TenantNode | None, allocations: Iterable[Allocation]) -> Takes:
+    """What allocations take of a tenant's cells, summed up by cell; nothing where there is no such tenant."""
     if node is None:
         return ()
     sums: dict[Pair, int] = {}

@@ -6,13 +6,14 @@ or better puts the line among those `awake`; so neither has to be looked for. Ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from aiqueue.admission.engine.buckets import Bucket, Kept, Line, Pending, Standing
 from aiqueue.admission.engine.flavors import NOTHING, Needs
 from aiqueue.admission.engine.instants import micros
 from aiqueue.admission.engine.ordered import Ordered
 from aiqueue.admission.engine.ordering import QueueOrder
+from aiqueue.admission.engine.routes import Refusal
 from aiqueue.admission.engine.starvation import Concern, Watch
 from aiqueue.admission.engine.tree import Cell, TenantNode
 
@@ -36,6 +37,9 @@ class Standings:
         order: what queues used.
         woken: by serial, buckets that were made Ready since somebody cleared it.
         moved: names of the roots of trees where figures that verdicts name moved.
+        claims: why those wait that claim room, by workload.
+        stirred: roots of trees in which somebody may have room made that could not before, by name.
+        waits: how many buckets are Waiting in the tree of a root, by name.
     """
 
     def __init__(self) -> None:
@@ -53,6 +57,9 @@ class Standings:
         self.order = QueueOrder()
         self.woken: dict[int, Bucket] = {}
         self.moved: dict[str, None] = {}
+        self.claims: dict[int, Refusal] = {}
+        self.stirred: dict[str, TenantNode] = {}
+        self.waits: dict[str, int] = {}
         self.stale_shapes: dict[tuple[str, str], None] = {}
         self.stale_workloads: dict[int, None] = {}
         self._nodes: Mapping[str, TenantNode] = {}
@@ -75,6 +82,9 @@ class Standings:
             self._wake_line(line)
             bucket.item = bucket.head_item()
             line.at(standing).add(bucket.item)
+            if standing is Standing.WAITING and line.node is not None:
+                name = line.node.root.name
+                self.waits[name] = self.waits.get(name, 0) + 1
             self._time(bucket, overdue)
         if line.node is not None and line.node.parent is not None:
             root, leads = line.node.root, line.leader()
@@ -86,6 +96,8 @@ class Standings:
         line = bucket.line
         self._wake_line(line)
         line.at(bucket.standing).remove(bucket.item)
+        if bucket.standing is Standing.WAITING and line.node is not None:
+            self.waits[line.node.root.name] -= 1
         if bucket.starving:
             line.starving.remove(bucket.item)
         elif bucket.alarmed:
@@ -210,11 +222,44 @@ class Standings:
                 while len(lot) and lot.first[0] <= room:
                     self.wake(self._by_serial[lot.first[1]])
 
+    def wake_all(self, cells: Iterable[Cell]) -> None:
+        """Wake everything that is parked on these cells."""
+        for cell in cells:
+            while len(cell.lot):
+                self.wake(self._by_serial[cell.lot.first[1]])
+
+    def stir(self, root: TenantNode) -> None:
+        """Have it seen whether anybody of a tree can have room made now."""
+        self.stirred[root.name] = root
+
+    def wake_hopeful(self, hopes: Callable[[Bucket], bool]) -> bool:
+        """Wake those of the trees that were stirred who wait and have hope of room being made; answers whether there are any."""
+        stirred, self.stirred = self.stirred, {}
+        found: list[Bucket] = []
+        for root in stirred.values():
+            if not self.waits.get(root.name):
+                continue
+            for leaf in root.leaves:
+                line = self.lines.get(leaf.name)
+                if line is None:
+                    continue
+                for item in line.waiting:
+                    bucket = line.buckets[item[-1]]
+                    if hopes(bucket):
+                        found.append(bucket)
+                    if line.strict:
+                        break
+        for bucket in found:
+            if bucket.standing is Standing.WAITING:
+                self.wake(bucket)
+        return bool(found)
+
     def usage_moved(self, tenant: str) -> None:
         """Have a tenant and those who share with it looked at again, for runs of it opened or closed."""
         node = self._nodes.get(tenant)
         if node is not None:
             self.retry(node.root)
+            self.stir(node.root)
         line = self.lines.get(tenant)
         if line is not None:
             self.look_again(line)
@@ -309,6 +354,49 @@ class Standings:
         self.stand(bucket, Standing.READY)
         if not len(bucket.entries):
             self._mark(bucket)
+
+    def claim(self, pending: Pending, refusal: Refusal) -> None:
+        """Let a workload wait for its claim and for nothing else; the inverse is `unclaim`."""
+        bucket = pending.bucket
+        bucket.entries.remove(pending.entry)
+        bucket.aside.add(pending.entry)
+        pending.own = self.claims[pending.workload.id] = refusal
+        bucket.line.claimed[pending.workload.id] = pending
+        self._reclaimed(bucket, pending)
+
+    def unclaim(self, pending: Pending, _: Refusal) -> None:
+        """Let it wait again like others."""
+        bucket = pending.bucket
+        bucket.aside.remove(pending.entry)
+        bucket.entries.add(pending.entry)
+        pending.own = None
+        del self.claims[pending.workload.id]
+        del bucket.line.claimed[pending.workload.id]
+        self._reclaimed(bucket, pending)
+
+    def _reclaimed(self, bucket: Bucket, pending: Pending) -> None:
+        self.stale_workloads[pending.workload.id] = None
+        if bucket.standing is Standing.SHUT:
+            return
+        if bucket.standing in (Standing.WAITING, Standing.BEHIND):
+            self.wake(bucket)
+        else:
+            self.stand(bucket, Standing.READY)
+        self._mark(bucket)
+
+    def take_claimed(self, bucket: Bucket, pending: Pending) -> None:
+        """Admit a workload that claimed its room, tentatively; the inverse is `untake_claimed`."""
+        bucket.aside.remove(pending.entry)
+        pending.taken = True
+        del bucket.line.claimed[pending.workload.id]
+        self._reclaimed(bucket, pending)
+
+    def untake_claimed(self, bucket: Bucket, pending: Pending) -> None:
+        """Take the admission back."""
+        bucket.aside.add(pending.entry)
+        pending.taken = False
+        bucket.line.claimed[pending.workload.id] = pending
+        self._reclaimed(bucket, pending)
 
     def untake(self, bucket: Bucket, pending: Pending) -> None:
         """Take the admission back."""

@@ -32,6 +32,7 @@ class Cell:
 
     Attributes:
         actual: the same with what open runs hold now, where claims make that another; None where they do not.
+        twin: what `actual` was, and will be, when there is one.
     """
 
     __slots__ = (
@@ -48,6 +49,7 @@ class Cell:
         "resource",
         "subtree",
         "tenant",
+        "twin",
         "usage",
         "watch",
     )
@@ -65,6 +67,7 @@ class Cell:
         self.watch = 0  # the most that a contender under it would take from it: while there is room for that, all still fit
         self.parent: Cell | None = None
         self.actual: Cell | None = None
+        self.twin: Cell | None = None
         self.lot: Ordered[tuple[int, int]] = Ordered()  # (need, bucket): parked until there is room for the need
         self.holders: Ordered[tuple[int, str, str, int]] = Ordered()  # (-amount, namespace, name, workload)
 
@@ -167,11 +170,14 @@ class Cell:
         return changed
 
     def part(self) -> None:
-        """Keep the actual usage apart from here on; that of the parent is already."""
-        actual = self.actual = Cell(self.tenant, (self.flavor, self.resource))
-        for name in ("nominal", "borrowing_limit", "lending_limit", "subtree", "guaranteed", "potential", "usage"):
-            setattr(actual, name, getattr(self, name))
-        actual.parent = self.parent.actual if self.parent is not None else None
+        """Keep the actual usage apart from here on; that of the parent is already. It is the same cell each time."""
+        if self.twin is None:
+            self.twin = Cell(self.tenant, (self.flavor, self.resource))
+            for name in ("nominal", "borrowing_limit", "lending_limit", "subtree", "guaranteed", "potential"):
+                setattr(self.twin, name, getattr(self, name))
+        self.twin.usage = self.usage
+        self.twin.parent = self.parent.actual if self.parent is not None else None
+        self.actual = self.twin
 
     def blocks(self, amount: int) -> list[tuple[Cell, int | None]]:
         """Which cells have to move before `amount` fits, which it does not now.

@@ -230,9 +230,9 @@ def _of_shape(backlog: Backlog, line: Line, shape: str) -> Decision | None:
 
 
 def _of_bucket(backlog: Backlog, line: Line, bucket: Bucket, needs: Needs) -> Decision:
-    head = line.head()
-    if line.strict and head is not None and head.item < bucket.item:
-        return reasons.behind_head(line.name, bucket.shape, backlog.pending[head.entries.first[3]].workload)
+    head = line.kept_before(bucket.item) if line.strict else None
+    if head is not None:
+        return reasons.behind_head(line.name, bucket.shape, backlog.pending[head[3]].workload)
     kept = line.reserved
     line.keep(())  # what its own tenant keeps for it is not missing
     decision = _of_head(backlog, line, bucket, needs)
@@ -259,7 +259,8 @@ def _waiting(line: Line, bucket: Bucket, needs: Needs) -> Decision:
         return reasons.pending_evaluation(line.name, bucket.shape)
     least = reasons.least_short(shortfalls)
     cell = node.cell((least.flavor, least.resource))
-    blocking = cell.blocks(least.requested)[-1][0]
+    blocking = cell.refusing(least.requested).blocks(least.requested)[-1][0]
+    holders = next(each for each in (cell, *cell.above()) if each.tenant == blocking.tenant).holders
     return reasons.waiting(
         line.name,
         bucket.shape,
@@ -269,6 +270,6 @@ def _waiting(line: Line, bucket: Bucket, needs: Needs) -> Decision:
         freed_in=blocking.tenant,
         holders=[
             Holder(namespace, name, cell.flavor, cell.resource, -amount)
-            for amount, namespace, name, _ in islice(blocking.holders, reasons.MAX_HOLDERS)
+            for amount, namespace, name, _ in islice(holders, reasons.MAX_HOLDERS)
         ],
     )

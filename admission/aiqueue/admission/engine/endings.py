@@ -1,0 +1,121 @@
+"""Runs that are to end whatever others want, because they are drained or their time is up; and those still left alone by all.
+
+A class promises a run `minRuntime`: until its grace would end no sooner than that, nobody may have it put out. When that is over
+somebody may, without anything else having happened, so it has to be an alarm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+
+from aiqueue.admission.engine import reasons
+from aiqueue.admission.engine.instants import SECOND, moment
+from aiqueue.admission.engine.ordered import Ordered
+from aiqueue.admission.engine.plan import Eviction
+from aiqueue.admission.engine.runs import OpenRun
+from aiqueue.admission.engine.tree import TenantNode
+from aiqueue.queue.records import Configuration
+from aiqueue.queue.words import ObjectState, RunOutcome
+
+Alarm = tuple[int, int]  # microseconds since 1970, run
+
+
+class Endings:
+    """What is known of the ends of open runs that were not told yet."""
+
+    def __init__(self) -> None:
+        self._drained: dict[int, str] = {}  # run -> why it is to be told
+        self._limits: Ordered[Alarm] = Ordered()  # when it is to be told that its time is up
+        self._limit_of: dict[int, Alarm] = {}
+        self._protected: dict[str, Ordered[Alarm]] = {}  # by root: until when others leave it alone
+        self._protected_in: dict[int, tuple[str, Alarm]] = {}
+
+    def watch(self, run: OpenRun, configuration: Configuration, nodes: Mapping[str, TenantNode], now_us: int | None) -> None:
+        """See to the end of a run, unless it was told already; anew where it is known."""
+        self.forget(run.run_id)
+        if run.evict_at is not None:
+            return
+        node = nodes.get(run.tenant)
+        drained = _drained(run, configuration, node)
+        if drained is not None:
+            self._drained[run.run_id] = drained
+        terms = run.terms
+        if terms.limit_us is not None:
+            told_us = run.opened_us + max(0, terms.limit_us - terms.grace_us)
+            alarm = self._limit_of[run.run_id] = (told_us, run.run_id)
+            self._limits.add(alarm)
+        from_us = run.candidate_from_us()
+        if terms.preemptible and node is not None and from_us > (run.opened_us if now_us is None else now_us):
+            alarm = (from_us, run.run_id)
+            self._protected_in[run.run_id] = (node.root.name, alarm)
+            self._protected.setdefault(node.root.name, Ordered()).add(alarm)
+
+    def forget(self, run_id: int) -> None:
+        """It ended, or was told to."""
+        self._drained.pop(run_id, None)
+        limit = self._limit_of.pop(run_id, None)
+        if limit is not None:
+            self._limits.remove(limit)
+        protected = self._protected_in.pop(run_id, None)
+        if protected is not None:
+            self._unprotect(*protected)
+
+    def _unprotect(self, root: str, alarm: Alarm) -> None:
+        of_root = self._protected[root]
+        of_root.remove(alarm)
+        if not len(of_root):
+            del self._protected[root]
+
+    def due(self, now_us: int, runs: Mapping[int, OpenRun]) -> Iterator[Eviction]:
+        """Those to be told now."""
+        now = moment(now_us)
+        for run_id in sorted(self._drained):
+            run = runs[run_id]
+            deadline = moment(now_us + run.terms.grace_us)
+            yield _eviction(run, RunOutcome.DRAINED, deadline, self._drained[run_id])
+        for told_us, run_id in self._limits:
+            if told_us > now_us:
+                return
+            run = runs[run_id]
+            if run_id not in self._drained and run.terms.limit_us is not None:
+                ends = max(now, moment(run.opened_us + run.terms.limit_us))
+                yield _eviction(run, RunOutcome.EXPIRED, ends, reasons.time_is_up(run.terms.limit_us // SECOND))
+
+    def released(self, now_us: int) -> Iterator[str]:
+        """Roots of trees with runs that nobody had to leave alone for longer; each once."""
+        for root in list(self._protected):
+            of_root = self._protected[root]
+            if of_root.first[0] <= now_us:
+                yield root
+            while len(of_root) and of_root.first[0] <= now_us:
+                alarm = of_root.first
+                del self._protected_in[alarm[1]]
+                of_root.remove(alarm)
+            if not len(of_root):
+                del self._protected[root]
+
+    def alarms(self, now_us: int, waits: Mapping[str, int]) -> Iterable[int]:
+        """When something of this will be next: a time is up, or a run is left alone no longer where somebody waits."""
+        for told_us, _ in self._limits:
+            if told_us > now_us:
+                yield told_us
+                break
+        for root, of_root in self._protected.items():
+            if waits.get(root):
+                yield of_root.first[0]
+
+
+def _eviction(run: OpenRun, outcome: RunOutcome, evict_at: datetime, message: str) -> Eviction:
+    return Eviction(run.run_id, run.workload.id, run.attempt, outcome, evict_at, message)
+
+
+def _drained(run: OpenRun, configuration: Configuration, node: TenantNode | None) -> str | None:
+    """Why a run is to end: its tenant, one above, or its queue is being drained."""
+    drained = node.draining() if node is not None else None
+    if drained is not None:
+        return f"tenant {drained.name} is being drained"
+    queue = configuration.queues.get((run.workload.namespace, run.workload.queue_name))
+    if queue is not None and queue.state is ObjectState.DRAIN:
+        return f"queue {queue.namespace}/{queue.name} is being drained"
+    return None

@@ -1,0 +1,268 @@
+"""Preempting: having room made for who waits, and giving it to him when it is there.
+
+1. `honour`, before the contest: claims whose room is there are admitted, those that mean nothing any more are withdrawn.
+2. `offer`, where the next of a tenant does not fit: whose runs would make room for it (`preemption.py`), and in which flavors.
+3. `claim`, when it has won the tournament: those runs are told to end, and what they leave belongs to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from aiqueue.admission.engine import reasons
+from aiqueue.admission.engine.backlog import Backlog
+from aiqueue.admission.engine.buckets import Bucket, Contender, Line, Pending
+from aiqueue.admission.engine.candidates import Candidates
+from aiqueue.admission.engine.claims import Claims, HeldClaim, hold
+from aiqueue.admission.engine.draft import Draft
+from aiqueue.admission.engine.instants import moment
+from aiqueue.admission.engine.needs import Needs, Placement
+from aiqueue.admission.engine.plan import Eviction
+from aiqueue.admission.engine.preemption import Asking, Found, find, hopeful
+from aiqueue.admission.engine.runs import OpenRun, Runs
+from aiqueue.admission.engine.search import NOTHING, places, search
+from aiqueue.admission.engine.shares import Scales
+from aiqueue.admission.engine.tree import Cell, TenantNode
+from aiqueue.queue.records import Claim
+from aiqueue.queue.words import Fungibility, PreemptionRule, Reason, Reclaim, RunOutcome, WithinTenant
+
+
+class Preempting:
+    """Preempting, for one contest.
+
+    Attributes:
+        searches: searches for victims.
+    """
+
+    def __init__(
+        self, backlog: Backlog, runs: Runs, claims: Claims, scales: Scales, draft: Draft, *, candidates: Candidates
+    ) -> None:
+        self._backlog = backlog
+        self._runs = runs
+        self._claims = claims
+        self._scales = scales
+        self._draft = draft
+        self._candidates = candidates
+        self._made: set[int] = set()  # workloads that claimed in this contest: nobody wins over those before they are confirmed
+        self.searches = 0
+
+    def moved(self) -> None:
+        """Something was decided: what is used is another."""
+        self._candidates.moved()
+
+    # 1
+
+    def honour(self) -> None:
+        """Admit those whose room is there, and withdraw claims that mean nothing any more."""
+        for held in sorted(self._claims.of_workload.values(), key=lambda each: (each.claimed_us, each.workload.id)):
+            pending = self._backlog.pending[held.workload.id]
+            if pending.bucket.shut or any(cell.left() < 0 for cell, _ in held.takes):
+                self.withdraw(held)
+                continue
+            if any(cell.actual is not None and cell.actual.left() < amount for cell, amount in held.takes):
+                continue
+            placement = self._room_of(held, pending.bucket)
+            if placement is not None:
+                journal = self._draft.journal
+                journal.do(self._claims.end, self._claims.make, held)
+                journal.do(self._backlog.take_claimed, self._backlog.untake_claimed, pending.bucket, pending)
+                self._draft.admit(pending.workload, held.node, placement)
+                self._look_again(held.node.root, held.takes)
+
+    def _room_of(self, held: HeldClaim, bucket: Bucket) -> Placement | None:
+        """Where a claimant fits by now, as if it claimed nothing; no smaller than it claimed."""
+        self._claims.end(held)
+        try:
+            if bucket.sizes is not None:
+                return bucket.sizes.largest(search, at_least=held.claim.counts)
+            if any(cell.available() < amount for cell, amount in held.takes):
+                return None
+            return _placement(held)
+        finally:
+            self._claims.make(held)
+
+    def withdraw(self, held: HeldClaim) -> None:
+        """End a claim without admitting anybody."""
+        pending = self._backlog.pending[held.workload.id]
+        journal = self._draft.journal
+        journal.do(self._claims.end, self._claims.make, held)
+        if pending.own is not None and pending.own[0] is Reason.WAITING_FOR_VICTIMS:
+            journal.do(self._backlog.unclaim, self._backlog.claim, pending, pending.own)
+        self._draft.withdrawn.append(held.workload.id)
+        self._draft.roots[held.node.root.name] = held.node.root
+        self._look_again(held.node.root, held.takes)
+
+    def _look_again(self, root: TenantNode, takes: Iterable[tuple[Cell, int]]) -> None:
+        self._draft.journal.do(self._backlog.freed, _nothing, ways_up(cell for cell, _ in takes))
+        self._backlog.retry(root)
+        self._backlog.stir(root)
+        self._candidates.moved()
+
+    # 2
+
+    def hopes(self, bucket: Bucket) -> bool:
+        """Whether it may be worth looking for somebody to make room for a bucket that waits."""
+        if not isinstance(bucket.needs, Needs):
+            return False
+        askings = self._askings(bucket.line, bucket, places(bucket.needs))
+        return any(hopeful(asking, self._candidates, self._scales) for asking in askings)
+
+    def offer(
+        self,
+        line: Line,
+        bucket: Bucket,
+        *,
+        reserved: frozenset[Cell] = NOTHING,
+        stakes: frozenset[Cell] = NOTHING,
+        before: Placement | None = None,
+    ) -> Contender | None:
+        """Who would make room for the head of a bucket, and where; None where nobody has to.
+
+        Args:
+            line: its line.
+            bucket: what does not fit.
+            reserved: cells that must not be taken from.
+            stakes: cells of other tenants that must not be borrowed from.
+            before: only in places that are preferred to this one, which fits.
+        """
+        if line.node is None or not isinstance(bucket.needs, Needs):
+            return None
+        first = line.node.record.when_can_preempt is Fungibility.MAY_STOP_SEARCH
+        best: tuple[tuple[bool, int], Placement, Found] | None = None
+        for place in places(bucket.needs, reserved=reserved, stakes=stakes):
+            if before is not None and place.takes == before.takes:
+                break
+            for asking in self._askings(line, bucket, (place,)):
+                found = self._find(asking)
+                if found is None:
+                    continue
+                key = self._preference(asking, found)
+                if best is None or key < best[0]:
+                    best = (key, place, found)
+            if best is not None and first:
+                break
+        return Contender(line, bucket, best[1], stakes, best[2].victims) if best is not None else None
+
+    def _askings(self, line: Line, bucket: Bucket, some: Iterable[Placement]) -> Iterable[Asking]:
+        """What to ask for: nothing where the tenant takes from nobody, or there is, or will be, room in a place already."""
+        node = line.node
+        if node is None:
+            return
+        record = node.record
+        alone = node.parent is None or record.reclaim is Reclaim.NEVER
+        if alone and record.within_tenant is WithinTenant.NEVER:
+            return
+        for place in some:
+            if any(cell.left() < amount for cell, amount in place.takes):
+                yield Asking(node, place.takes, bucket.route.priority, bucket.entries.first)
+
+    def _find(self, asking: Asking) -> Found | None:
+        if not hopeful(asking, self._candidates, self._scales):
+            return None
+        self.searches += 1
+        found = find(asking, self._candidates, self._scales)
+        if found is None or not found.victims:
+            return None
+        if any(isinstance(each.of, HeldClaim) and each.of.workload.id in self._made for each, _ in found.victims):
+            return None
+        return found
+
+    def _preference(self, asking: Asking, found: Found) -> tuple[bool, int]:
+        """Rather from other tenants than from its own; then, borrowed from as near as may be."""
+        takes = [take for each, _ in found.victims for take in each.takes]
+        for cell, amount in takes:
+            cell.remove(amount)
+        level = max(cell.borrow_level(amount) for cell, amount in asking.takes)
+        for cell, amount in reversed(takes):
+            cell.add(amount)
+        return (any(each.leaf is asking.leaf for each, _ in found.victims), level)
+
+    # 3
+
+    def claim(self, contender: Contender) -> None:
+        """Have room made for a contender: it claims what those who make it leave."""
+        line, bucket, node = contender.line, contender.bucket, contender.line.node
+        if contender.victims is None or node is None:
+            raise ValueError("only who has victims claims their room")
+        draft, journal = self._draft, self._draft.journal
+        pending = self._backlog.pending[contender.age[3]]
+        placement = self._enlarged(contender)
+        run_ids: dict[int, None] = {}
+        for candidate, rule in contender.victims:
+            of = candidate.of
+            if isinstance(of, HeldClaim):
+                run_ids.update((run.run_id, None) for run in self._claims.awaited(of))
+                self.withdraw(of)
+                continue
+            run_ids[of.run_id] = None
+            if of.evict_at is None and rule is not None:
+                draft.evict(self._eviction(of, pending, line, rule))
+        claim = Claim(
+            pending.workload.id, line.name, placement.allocations, placement.counts, tuple(run_ids), moment(draft.now_us)
+        )
+        held = hold(claim, pending.workload, node, bucket.route.priority)
+        journal.do(self._claims.make, self._claims.end, held)
+        journal.do(self._backlog.claim, self._backlog.unclaim, pending, refusal_of(held, self._claims))
+        self._made.add(pending.workload.id)
+        draft.claim(claim, node.root)
+        self._look_again(node.root, (take for each, _ in contender.victims for take in each.takes))
+
+    def _eviction(self, run: OpenRun, pending: Pending, line: Line, rule: PreemptionRule) -> Eviction:
+        workload = pending.workload
+        equal = rule is PreemptionRule.WITHIN_TENANT and run.terms.priority == pending.bucket.route.priority
+        return Eviction(
+            run.run_id,
+            run.workload.id,
+            run.attempt,
+            RunOutcome.PREEMPTED,
+            moment(run.deadline_us(self._draft.now_us)),
+            reasons.makes_room(workload, line.name, rule, run.tenant, equal_priority=equal),
+            workload.id,
+            rule,
+        )
+
+    def _enlarged(self, contender: Contender) -> Placement:
+        """The largest size that fits in the same flavors once its victims are gone; elastic work asks for the minimum at first."""
+        sizes = contender.bucket.sizes
+        if sizes is None or contender.victims is None:
+            return contender.placement
+        flavors = contender.placement.flavors
+        takes = [take for each, _ in contender.victims for take in each.takes]
+        for cell, amount in takes:
+            cell.remove(amount)
+
+        def fits(needs: Needs) -> Placement | None:
+            same = (place for place in places(needs) if place.flavors == flavors)
+            return next((place for place in same if all(cell.left() >= amount for cell, amount in place.takes)), None)
+
+        found = sizes.largest(fits)
+        for cell, amount in reversed(takes):
+            cell.add(amount)
+        return found or contender.placement
+
+
+def refusal_of(held: HeldClaim, claims: Claims) -> tuple[Reason, str, str]:
+    """Why a claimant waits: for whom, until when."""
+    victims = [
+        (f"{run.workload.namespace}/{run.workload.name}", run.evict_at)
+        for run in claims.awaited(held)
+        if run.evict_at is not None
+    ]
+    return (Reason.WAITING_FOR_VICTIMS, *reasons.waiting_for_victims(held.claim, victims))
+
+
+def ways_up(cells: Iterable[Cell]) -> list[Cell]:
+    """These cells and all above them, each once."""
+    return list(dict.fromkeys(each for cell in cells for each in (cell, *cell.above())))
+
+
+def _placement(held: HeldClaim) -> Placement:
+    """The place that was claimed."""
+    flavors: dict[str, dict[str, str]] = {name: {} for name in held.claim.counts}
+    for each in held.claim.allocations:
+        flavors[each.pod_set][each.resource] = each.flavor
+    return Placement(held.takes, held.claim.allocations, flavors, dict(held.claim.counts))
+
+
+def _nothing(*_: object) -> None:
+    """What was woken may stay awake: it is only looked at once more."""
