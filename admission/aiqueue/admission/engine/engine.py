@@ -27,12 +27,13 @@ from aiqueue.admission.engine.exposure import Exposure, exposure_of
 from aiqueue.admission.engine.instants import micros, moment
 from aiqueue.admission.engine.journal import Journal
 from aiqueue.admission.engine.plan import Plan
-from aiqueue.admission.engine.preempting import Preempting, refusal_of, ways_up
+from aiqueue.admission.engine.preempting import Preempting, refusal_of
+from aiqueue.admission.engine.prospects import Prospects, prospects_of_waiting
 from aiqueue.admission.engine.runs import OpenRun, Runs
 from aiqueue.admission.engine.shares import Scales
 from aiqueue.admission.engine.terms import terms_of
 from aiqueue.admission.engine.tournament import Tournament
-from aiqueue.admission.engine.tree import TenantNode, build_tree
+from aiqueue.admission.engine.tree import TenantNode, build_tree, ways_up
 from aiqueue.admission.engine.verdicts import Rendered, Verdicts
 from aiqueue.queue.errors import AiqueueError, NotFound
 from aiqueue.queue.records import Claim, Configuration, Decision, Run, Workload
@@ -82,7 +83,7 @@ class Engine:
         self._endings = Endings()
         self._scales = Scales()
         self._tournament = Tournament()
-        self._verdicts = Verdicts(self._backlog, self._nodes, tells=tells)
+        self._verdicts = Verdicts(self._backlog, self._claims, self._nodes, tells=tells)
         self._returning: dict[int, Workload] = {}  # wait again, but their run has not given its quota back
         self._now: datetime | None = None
         self._tentative: _Tentative | None = None
@@ -228,6 +229,13 @@ class Engine:
         if run_id is None or self._now is None:
             raise NotFound(f"workload {workload_id} has no open run, so nobody can have it put out")
         return exposure_of(self._runs.open[run_id], self._nodes, self._now)
+
+    def prospects(self, workload_id: int) -> Prospects | None:
+        """What keeps a workload that waits for quota from having others put out, as of the last decide; None for all others."""
+        verdict, pending = self.verdict(workload_id), self._backlog.pending.get(workload_id)
+        if verdict is None or pending is None or self._now is None:
+            return None
+        return prospects_of_waiting(pending, verdict, self._runs.open.values(), self._nodes, self._now)
 
     # Events.
 

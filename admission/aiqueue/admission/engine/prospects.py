@@ -10,12 +10,14 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from aiqueue.admission.engine.buckets import Pending
 from aiqueue.admission.engine.candidates import Asking, Candidate
 from aiqueue.admission.engine.exposure import borrows_up_to
 from aiqueue.admission.engine.instants import micros, moment
 from aiqueue.admission.engine.runs import OpenRun
 from aiqueue.admission.engine.tree import Pair, TenantNode
-from aiqueue.queue.words import Reclaim, WithinTenant
+from aiqueue.queue.records import Decision
+from aiqueue.queue.words import Reason, Reclaim, WithinTenant
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,17 @@ class Prospects:
     protected_until: datetime | None = None
     not_preemptible: int = 0
     leaving: int = 0
+
+
+def prospects_of_waiting(
+    pending: Pending, verdict: Decision, runs: Iterable[OpenRun], nodes: Mapping[str, TenantNode], now: datetime
+) -> Prospects | None:
+    """Those of a workload that waits for quota by this verdict; None where it waits for something else."""
+    node = pending.bucket.route.node
+    if verdict.reason is not Reason.WAITING_FOR_QUOTA or node is None:
+        return None
+    pairs = {(each.flavor, each.resource) for each in verdict.shortfalls}
+    return prospects_of(Asking(node, (), pending.bucket.route.priority, pending.entry), pairs, runs, nodes, now)
 
 
 def prospects_of(
