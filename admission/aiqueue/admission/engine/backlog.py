@@ -26,6 +26,7 @@ class Backlog(Standings):
 
     Attributes:
         backoffs: (when a back-off ends, workload).
+        claims: why those wait that claim room, by workload.
         flipped: by serial, buckets that the last configuration came to let in, whose `open_since` is still to be set.
     """
 
@@ -33,6 +34,7 @@ class Backlog(Standings):
         super().__init__()
         self.backoffs: Ordered[tuple[int, int]] = Ordered()
         self.flipped: dict[int, Bucket] = {}
+        self.claims: dict[int, Refusal] = {}
         self._configuration = Configuration(0)
         self._buckets: dict[Door, Bucket] = {}
         self._routes: dict[tuple[str, str, str | None], Route] = {}
@@ -251,3 +253,82 @@ class Backlog(Standings):
             elif bucket.rank == rank:
                 ahead += bucket.entries.rank(pending.entry) + bucket.aside.rank(pending.entry)
         return ahead + 1, whole
+
+    # What a Plan does; each has its exact inverse.
+
+    def open_since(self, bucket: Bucket, clock: int) -> None:
+        """Count the waiting of a bucket from when the configuration came to let it in; the inverse is `not_open`."""
+        bucket.open_since = clock
+        self.stand(bucket, bucket.standing)
+
+    def not_open(self, bucket: Bucket, _: int) -> None:
+        """Take that back."""
+        bucket.open_since = 0
+        self.stand(bucket, bucket.standing)
+
+    def keep(self, line: Line, _: Kept, keeps: Kept) -> None:
+        """Keep something else for the blocked head of a line; the inverse is `keep_again`."""
+        line.keep(keeps)
+        self.awake[line.name] = line
+
+    def keep_again(self, line: Line, kept: Kept, _: Kept) -> None:
+        """Keep what was kept before."""
+        line.keep(kept)
+        self.awake[line.name] = line
+
+    def take(self, bucket: Bucket, pending: Pending) -> None:
+        """Admit the head of a Ready bucket, tentatively."""
+        bucket.entries.remove(pending.entry)
+        pending.taken = True
+        self.stand(bucket, Standing.READY)
+        if not len(bucket.entries):
+            self._mark(bucket)
+
+    def claim(self, pending: Pending, refusal: Refusal) -> None:
+        """Let a workload wait for its claim and for nothing else; the inverse is `unclaim`."""
+        bucket = pending.bucket
+        bucket.entries.remove(pending.entry)
+        bucket.aside.add(pending.entry)
+        pending.own = self.claims[pending.workload.id] = refusal
+        bucket.line.claimed[pending.workload.id] = pending
+        self._reclaimed(bucket, pending)
+
+    def unclaim(self, pending: Pending, _: Refusal) -> None:
+        """Let it wait again like others."""
+        bucket = pending.bucket
+        bucket.aside.remove(pending.entry)
+        bucket.entries.add(pending.entry)
+        pending.own = None
+        del self.claims[pending.workload.id]
+        del bucket.line.claimed[pending.workload.id]
+        self._reclaimed(bucket, pending)
+
+    def _reclaimed(self, bucket: Bucket, pending: Pending) -> None:
+        self.stale_workloads[pending.workload.id] = None
+        if bucket.standing is Standing.SHUT:
+            return
+        if bucket.standing in (Standing.WAITING, Standing.BEHIND):
+            self.wake(bucket)
+        else:
+            self.stand(bucket, Standing.READY)
+        self._mark(bucket)
+
+    def take_claimed(self, bucket: Bucket, pending: Pending) -> None:
+        """Admit a workload that claimed its room, tentatively; the inverse is `untake_claimed`."""
+        bucket.aside.remove(pending.entry)
+        pending.taken = True
+        del bucket.line.claimed[pending.workload.id]
+        self._reclaimed(bucket, pending)
+
+    def untake_claimed(self, bucket: Bucket, pending: Pending) -> None:
+        """Take the admission back."""
+        bucket.aside.add(pending.entry)
+        pending.taken = False
+        bucket.line.claimed[pending.workload.id] = pending
+        self._reclaimed(bucket, pending)
+
+    def untake(self, bucket: Bucket, pending: Pending) -> None:
+        """Take the admission back."""
+        bucket.entries.add(pending.entry)
+        pending.taken = False
+        self.stand(bucket, Standing.READY)

@@ -259,8 +259,12 @@ class Line:
         """Keep this for the blocked head, and nothing of what was kept before."""
         for cell, amount in reversed(self.reserved):
             cell.remove(amount)
+            if cell.actual is not None:
+                cell.actual.remove(amount)
         for cell, amount in keeps:
             cell.add(amount)
+            if cell.actual is not None:
+                cell.actual.add(amount)
         self.reserved = keeps
 
     def candidate(self) -> Bucket | None:

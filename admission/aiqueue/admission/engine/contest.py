@@ -18,11 +18,11 @@ from aiqueue.admission.engine.backlog import Backlog
 from aiqueue.admission.engine.buckets import Bucket, Contender, Kept, Line, Standing
 from aiqueue.admission.engine.draft import Draft
 from aiqueue.admission.engine.needs import Needs, Placement
-from aiqueue.admission.engine.preempting import Preempting, ways_up
+from aiqueue.admission.engine.preempting import Preempting
 from aiqueue.admission.engine.search import NOTHING, search
 from aiqueue.admission.engine.standings import ANY_MOVE
 from aiqueue.admission.engine.tournament import Tournament
-from aiqueue.admission.engine.tree import Cell, TenantNode
+from aiqueue.admission.engine.tree import Cell, TenantNode, ways_up
 from aiqueue.queue.words import Fungibility
 
 

@@ -22,7 +22,7 @@ from aiqueue.admission.engine.preemption import Asking, Found, find, hopeful
 from aiqueue.admission.engine.runs import OpenRun, Runs
 from aiqueue.admission.engine.search import NOTHING, places, search
 from aiqueue.admission.engine.shares import Scales
-from aiqueue.admission.engine.tree import Cell, TenantNode
+from aiqueue.admission.engine.tree import Cell, TenantNode, ways_up
 from aiqueue.queue.records import Claim
 from aiqueue.queue.words import Fungibility, PreemptionRule, Reason, Reclaim, RunOutcome, WithinTenant
 
@@ -249,11 +249,6 @@ def refusal_of(held: HeldClaim, claims: Claims) -> tuple[Reason, str, str]:
         if run.evict_at is not None
     ]
     return (Reason.WAITING_FOR_VICTIMS, *reasons.waiting_for_victims(held.claim, victims))
-
-
-def ways_up(cells: Iterable[Cell]) -> list[Cell]:
-    """These cells and all above them, each once."""
-    return list(dict.fromkeys(each for cell in cells for each in (cell, *cell.above())))
 
 
 def _placement(held: HeldClaim) -> Placement:

@@ -22,6 +22,7 @@ class Bound(Enum):
     """What a place must keep within."""
 
     AVAILABLE = "available"  # what may be taken now
+    ACTUAL = "actual"  # what could be taken now if nobody claimed room
     POTENTIAL = "potential"  # what could ever be used
     NOMINAL = "nominal"  # what is the tenant's own
     NONE = "none"
@@ -110,6 +111,8 @@ def _limit(cell: Cell, wanted: int, bound: Bound) -> int:
     """The most of a cell that the bound allows."""
     if bound is Bound.AVAILABLE:
         return cell.available()
+    if bound is Bound.ACTUAL:
+        return (cell.actual or cell).left()
     if bound is Bound.POTENTIAL:
         return cell.potential
     return cell.nominal if bound is Bound.NOMINAL else wanted

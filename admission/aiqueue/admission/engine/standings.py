@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from aiqueue.admission.engine.buckets import Bucket, Kept, Line, Pending, Standing
+from aiqueue.admission.engine.buckets import Bucket, Line, Pending, Standing
 from aiqueue.admission.engine.flavors import NOTHING, Needs
 from aiqueue.admission.engine.instants import micros
 from aiqueue.admission.engine.ordered import Ordered
 from aiqueue.admission.engine.ordering import QueueOrder
-from aiqueue.admission.engine.routes import Refusal
 from aiqueue.admission.engine.starvation import Concern, Watch
 from aiqueue.admission.engine.tree import Cell, TenantNode
 
@@ -37,7 +36,6 @@ class Standings:
         order: what queues used.
         woken: by serial, buckets that were made Ready since somebody cleared it.
         moved: names of the roots of trees where figures that verdicts name moved.
-        claims: why those wait that claim room, by workload.
         stirred: roots of trees in which somebody may have room made that could not before, by name.
         waits: how many buckets are Waiting in the tree of a root, by name.
     """
@@ -57,7 +55,6 @@ class Standings:
         self.order = QueueOrder()
         self.woken: dict[int, Bucket] = {}
         self.moved: dict[str, None] = {}
-        self.claims: dict[int, Refusal] = {}
         self.stirred: dict[str, TenantNode] = {}
         self.waits: dict[str, int] = {}
         self.stale_shapes: dict[tuple[str, str], None] = {}
@@ -324,82 +321,3 @@ class Standings:
                 wanted = ANY_MOVE if need is None else need
                 needs[cell] = min(wanted, needs.get(cell, wanted))
         return list(needs.items())
-
-    # What a Plan does; each has its exact inverse.
-
-    def open_since(self, bucket: Bucket, clock: int) -> None:
-        """Count the waiting of a bucket from when the configuration came to let it in; the inverse is `not_open`."""
-        bucket.open_since = clock
-        self.stand(bucket, bucket.standing)
-
-    def not_open(self, bucket: Bucket, _: int) -> None:
-        """Take that back."""
-        bucket.open_since = 0
-        self.stand(bucket, bucket.standing)
-
-    def keep(self, line: Line, _: Kept, keeps: Kept) -> None:
-        """Keep something else for the blocked head of a line; the inverse is `keep_again`."""
-        line.keep(keeps)
-        self.awake[line.name] = line
-
-    def keep_again(self, line: Line, kept: Kept, _: Kept) -> None:
-        """Keep what was kept before."""
-        line.keep(kept)
-        self.awake[line.name] = line
-
-    def take(self, bucket: Bucket, pending: Pending) -> None:
-        """Admit the head of a Ready bucket, tentatively."""
-        bucket.entries.remove(pending.entry)
-        pending.taken = True
-        self.stand(bucket, Standing.READY)
-        if not len(bucket.entries):
-            self._mark(bucket)
-
-    def claim(self, pending: Pending, refusal: Refusal) -> None:
-        """Let a workload wait for its claim and for nothing else; the inverse is `unclaim`."""
-        bucket = pending.bucket
-        bucket.entries.remove(pending.entry)
-        bucket.aside.add(pending.entry)
-        pending.own = self.claims[pending.workload.id] = refusal
-        bucket.line.claimed[pending.workload.id] = pending
-        self._reclaimed(bucket, pending)
-
-    def unclaim(self, pending: Pending, _: Refusal) -> None:
-        """Let it wait again like others."""
-        bucket = pending.bucket
-        bucket.aside.remove(pending.entry)
-        bucket.entries.add(pending.entry)
-        pending.own = None
-        del self.claims[pending.workload.id]
-        del bucket.line.claimed[pending.workload.id]
-        self._reclaimed(bucket, pending)
-
-    def _reclaimed(self, bucket: Bucket, pending: Pending) -> None:
-        self.stale_workloads[pending.workload.id] = None
-        if bucket.standing is Standing.SHUT:
-            return
-        if bucket.standing in (Standing.WAITING, Standing.BEHIND):
-            self.wake(bucket)
-        else:
-            self.stand(bucket, Standing.READY)
-        self._mark(bucket)
-
-    def take_claimed(self, bucket: Bucket, pending: Pending) -> None:
-        """Admit a workload that claimed its room, tentatively; the inverse is `untake_claimed`."""
-        bucket.aside.remove(pending.entry)
-        pending.taken = True
-        del bucket.line.claimed[pending.workload.id]
-        self._reclaimed(bucket, pending)
-
-    def untake_claimed(self, bucket: Bucket, pending: Pending) -> None:
-        """Take the admission back."""
-        bucket.aside.add(pending.entry)
-        pending.taken = False
-        bucket.line.claimed[pending.workload.id] = pending
-        self._reclaimed(bucket, pending)
-
-    def untake(self, bucket: Bucket, pending: Pending) -> None:
-        """Take the admission back."""
-        bucket.entries.add(pending.entry)
-        pending.taken = False
-        self.stand(bucket, Standing.READY)

@@ -18,7 +18,7 @@ what open runs really hold. What is taken has to fit both, so nobody gets what i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 
 from aiqueue.admission.engine.ordered import Ordered
 from aiqueue.queue.records import Quota, Tenant
@@ -256,6 +256,11 @@ class TenantNode:
     def draining(self) -> TenantNode | None:
         """The nearest tenant, this one or above, that is being drained."""
         return next((node for node in self.path() if node.record.state is ObjectState.DRAIN), None)
+
+
+def ways_up(cells: Iterable[Cell]) -> list[Cell]:
+    """These cells and all above them, each once."""
+    return list(dict.fromkeys(each for cell in cells for each in (cell, *cell.above())))
 
 
 def build_tree(tenants: Mapping[str, Tenant]) -> dict[str, TenantNode]:

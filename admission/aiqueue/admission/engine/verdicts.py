@@ -17,8 +17,10 @@ from typing import TypeVar
 from aiqueue.admission.engine import reasons
 from aiqueue.admission.engine.backlog import Backlog
 from aiqueue.admission.engine.buckets import Bucket, Line, Pending, Standing
-from aiqueue.admission.engine.flavors import Needs, search, shortage
-from aiqueue.admission.engine.tree import TenantNode
+from aiqueue.admission.engine.claims import Claims, HeldClaim
+from aiqueue.admission.engine.needs import Needs
+from aiqueue.admission.engine.search import Bound, search, shortage
+from aiqueue.admission.engine.tree import TenantNode, ways_up
 from aiqueue.queue.records import Decision, Holder
 from aiqueue.queue.words import Reason
 
@@ -52,8 +54,9 @@ class Rendered:
 class Verdicts:
     """Works out verdicts and remembers the confirmed ones."""
 
-    def __init__(self, backlog: Backlog, nodes: Mapping[str, TenantNode], *, tells: bool) -> None:
+    def __init__(self, backlog: Backlog, claims: Claims, nodes: Mapping[str, TenantNode], *, tells: bool) -> None:
         self._backlog = backlog
+        self._claims = claims
         self._nodes = nodes
         self._tells = tells
         self._shapes: dict[ShapeKey, Decision] = {}
@@ -67,7 +70,7 @@ class Verdicts:
         if pending is None:
             return None
         line = pending.bucket.line
-        return _own(pending) or _of_shape(self._backlog, line, pending.bucket.shape)
+        return _own(pending) or self._of_shape(line, pending.bucket.shape)
 
     def configure(self, nodes: Mapping[str, TenantNode]) -> None:
         """Have every confirmed verdict on a shape looked at again, over other trees."""
@@ -125,7 +128,7 @@ class Verdicts:
                 decisions.append(verdict)
         for key in shapes:
             line = backlog.lines.get(key[0])
-            verdict = _of_shape(backlog, line, key[1]) if line is not None else None
+            verdict = self._of_shape(line, key[1]) if line is not None else None
             known = self._shapes.get(key)
             if verdict is None:
                 if known is not None:
@@ -181,6 +184,59 @@ class Verdicts:
         _unmark(self._backlog.stale_shapes, shapes)
         _unmark(self._backlog.stale_workloads, workloads)
 
+    def _of_shape(self, line: Line, shape: str) -> Decision | None:
+        """The verdict on a shape in a tenant: that of its bucket which comes first, None where none shares it."""
+        first: Bucket | None = None
+        for bucket in line.shapes.get(shape, {}).values():
+            route = bucket.route
+            if route.door is not None:
+                continue
+            if route.closed_by is not None and len(bucket):
+                closer = route.closed_by
+                return reasons.tenant_closed(line.name, shape, closer.name, closer.record.state, closer.fault)
+            if route.class_refused is not None or not len(bucket.entries):
+                continue
+            if first is None or bucket.head_item() < first.head_item():
+                first = bucket
+        if first is None:
+            return None
+        if not isinstance(first.needs, Needs):
+            return first.needs
+        return self._of_bucket(line, first, first.needs)
+
+    def _of_bucket(self, line: Line, bucket: Bucket, needs: Needs) -> Decision:
+        head = line.kept_before(bucket.item) if line.strict else None
+        if head is not None:
+            return reasons.behind_head(line.name, bucket.shape, self._backlog.pending[head[3]].workload)
+        kept = line.reserved
+        line.keep(())  # what its own tenant keeps for it is not missing
+        decision = self._of_head(line, bucket, needs)
+        line.keep(kept)
+        return decision
+
+    def _of_head(self, line: Line, bucket: Bucket, needs: Needs) -> Decision:
+        if bucket.standing is Standing.BEHIND and search(needs) is not None:
+            gang = line.gang_before(bucket, needs) or self._backlog.watch.keeper_of(bucket, needs)
+            if gang is not None:
+                workload = self._backlog.pending[gang.entries.first[3]].workload
+                bound_seconds = gang.line.bound // 1_000_000
+                return reasons.behind_starving_gang(line.name, bucket.shape, workload, gang.line.name, bound_seconds)
+        elif bucket.standing in (Standing.WAITING, Standing.BEHIND):
+            claim = self._claim_before(line, needs)
+            if claim is not None:
+                return reasons.behind_claim(line.name, bucket.shape, claim.workload, claim.node.name)
+            return _waiting(line, bucket, needs)
+        return reasons.pending_evaluation(line.name, bucket.shape)
+
+    def _claim_before(self, line: Line, needs: Needs) -> HeldClaim | None:
+        """The oldest claim on what would be room for it, were nothing claimed."""
+        place = search(needs, Bound.ACTUAL) if line.node is not None and self._claims.of_workload else None
+        if place is None or line.node is None or search(needs) is not None:
+            return None
+        wanted = set(ways_up(cell for cell, _ in place.takes))
+        held = self._claims.in_tree(line.node.root)
+        return next((each for each in held if not wanted.isdisjoint(ways_up(cell for cell, _ in each.takes))), None)
+
 
 def _unmark(marks: dict[K, None], seen: Iterable[K]) -> None:
     for each in seen:
@@ -206,50 +262,6 @@ def _own(pending: Pending) -> Decision | None:
         return None
     tenant = route.node.name if route.node is not None else None
     return Decision(*refusal, tenant=tenant, workload_id=pending.workload.id)
-
-
-def _of_shape(backlog: Backlog, line: Line, shape: str) -> Decision | None:
-    """The verdict on a shape in a tenant: that of its bucket which comes first, None where none shares it."""
-    first: Bucket | None = None
-    for bucket in line.shapes.get(shape, {}).values():
-        route = bucket.route
-        if route.door is not None:
-            continue
-        if route.closed_by is not None and len(bucket):
-            closer = route.closed_by
-            return reasons.tenant_closed(line.name, shape, closer.name, closer.record.state, closer.fault)
-        if route.class_refused is not None or not len(bucket.entries):
-            continue
-        if first is None or bucket.head_item() < first.head_item():
-            first = bucket
-    if first is None:
-        return None
-    if not isinstance(first.needs, Needs):
-        return first.needs
-    return _of_bucket(backlog, line, first, first.needs)
-
-
-def _of_bucket(backlog: Backlog, line: Line, bucket: Bucket, needs: Needs) -> Decision:
-    head = line.kept_before(bucket.item) if line.strict else None
-    if head is not None:
-        return reasons.behind_head(line.name, bucket.shape, backlog.pending[head[3]].workload)
-    kept = line.reserved
-    line.keep(())  # what its own tenant keeps for it is not missing
-    decision = _of_head(backlog, line, bucket, needs)
-    line.keep(kept)
-    return decision
-
-
-def _of_head(backlog: Backlog, line: Line, bucket: Bucket, needs: Needs) -> Decision:
-    if bucket.standing is Standing.BEHIND and search(needs) is not None:
-        gang = line.gang_before(bucket, needs) or backlog.watch.keeper_of(bucket, needs)
-        if gang is not None:
-            workload = backlog.pending[gang.entries.first[3]].workload
-            bound_seconds = gang.line.bound // 1_000_000
-            return reasons.behind_starving_gang(line.name, bucket.shape, workload, gang.line.name, bound_seconds)
-    elif bucket.standing in (Standing.WAITING, Standing.BEHIND):
-        return _waiting(line, bucket, needs)
-    return reasons.pending_evaluation(line.name, bucket.shape)
 
 
 def _waiting(line: Line, bucket: Bucket, needs: Needs) -> Decision:
