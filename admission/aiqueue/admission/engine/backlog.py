@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from aiqueue.admission.engine import reasons
-from aiqueue.admission.engine.buckets import Bucket, Door, Line, Pending, Standing
+from aiqueue.admission.engine.buckets import Bucket, Door, Kept, Line, Pending, Standing
 from aiqueue.admission.engine.flavors import needs_of
 from aiqueue.admission.engine.instants import SECOND, micros
 from aiqueue.admission.engine.ordered import Ordered
