@@ -12,19 +12,22 @@ import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from aiqueue.admission.kube import errors, patches
+from aiqueue.admission.kube import errors, objects, patches
 from aiqueue.admission.kube.client import KubeClient
+from aiqueue.admission.kube.events import Event, EventWriter
 from aiqueue.cli import resources
 from aiqueue.cli.harness.certificates import Authority
 from aiqueue.cli.harness.cluster import DevCluster
 from aiqueue.cli.harness.errors import HarnessError
 from aiqueue.cli.harness.waiting import until
+from aiqueue.queue.words import EventReason
 from fix_controller import Stage
 from fix_controller import job as gpu_job
 from fix_doors import Doors
@@ -76,6 +79,11 @@ def granted() -> list[Right]:
     return [right for rule in (*role["rules"], more["value"]) for right in rights_of(rule)]
 
 
+def about(probe: dict[str, Any]) -> Event:
+    """A note on a Job."""
+    return Event(probe["namespace"], probe["name"], probe["uid"], EventReason.ADMITTED, "a note")
+
+
 #: What the controller does with each right: the same calls, in the same client.
 CALLS: dict[str, Callable[[KubeClient, dict[str, Any]], object]] = {
     "get jobs": lambda client, probe: client.get_job(probe["namespace"], probe["name"]),
@@ -88,6 +96,14 @@ CALLS: dict[str, Callable[[KubeClient, dict[str, Any]], object]] = {
         probe["namespace"], probe["name"], patches.forget_start(probe["uid"], "")
     ),
     "list pods": lambda client, probe: client.pods_of(probe["uid"], probe["namespace"]),
+    "patch pods": lambda client, probe: client.patch(
+        f"/api/v1/namespaces/{probe['namespace']}/pods/none",
+        patches.announce_to_pod("none", datetime.now(UTC)),
+        objects.Object,
+        "notice to a pod",
+    ),
+    "create events": lambda client, probe: EventWriter(client).create(about(probe), 1),
+    "patch events": lambda client, probe: EventWriter(client).count(about(probe), "none", 2),
     "get namespaces": lambda client, _: client.namespace_uid("kube-system"),
 }
 
@@ -128,7 +144,7 @@ def refusal(client: KubeClient, call: str, probe: dict[str, Any]) -> str:
         CALLS[call](client, probe)
     except errors.Forbidden as error:
         return str(error)
-    except errors.Conflict:
+    except (errors.Conflict, errors.NotFound):
         return ""  # looked at after the rights
     return ""
 

@@ -9,7 +9,7 @@ import pytest
 
 from aiqueue.admission.controller import follow
 from aiqueue.admission.controller.follow import Batch, PodCheck
-from aiqueue.queue.observations import Observation
+from aiqueue.queue.observations import Observation, RunStamp
 from aiqueue.queue.store.changes import ClosedRun, NewAction, StartedRun, StoppedRun, Vanished
 from aiqueue.queue.store.known import Known
 from aiqueue.queue.words import ActionKind, RunOutcome, WorkloadState
@@ -265,9 +265,112 @@ def test_its_owner_suspends_a_running_job(adopted: bool) -> None:
 
 def test_an_eviction_is_not_taken_for_its_owners_will() -> None:
     run = {"evict_outcome": RunOutcome.PREEMPTED, "evict_message": "for team-b/big"}
-    batch = followed(make_seen(stamp=OURS, active=2), make_running(run=run, state=WorkloadState.EVICTING))
+    batch = followed(make_seen(stamp=OURS, stopped=OURS, active=2), make_running(run=run, state=WorkloadState.EVICTING))
     assert batch.changes.stopped == [StoppedRun(RUN, 11, RunOutcome.PREEMPTED, "for team-b/big")]
     assert not batch.changes.seen[0].owner_suspended
+
+
+@pytest.mark.parametrize("mark", [None, OLDER])
+@pytest.mark.parametrize("adopted", [False, True])
+def test_who_is_suspended_by_his_owner_in_his_grace_has_made_room_and_is_held(mark: RunStamp | None, adopted: bool) -> None:
+    run = {"evict_outcome": RunOutcome.PREEMPTED, "evict_message": "for team-b/big", "adopted": adopted}
+    known = make_running(run=run, state=WorkloadState.EVICTING)
+    batch = followed(make_seen(stamp=None if adopted else OURS, stopped=mark, active=2), known)
+    assert batch.changes.stopped == [StoppedRun(RUN, 11, RunOutcome.PREEMPTED, "for team-b/big", owner_suspended=True)]
+    assert batch.changes.seen[0].owner_suspended
+
+
+def test_a_run_that_was_stopped_before_we_left_a_mark_was_not_stopped_by_its_owner() -> None:
+    run = {"evict_outcome": RunOutcome.PREEMPTED, "stopped": True}
+    batch = followed(make_seen(stamp=OURS), make_running(run=run, state=WorkloadState.EVICTING))
+    assert not batch.changes.seen[0].owner_suspended
+
+
+# Over its time
+
+
+TOLD: dict[str, Any] = {"evict_outcome": RunOutcome.EXPIRED, "evict_message": "its time is up", "evict_at": AFTER}
+EXCEEDED: dict[str, Any] = {"finished": WorkloadState.FAILED, "end_reason": "DeadlineExceeded", "stopped": OURS}
+
+
+def test_a_job_that_we_gave_a_deadline_and_that_ended_by_it_is_expired() -> None:
+    batch = followed(make_seen(suspended=False, stamp=OURS, **EXCEEDED), make_running(run=TOLD))
+    assert batch.changes.closed == [ClosedRun(RUN, 11, RunOutcome.EXPIRED, "its time is up", WorkloadState.EXPIRED)]
+    assert states(batch) == [WorkloadState.EXPIRED]
+
+
+@pytest.mark.parametrize(
+    ("run", "changes"),
+    [
+        (TOLD, {"stopped": None}),
+        (TOLD, {"stopped": OLDER}),
+        (TOLD, {"end_reason": "BackoffLimitExceeded"}),
+        ({}, {}),
+        ({"evict_outcome": RunOutcome.PREEMPTED}, {}),
+    ],
+    ids=["a deadline of its owner", "a mark of another run", "it failed", "it was not told", "it was told otherwise"],
+)
+def test_a_job_that_failed_for_reasons_of_its_own_is_failed(run: dict[str, Any], changes: dict[str, Any]) -> None:
+    batch = followed(make_seen(suspended=False, stamp=OURS, **(EXCEEDED | changes)), make_running(run=run))
+    assert batch.changes.closed == [ClosedRun(RUN, 11, RunOutcome.FAILED, "", WorkloadState.FAILED)]
+
+
+def test_a_job_that_finished_before_its_deadline_was_felt_is_finished() -> None:
+    seen = make_seen(suspended=False, stamp=OURS, stopped=OURS, deadline_seconds=1, finished=WorkloadState.FINISHED)
+    assert followed(seen, make_running(run=TOLD)).changes.closed[0].outcome is RunOutcome.FINISHED
+
+
+@pytest.mark.parametrize(("deadline", "again"), [(1, False), (None, True), (3600, True)])
+def test_who_takes_the_deadline_away_is_given_it_again(deadline: int | None, again: bool) -> None:
+    seen = make_seen(suspended=False, stamp=OURS, stopped=OURS, deadline_seconds=deadline, active=2, ready=2)
+    actions = followed(seen, make_running(run=TOLD)).changes.actions
+    assert actions == ([NewAction("uid-1", RUN, ATTEMPT, ActionKind.EXPIRE)] if again else [])
+
+
+def test_before_its_time_a_deadline_is_the_owners_affair() -> None:
+    seen = make_seen(suspended=False, stamp=OURS, deadline_seconds=3600, active=2, ready=2)
+    assert followed(seen, make_running(run=TOLD)).changes.actions == []
+
+
+def test_who_suspends_his_job_before_its_time_is_up_keeps_it() -> None:
+    known = make_running(run=TOLD, state=WorkloadState.EVICTING)
+    batch = followed(make_seen(stamp=OURS), known)
+    assert batch.changes.stopped == [StoppedRun(RUN, 11, RunOutcome.CANCELLED, follow.OWNER_SUSPENDED, owner_suspended=True)]
+    batch = Batch()
+    follow.pods_gone(batch, make_running(run={**TOLD, "stopped": True}, owner_suspended=True), RUN)
+    assert batch.changes.closed == [ClosedRun(RUN, 11, RunOutcome.CANCELLED, follow.OWNER_SUSPENDED, WorkloadState.HELD)]
+
+
+def test_who_suspends_his_job_when_its_time_is_up_does_not_get_it_back() -> None:
+    known = make_running(run=TOLD, state=WorkloadState.EVICTING)
+    batch = followed(make_seen(stamp=OURS, stopped=OURS, deadline_seconds=1), known)
+    assert batch.changes.stopped == [StoppedRun(RUN, 11, RunOutcome.EXPIRED, "its time is up")]
+    batch = Batch()
+    follow.pods_gone(batch, make_running(run={**TOLD, "stopped": True}), RUN)
+    assert batch.changes.closed == [ClosedRun(RUN, 11, RunOutcome.EXPIRED, "its time is up", WorkloadState.EXPIRED)]
+
+
+def test_a_run_that_never_started_was_not_over_its_time() -> None:
+    batch = Batch()
+    follow.pods_gone(batch, make_known(make_open_run(**TOLD, stopped=True), state=WorkloadState.RELEASING), RUN)
+    assert batch.changes.closed == [ClosedRun(RUN, 11, RunOutcome.CANCELLED, follow.NEVER_STARTED, WorkloadState.PENDING)]
+
+
+@pytest.mark.parametrize(
+    ("ahead", "outcome", "state"),
+    [
+        (timedelta(seconds=1), RunOutcome.CANCELLED, WorkloadState.CANCELLED),
+        (timedelta(0), RunOutcome.EXPIRED, WorkloadState.EXPIRED),
+    ],
+)
+def test_a_job_that_is_gone_was_expired_if_its_time_was_up(ahead: timedelta, outcome: RunOutcome, state: WorkloadState) -> None:
+    batch = Batch()
+    follow.gone(batch, make_running(run={**TOLD, "evict_at": AFTER + ahead}), make_context())
+    assert batch.changes.vanished == [Vanished(11, state)]
+    assert [each.outcome for each in batch.changes.stopped] == [outcome]
+    batch = Batch()
+    follow.pods_gone(batch, make_running(run={**TOLD, "stopped": True}, state=state), RUN)
+    assert [(each.outcome, each.state) for each in batch.changes.closed] == [(outcome, state)]
 
 
 @pytest.mark.parametrize(("left", "checks"), [({"active": 1}, []), ({"terminating": 1}, []), ({}, [CHECK])])

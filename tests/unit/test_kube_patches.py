@@ -58,7 +58,7 @@ def test_unsuspend() -> None:
         "metadata": {
             "uid": "u",
             "resourceVersion": "7",
-            "annotations": {"aiqueue.dev/run": str(STAMP), "aiqueue.dev/evict-at": None},
+            "annotations": {"aiqueue.dev/run": str(STAMP), "aiqueue.dev/evict-at": None, "aiqueue.dev/stopped": None},
         },
         "spec": {
             "suspend": False,
@@ -77,15 +77,26 @@ def test_an_unsuspend_without_a_flavor_leaves_the_template_alone() -> None:
     assert patches.unsuspend("u", "7", STAMP, {}, ())["spec"] == {"suspend": False}
 
 
-def test_suspend_always_writes_something() -> None:
-    assert patches.suspend("u", "7", STAMP)["metadata"]["annotations"] == {"aiqueue.dev/run": str(STAMP)}
+def test_suspend_always_writes_something_and_says_that_it_was_us() -> None:
+    ours = {"aiqueue.dev/run": str(STAMP), "aiqueue.dev/stopped": str(STAMP)}
+    assert patches.suspend("u", "7", STAMP)["metadata"]["annotations"] == ours
+    his = {"aiqueue.dev/run": str(STAMP), "aiqueue.dev/stopped": None}
+    assert patches.suspend("u", "7", STAMP, by_owner=True)["metadata"]["annotations"] == his
     assert patches.suspend("u", "7", STAMP)["spec"] == {"suspend": True}
     assert "annotations" not in patches.suspend("u", "7", None)["metadata"]
 
 
 def test_notice_is_given_in_utc() -> None:
     at = datetime(2026, 11, 21, 12, 0, 0, 5, tzinfo=timezone(timedelta(hours=2)))
-    assert patches.announce("u", "7", at)["metadata"]["annotations"] == {"aiqueue.dev/evict-at": "2026-11-21T10:00:00.000005Z"}
+    annotations = {"aiqueue.dev/evict-at": "2026-11-21T10:00:00.000005Z"}
+    assert patches.announce("u", "7", at)["metadata"]["annotations"] == annotations
+    assert patches.announce_to_pod("p", at) == {"metadata": {"uid": "p", "annotations": annotations}}
+
+
+def test_a_job_over_its_time_is_given_a_deadline_that_is_past_and_nothing_else() -> None:
+    patch = patches.expire("u", "7", STAMP)
+    assert patch["spec"] == {"activeDeadlineSeconds": 1}
+    assert patch["metadata"]["annotations"] == {"aiqueue.dev/run": str(STAMP), "aiqueue.dev/stopped": str(STAMP)}
 
 
 @pytest.mark.parametrize("selector", [{}, {"zone": "a"}, {"zone": "a", "gpu": "h100"}])

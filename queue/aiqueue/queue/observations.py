@@ -54,6 +54,7 @@ class Observation:
         checkpoint_seconds, max_runtime_seconds: as the annotations say now; None where they say nothing that can be understood.
         stopped: the run that we ourselves suspended or expired, as our annotation says. Without it a suspension is the owner's.
         deadline_seconds: `spec.activeDeadlineSeconds`.
+        parallelism: `spec.parallelism`.
         end_reason: reason of the condition that says that the Job is over, such as DeadlineExceeded; "" before, and without one.
         user: who created it, as the policy stamped it. `owner` is `Kind/name` of its controller owner reference, if any.
     """
@@ -88,6 +89,7 @@ class Observation:
     max_runtime_seconds: int | None = None
     stopped: RunStamp | None = None
     deadline_seconds: int | None = None
+    parallelism: int | None = None
     end_reason: str = ""
     user: str = ""
     owner: str = ""

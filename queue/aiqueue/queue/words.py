@@ -147,6 +147,17 @@ class ActionKind(StrEnum):
     EXPIRE = "Expire"  # end the Job for good, since the run is over its time: activeDeadlineSeconds
 
 
+class EventReason(StrEnum):
+    """What a Kubernetes Event says that aiqueue did with a Job."""
+
+    ADMITTED = "Admitted"  # its run began
+    EVICTION_NOTICE = "EvictionNotice"  # its run has to end, and when
+    EVICTED = "Evicted"  # it was suspended, and its pods are going
+    REQUEUED = "Requeued"  # its pods are gone and it waits again
+    HELD = "Held"  # its pods are gone and it waits for its owner
+    EXPIRED = "Expired"  # it was ended for good, being over its time
+
+
 class AuditVerb(StrEnum):
     """What an entry of the audit table records."""
 

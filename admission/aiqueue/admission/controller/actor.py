@@ -168,10 +168,13 @@ class Actor:
             if isinstance(outcome, Again):
                 failures = self._failures[action.id] = self._failures.get(action.id, 0) + 1
                 delay = random.uniform(0.5, 1.0) * min(_BACKOFF_MOST_SECONDS, _BACKOFF_FIRST_SECONDS * 2 ** min(failures, 20))
+                delay = max(delay, outcome.after_seconds)
+                if action.kind is ActionKind.ANNOUNCE and action.evict_at is not None:  # it may not keep back what is behind it
+                    delay = min(delay, max(0.0, (action.evict_at - self._now()).total_seconds()))
                 _log.warning(
                     "action to be tried again", kind=action.kind, job=f"{action.namespace}/{action.name}", why=outcome.why
                 )
-                self._schedule(action, max(delay, outcome.after_seconds))
+                self._schedule(action, delay)
             else:
                 self._failures.pop(action.id, None)
                 self._waiting[action.workload_id].popleft()

@@ -12,6 +12,7 @@ import threading
 from enum import StrEnum
 
 from aiqueue.queue.errors import InvalidInput, LedgerError
+from aiqueue.queue.words import ActionKind
 
 
 class Fault(StrEnum):
@@ -30,6 +31,9 @@ POINTS = (
     "commit.after",
     "act.before-patch",
     "act.after-patch",
+    *(f"act.{when}-{kind.lower()}" for kind in ActionKind for when in ("before", "after")),
+    "close.before",
+    "close.after",
     "acknowledge.before",
 )
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from aiqueue.admission.controller.unknown import UnknownJobs
+from aiqueue.admission.kube.patches import EXPIRED_SECONDS
 from aiqueue.queue.observations import Observation, RunStamp
 from aiqueue.queue.records import Allocation, Configuration, PodSet
 from aiqueue.queue.store.changes import (
@@ -37,6 +38,7 @@ from aiqueue.queue.words import TERMINAL_STATES, ActionKind, RunOutcome, Workloa
 
 AssignForAdoption = Callable[[Configuration, str, Sequence[PodSet]], tuple[Allocation, ...]]
 
+DEADLINE_EXCEEDED = "DeadlineExceeded"
 _ENDED = {
     WorkloadState.FINISHED: RunOutcome.FINISHED,
     WorkloadState.FAILED: RunOutcome.FAILED,
@@ -45,6 +47,7 @@ _ENDED = {
 OWNER_SUSPENDED = "suspended by its owner"
 JOB_GONE = "the Job was deleted"
 CHANGED = "the Job was changed before it started"
+NEVER_STARTED = "it was never started"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,17 +104,18 @@ def follow(batch: Batch, seen: Observation, known: Known | None, context: Contex
 def gone(batch: Batch, known: Known, context: Context) -> None:
     """Add what follows when the Job of a known workload is confirmed to be gone. Its pods may live on: the run stays open."""
     context.unknown.settled(known.uid)
+    outcome, message = RunOutcome.CANCELLED, JOB_GONE
+    if known.run is not None:
+        in_time = known.run.evict_at is None or context.now < known.run.evict_at
+        outcome, message = _outcome(known.run, JOB_GONE if in_time else "")
     if known.state not in TERMINAL_STATES:
         batch.touched.add(known.uid)
-        batch.changes.vanished.append(Vanished(known.id))
+        expired = outcome is RunOutcome.EXPIRED
+        batch.changes.vanished.append(Vanished(known.id, WorkloadState.EXPIRED if expired else WorkloadState.CANCELLED))
     if known.run is not None:
         if not known.run.stopped:
             batch.touched.add(known.uid)
-            batch.changes.stopped.append(
-                StoppedRun(
-                    known.run.id, known.id, known.run.evict_outcome or RunOutcome.CANCELLED, known.run.evict_message or JOB_GONE
-                )
-            )
+            batch.changes.stopped.append(StoppedRun(known.run.id, known.id, outcome, message or JOB_GONE))
         batch.pod_checks.append(PodCheck(known.uid, known.namespace, known.run.id))
 
 
@@ -122,12 +126,30 @@ def pods_gone(batch: Batch, known: Known, run_id: int) -> None:
         return
     batch.touched.add(known.uid)
     state = known.state
+    before = OWNER_SUSPENDED if known.owner_suspended else "" if run.started else NEVER_STARTED
+    if state in TERMINAL_STATES:
+        before = "" if state is WorkloadState.EXPIRED else JOB_GONE
+    outcome, message = _outcome(run, before)
     if state not in TERMINAL_STATES:
-        state = WorkloadState.HELD if known.owner_suspended or known.hold_requested else WorkloadState.PENDING
+        held = known.owner_suspended or known.hold_requested
+        state = WorkloadState.HELD if held else WorkloadState.PENDING
+        if outcome is RunOutcome.EXPIRED:  # its time was up, so it is not taken up again, whoever suspended it then
+            state = WorkloadState.EXPIRED
     if known.stamp is not None:  # also if it left us: it leaves with the template it came with
         batch.changes.actions.append(NewAction(known.uid, run.id, run.attempt, ActionKind.RESTORE))
-    outcome = run.evict_outcome or RunOutcome.CANCELLED
-    batch.changes.closed.append(ClosedRun(run.id, known.id, outcome, run.evict_message, state))
+    batch.changes.closed.append(ClosedRun(run.id, known.id, outcome, message, state))
+
+
+def _outcome(run: OpenRun, before: str = "") -> tuple[RunOutcome, str]:
+    """How a run ends that did not end by itself, and why.
+
+    Args:
+        run: the run.
+        before: what happened to it before its time was up, "" where nothing did. What was to end it for good did not then.
+    """
+    if run.evict_outcome is None or (run.evict_outcome is RunOutcome.EXPIRED and before):
+        return RunOutcome.CANCELLED, before
+    return run.evict_outcome, run.evict_message
 
 
 def unchanged(seen: Observation, queue_name: str, shape: str) -> bool:
@@ -183,47 +205,61 @@ def _waiting(batch: Batch, seen: Observation, known: Known, context: Context) ->
 
 
 def _running(batch: Batch, seen: Observation, known: Known, run: OpenRun, context: Context) -> None:
-    ours = seen.stamp == RunStamp(context.ledger_uid, run.id, run.attempt)
+    stamp = RunStamp(context.ledger_uid, run.id, run.attempt)
+    ours = seen.stamp == stamp
+    by_us = seen.stopped == stamp
     state = known.state
     if seen.finished is not None:
         if seen.active == 0 and seen.terminating == 0:
             batch.touched.add(seen.uid)
-            batch.changes.seen.append(SeenAgain(known.id, seen, seen.finished, known.owner_suspended))
-            batch.changes.closed.append(ClosedRun(run.id, known.id, _ENDED[seen.finished], "", seen.finished))
+            expired = run.evict_outcome is RunOutcome.EXPIRED and by_us and seen.end_reason == DEADLINE_EXCEEDED
+            state = WorkloadState.EXPIRED if expired else seen.finished
+            message = run.evict_message if expired else ""
+            batch.changes.seen.append(SeenAgain(known.id, seen, state, known.owner_suspended))
+            batch.changes.closed.append(ClosedRun(run.id, known.id, _ENDED[state], message, state))
             return
     elif not seen.suspended:
-        if not run.started and ours:
-            batch.touched.add(seen.uid)
-            batch.changes.started.append(StartedRun(run.id))
-        if run.stopped and known.status[0] and seen.queue_name is not None:  # it was seen suspended, and somebody resumed it
-            batch.touched.add(seen.uid)
-            batch.changes.actions.append(NewAction(seen.uid, run.id, run.attempt, ActionKind.SUSPEND))
+        _goes_on(batch, seen, known, run, ours=ours, by_us=by_us)
     elif ours or run.adopted:
         if seen.queue_name is None:  # stopped, then taken out of our hands: nothing more will be heard of it
             gone(batch, known, context)
             return
-        _suspended(batch, seen, known, run)
+        _suspended(batch, seen, known, run, by_us)
         state = WorkloadState.RELEASING
     elif not run.started and not unchanged(seen, known.queue_name, known.shape):
         _changed_before_start(batch, seen, known, run)
         return
     if state is not known.state or _status_moved(seen, known):
         batch.touched.add(seen.uid)
-        batch.changes.seen.append(SeenAgain(known.id, seen, state, known.owner_suspended or _by_owner(seen, run, ours)))
+        batch.changes.seen.append(SeenAgain(known.id, seen, state, known.owner_suspended or _by_owner(seen, run, ours, by_us)))
 
 
-def _by_owner(seen: Observation, run: OpenRun, ours: bool) -> bool:
-    """Whether an observed suspension is the owner's: nobody on our side had asked for one."""
-    return seen.suspended and seen.finished is None and (ours or run.adopted) and run.evict_outcome is None
+def _goes_on(batch: Batch, seen: Observation, known: Known, run: OpenRun, *, ours: bool, by_us: bool) -> None:
+    """A Job that has a run is not suspended: it was started, or what was to end it has no effect."""
+    if not run.started and ours:
+        batch.touched.add(seen.uid)
+        batch.changes.started.append(StartedRun(run.id))
+    again: list[ActionKind] = []
+    if run.stopped and known.status[0] and seen.queue_name is not None:  # it was seen suspended, and somebody resumed it
+        again.append(ActionKind.SUSPEND)
+    elif by_us and run.evict_outcome is RunOutcome.EXPIRED and seen.deadline_seconds != EXPIRED_SECONDS:
+        again.append(ActionKind.EXPIRE)  # somebody took its deadline away
+    for kind in again:
+        batch.touched.add(seen.uid)
+        batch.changes.actions.append(NewAction(seen.uid, run.id, run.attempt, kind))
 
 
-def _suspended(batch: Batch, seen: Observation, known: Known, run: OpenRun) -> None:
+def _by_owner(seen: Observation, run: OpenRun, ours: bool, by_us: bool) -> bool:
+    """Whether an observed suspension is the owner's, also one of a run that was told to end: we would have left our mark."""
+    return seen.suspended and seen.finished is None and (ours or run.adopted) and not run.stopped and not by_us
+
+
+def _suspended(batch: Batch, seen: Observation, known: Known, run: OpenRun, by_us: bool) -> None:
     """A Job that ran is suspended: by us at the end of its grace, or by its owner."""
     if not run.stopped:
         batch.touched.add(seen.uid)
-        outcome = run.evict_outcome or RunOutcome.CANCELLED
-        message = run.evict_message or OWNER_SUSPENDED
-        batch.changes.stopped.append(StoppedRun(run.id, known.id, outcome, message, run.evict_outcome is None))
+        outcome, message = _outcome(run, "" if by_us else OWNER_SUSPENDED)
+        batch.changes.stopped.append(StoppedRun(run.id, known.id, outcome, message or OWNER_SUSPENDED, not by_us))
     if seen.active == 0 and seen.terminating == 0:
         batch.pod_checks.append(PodCheck(seen.uid, seen.namespace, run.id))
 
@@ -236,8 +272,8 @@ def _changed_before_start(batch: Batch, seen: Observation, known: Known, run: Op
     else:
         state = WorkloadState.HELD if seen.held_by_owner else WorkloadState.PENDING
     batch.changes.seen.append(SeenAgain(known.id, seen, state, known.owner_suspended, pod_sets=seen.stamp is None))
-    outcome = run.evict_outcome or RunOutcome.CANCELLED
-    batch.changes.closed.append(ClosedRun(run.id, known.id, outcome, run.evict_message or CHANGED, state))
+    outcome, message = _outcome(run, CHANGED)
+    batch.changes.closed.append(ClosedRun(run.id, known.id, outcome, message or CHANGED, state))
 
 
 def _runs_without_a_run(batch: Batch, seen: Observation, attempt: int, context: Context) -> None:

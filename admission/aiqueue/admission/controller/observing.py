@@ -9,12 +9,13 @@ from typing import TypeVar
 
 import structlog
 
-from aiqueue.admission.controller import faults, follow
+from aiqueue.admission.controller import faults, follow, news
 from aiqueue.admission.controller.actor import Actor
 from aiqueue.admission.controller.confirm import Confirmer, Question
 from aiqueue.admission.controller.facts import ActionEnded, Fact, JobFound, JobGone, PodsGone, Result
 from aiqueue.admission.controller.follow import Batch, Context
 from aiqueue.admission.controller.mirror import Mirror
+from aiqueue.admission.controller.notices import Tell
 from aiqueue.admission.controller.term import Term
 from aiqueue.admission.controller.usages import ToldUsages
 from aiqueue.admission.engine.engine import Engine
@@ -48,6 +49,7 @@ class Observing:
     confirmer: Confirmer
     context: Context
     foreign: dict[str, str]
+    tell: Tell = lambda _event: None
     usages: ToldUsages = field(init=False)
 
     def __post_init__(self) -> None:
@@ -161,7 +163,8 @@ class Observing:
             batch.changes.started.append(StartedRun(run.id))
         elif action.kind is ActionKind.UNSUSPEND and fact.result is Result.REFUSED:
             self._refused(batch, row, run.id, fact.message)
-        elif action.kind is ActionKind.SUSPEND and fact.result is Result.DONE and not run.stopped:
+        # One that was suspended already may have been so by its owner: what is observed of it tells.
+        elif action.kind is ActionKind.SUSPEND and fact.result is Result.DONE and not fact.message and not run.stopped:
             batch.touched.add(row.uid)
             outcome = run.evict_outcome or RunOutcome.CANCELLED
             batch.changes.stopped.append(StoppedRun(run.id, row.id, outcome, run.evict_message))
@@ -184,6 +187,8 @@ class Observing:
         if not batch.changes.empty:
             before = {uid: self.mirror.known.get(uid) for uid in batch.touched}
             faults.reach("observe.before-write")
+            if batch.changes.closed:
+                faults.reach("close.before")
             with self.term.transaction() as connection:
                 written = observing.write(connection, self.term.number, self.context.cluster.id, batch.changes)
                 after = known.load(connection, self.context.cluster.id, sorted(batch.touched))
@@ -195,6 +200,8 @@ class Observing:
                 action_ids = list(written.action_ids.values())
                 new_actions = actions.load_open(connection, self.context.cluster.id, action_ids) if action_ids else []
             faults.reach("observe.after-write")
+            if batch.changes.closed:
+                faults.reach("close.after")
             self.term.clock.sample(written.now)
             self.mirror.update(after.values())
             for event in _events(batch, before, after, [WorkloadPending(w) for w in pending.values()]):
@@ -206,6 +213,8 @@ class Observing:
             self.usages.moved(written.usages)
             self.actor.withdraw({closed.workload_id: closed.run_id for closed in batch.changes.closed})
             self.actor.submit(new_actions)
+            for told in news.of_changes(batch.changes, after.values()):
+                self.tell(told)
         for check in batch.pod_checks:
             self.confirmer.ask(Question(("pods", check.uid), partial(self._are_pods_gone, check)))
 

@@ -197,7 +197,7 @@ class KubeClient:
             KubeError: `Conflict` where the uid or resourceVersion named in the patch is not the Job's; `NotFound`,
                 `Invalid`, `Forbidden` (a policy, perhaps). After `Unavailable` the patch may have been applied or not.
         """
-        return self._patch(_job_path(namespace, name), body, _job, f"patch of Job {namespace}/{name}")
+        return self._write("PATCH", _job_path(namespace, name), body, _job, f"patch of Job {namespace}/{name}")
 
     def patch_job_status(self, namespace: str, name: str, body: Mapping[str, Any]) -> objects.Job:
         """Apply a JSON merge patch to the status of a Job; nothing else that is in the patch has an effect.
@@ -206,7 +206,7 @@ class KubeClient:
             KubeError: as `patch_job`; `Forbidden` where the account may not, which only servers before 1.36 ask for.
         """
         path = f"{_job_path(namespace, name)}/status"
-        return self._patch(path, body, _job, f"patch of the status of Job {namespace}/{name}")
+        return self._write("PATCH", path, body, _job, f"patch of the status of Job {namespace}/{name}")
 
     # Other objects
 
@@ -217,7 +217,7 @@ class KubeClient:
             KubeError: there is no telling.
         """
         query = {"labelSelector": f"{names.CONTROLLER_UID_LABEL}={controller_uid}", "limit": str(PAGE)}
-        path = f"/api/v1/namespaces/{_segment(namespace)}/pods"
+        path = f"/api/v1/namespaces/{path_segment(namespace)}/pods"
         doing = f"list of the pods of Job uid {controller_uid} in {namespace}"
         pods: list[objects.Pod] = []
         for _ in range(MAX_PAGES):
@@ -234,7 +234,7 @@ class KubeClient:
         Raises:
             KubeError: `NotFound` where there is no such namespace.
         """
-        return self._get(f"/api/v1/namespaces/{_segment(name)}", {}, _namespace, f"get of namespace {name}").metadata.uid
+        return self._get(f"/api/v1/namespaces/{path_segment(name)}", {}, _namespace, f"get of namespace {name}").metadata.uid
 
     def server_version(self) -> tuple[int, int]:
         """Major and minor version of the API server, such as (1, 36).
@@ -259,22 +259,52 @@ class KubeClient:
         """
         return self._get(path, {}, msgspec.json.Decoder(kind), doing)
 
-    def patch(self, path: str, body: object, kind: type[T], doing: str, *, content_type: str = MERGE_PATCH) -> T:
+    def patch(
+        self,
+        path: str,
+        body: object,
+        kind: type[T],
+        doing: str,
+        *,
+        content_type: str = MERGE_PATCH,
+        timeout_seconds: float = READ_TIMEOUT_SECONDS,
+    ) -> T:
         """PATCH one object and return it as it then is. The patch names the resourceVersion it was decided on.
 
         Raises:
             KubeError: `Conflict` where the object is at another resourceVersion; otherwise as `patch_job`.
         """
-        return self._patch(path, body, msgspec.json.Decoder(kind), doing, content_type=content_type)
+        decoder = msgspec.json.Decoder(kind)
+        return self._write("PATCH", path, body, decoder, doing, content_type=content_type, timeout_seconds=timeout_seconds)
+
+    def create(self, path: str, body: object, kind: type[T], doing: str, *, timeout_seconds: float = READ_TIMEOUT_SECONDS) -> T:
+        """POST one object to the `path` of its kind and return it as stored.
+
+        Raises:
+            KubeError: `Conflict` where there is one of its name; after `Unavailable` it may be there or not.
+        """
+        decoder = msgspec.json.Decoder(kind)
+        return self._write("POST", path, body, decoder, doing, content_type="application/json", timeout_seconds=timeout_seconds)
 
     # Transport
 
-    def _patch(
-        self, path: str, body: object, decoder: msgspec.json.Decoder[T], doing: str, *, content_type: str = MERGE_PATCH
+    def _write(
+        self,
+        method: str,
+        path: str,
+        body: object,
+        decoder: msgspec.json.Decoder[T],
+        doing: str,
+        *,
+        content_type: str = MERGE_PATCH,
+        timeout_seconds: float = READ_TIMEOUT_SECONDS,
     ) -> T:
         query = {"fieldManager": names.FIELD_MANAGER, "fieldValidation": "Strict"}
-        response = self._send("PATCH", path, query, doing, body=msgspec.json.encode(body), content_type=content_type)
-        return self._decoded(response, decoder, doing)
+        encoded = msgspec.json.encode(body)
+        answer = self._send(
+            method, path, query, doing, body=encoded, content_type=content_type, timeout_seconds=timeout_seconds
+        )
+        return self._decoded(answer, decoder, doing)
 
     def _get(self, path: str, query: Mapping[str, str], decoder: msgspec.json.Decoder[T], doing: str) -> T:
         return self._decoded(self._send("GET", path, query, doing), decoder, doing)
@@ -288,6 +318,7 @@ class KubeClient:
         *,
         body: bytes | None = None,
         content_type: str | None = None,
+        timeout_seconds: float = READ_TIMEOUT_SECONDS,
         stream: bool = False,
     ) -> BaseHTTPResponse:
         url = f"{self._host}{path}?{urlencode(query)}" if query else f"{self._host}{path}"
@@ -302,7 +333,7 @@ class KubeClient:
                 url,
                 headers=headers,
                 body=body,
-                timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_SECONDS, read=READ_TIMEOUT_SECONDS),
+                timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_SECONDS, read=timeout_seconds),
                 retries=False,
                 redirect=False,
                 preload_content=not stream,
@@ -349,10 +380,11 @@ def _require_proof(configuration: official.Configuration, path: str | Path) -> N
 
 
 def _job_path(namespace: str, name: str) -> str:
-    return f"/apis/batch/v1/namespaces/{_segment(namespace)}/jobs/{_segment(name)}"
+    return f"/apis/batch/v1/namespaces/{path_segment(namespace)}/jobs/{path_segment(name)}"
 
 
-def _segment(text: str) -> str:
+def path_segment(text: str) -> str:
+    """A name as one part of a path."""
     return quote(text, safe="")
 
 

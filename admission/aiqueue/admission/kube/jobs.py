@@ -59,11 +59,12 @@ def durations(job: objects.Job) -> Durations:
 
 
 def template_of(job: objects.Job) -> dict[str, Any]:
-    """`nodeSelector` and `tolerations` of the template exactly as they stand, in core/v1's form: what `restore` puts back."""
+    """`nodeSelector` and `tolerations` of the template, and `parallelism`, exactly as they stand: what `restore` puts back."""
     spec = job.spec.template.spec
     return {
         "nodeSelector": dict(spec.node_selector or {}),
         "tolerations": [msgspec.to_builtins(toleration) for toleration in spec.tolerations or ()],
+        "parallelism": job.spec.parallelism,
     }
 
 
@@ -104,7 +105,7 @@ def examine(job: objects.Job, *, cluster: str) -> Examined:
     pod_set = _pod_set(job, stamp is not None, complaints)
     times = Durations(*(_read(_duration, complaints, name, text) for name, text in _timed(annotations)))
     hold = _read(_hold, complaints, annotations.hold)
-    finished, finished_at = _end(status)
+    finished, finished_at, end_reason = _end(status)
     observation = Observation(
         cluster=cluster,
         uid=metadata.uid,
@@ -134,6 +135,10 @@ def examine(job: objects.Job, *, cluster: str) -> Examined:
         invalid="; ".join(map(told, complaints)) or None,
         checkpoint_seconds=times.checkpoint_seconds,
         max_runtime_seconds=times.max_runtime_seconds,
+        stopped=RunStamp.parse(annotations.stopped or ""),
+        deadline_seconds=job.spec.active_deadline_seconds,
+        parallelism=job.spec.parallelism,
+        end_reason=end_reason,
         user=templates.clean(annotations.user or ""),
         owner=_owner(metadata),
     )
@@ -240,13 +245,13 @@ def _hold(text: str | None) -> bool | None:
     return text == "true"
 
 
-def _end(status: objects.JobStatus) -> tuple[WorkloadState | None, datetime | None]:
+def _end(status: objects.JobStatus) -> tuple[WorkloadState | None, datetime | None, str]:
     # A Job that reached maxRuntime ends Failed like any other; telling it apart takes the ledger, which set the deadline.
     for kind, state in (("Complete", WorkloadState.FINISHED), ("Failed", WorkloadState.FAILED)):
         condition = _has(status, kind)
         if condition is not None:
-            return state, condition.last_transition_time
-    return None, None
+            return state, condition.last_transition_time, templates.clean(condition.reason)
+    return None, None, ""
 
 
 def _has(status: objects.JobStatus, kind: str) -> objects.Condition | None:

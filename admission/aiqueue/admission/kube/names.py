@@ -18,6 +18,8 @@ HOLD_ANNOTATION = PREFIX + "hold"
 RUN_ANNOTATION = PREFIX + "run"
 EVICT_AT_ANNOTATION = PREFIX + "evict-at"
 USER_ANNOTATION = PREFIX + "user"
+# Written by aiqueue with the value of `run` where it stops the Job itself: without it a suspension is the owner's. Of no use to forge.
+STOPPED_ANNOTATION = PREFIX + "stopped"
 
 CONTROLLER_UID_LABEL = "batch.kubernetes.io/controller-uid"
 FIELD_MANAGER = "aiqueue"

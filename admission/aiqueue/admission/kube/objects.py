@@ -36,6 +36,7 @@ class JobAnnotations(Object, frozen=True):
     run: str | None = msgspec.field(default=None, name=names.RUN_ANNOTATION)
     evict_at: str | None = msgspec.field(default=None, name=names.EVICT_AT_ANNOTATION)
     user: str | None = msgspec.field(default=None, name=names.USER_ANNOTATION)
+    stopped: str | None = msgspec.field(default=None, name=names.STOPPED_ANNOTATION)
     hold: str | None = msgspec.field(default=None, name=names.HOLD_ANNOTATION)
     min_parallelism: str | None = msgspec.field(default=None, name=names.MIN_PARALLELISM_ANNOTATION)
     max_runtime: str | None = msgspec.field(default=None, name=names.MAX_RUNTIME_ANNOTATION)
@@ -202,6 +203,12 @@ class JobList(Object, frozen=True):
         return self.items or ()
 
 
+class PodAnnotations(Object, frozen=True):
+    """The annotation of a pod that is ours."""
+
+    evict_at: str | None = msgspec.field(default=None, name=names.EVICT_AT_ANNOTATION)
+
+
 class PodMetadata(Object, frozen=True):
     """Metadata of a pod."""
 
@@ -209,6 +216,7 @@ class PodMetadata(Object, frozen=True):
     namespace: str
     uid: str
     labels: dict[str, str] | None = None
+    annotations: PodAnnotations | None = None
     deletion_timestamp: Time | None = None
     owner_references: tuple[OwnerReference, ...] | None = None
 

@@ -4,7 +4,8 @@ Each carries `metadata.uid` and `metadata.resourceVersion`: if the object is ano
 and the client raises `Conflict`.
 
 `suspend` writes the run annotation as well. So the object changes, and with it its resourceVersion, even where the Job is
-suspended already: an unsuspend of the same run that is still on its way can then only meet a 409.
+suspended already: an unsuspend of the same run that is still on its way can then only meet a 409. It also writes, as `expire`
+does, that the run was stopped by us: a suspended Job whose run ends and which does not say so was suspended by its owner.
 
 Kubernetes lets a template change only while the Job is suspended and has no startTime. So a stop is three steps: `suspend`,
 wait for the Suspended condition and for the pods to go, then `restore` (or an `unsuspend` right away). Before Kubernetes 1.36
@@ -24,6 +25,8 @@ from aiqueue.queue.observations import RunStamp
 from aiqueue.queue.records import Flavor, Toleration
 
 Patch = dict[str, Any]
+EXPIRED_SECONDS = 1  # an activeDeadlineSeconds that any Job which has run for its time is past
+_NO_LONGER = {names.EVICT_AT_ANNOTATION: None, names.STOPPED_ANNOTATION: None}
 
 
 def node_labels(flavors: Iterable[Flavor]) -> dict[str, str]:
@@ -49,7 +52,7 @@ def unsuspend(
     uid: str,
     resource_version: str,
     stamp: RunStamp,
-    node_selector_to_add: Mapping[str, str],
+    node_selector_to_add: Mapping[str, str | None],
     tolerations_union: Sequence[Toleration],
     *,
     parallelism: int | None = None,
@@ -60,11 +63,11 @@ def unsuspend(
         uid: of the Job that was decided on.
         resource_version: at which it was decided on.
         stamp: of the run.
-        node_selector_to_add: labels of the flavors; the other keys of the template's node selector stay.
+        node_selector_to_add: labels of the flavors, None for keys that are to go; the template's other keys stay.
         tolerations_union: all tolerations that the template shall have, its own among them (`templates.union`).
         parallelism: the admitted size, where it is not the one asked for.
     """
-    patch = _patch(uid, resource_version, {names.RUN_ANNOTATION: str(stamp), names.EVICT_AT_ANNOTATION: None})
+    patch = _patch(uid, resource_version, {names.RUN_ANNOTATION: str(stamp), **_NO_LONGER})
     patch["spec"] = {"suspend": False}
     template: Patch = {}
     if node_selector_to_add:
@@ -80,20 +83,43 @@ def unsuspend(
 
 def announce(uid: str, resource_version: str, evict_at: datetime) -> Patch:
     """Give notice: the annotation `evict-at` says when the Job will be suspended."""
-    text = evict_at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-    return _patch(uid, resource_version, {names.EVICT_AT_ANNOTATION: text})
+    return _patch(uid, resource_version, {names.EVICT_AT_ANNOTATION: instant(evict_at)})
 
 
-def suspend(uid: str, resource_version: str, stamp: RunStamp | None) -> Patch:
+def announce_to_pod(uid: str, evict_at: datetime) -> Patch:
+    """Give notice to one pod of the Job: a volume of the downward API shows the program when it will be asked to stop.
+
+    It names no resourceVersion: a pod's status moves all the time, and nobody else writes this annotation.
+    """
+    return {"metadata": {"uid": uid, "annotations": {names.EVICT_AT_ANNOTATION: instant(evict_at)}}}
+
+
+def instant(time: datetime) -> str:
+    """A time as Kubernetes writes those with microseconds."""
+    return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def suspend(uid: str, resource_version: str, stamp: RunStamp | None, *, by_owner: bool = False) -> Patch:
     """Stop the Job.
 
     Args:
         uid: of the Job.
         resource_version: that was last seen.
         stamp: of the run that ends; None for a Job that no run of ours started.
+        by_owner: it is suspended already, and not by us: only the stamp is written.
     """
-    patch = _patch(uid, resource_version, {names.RUN_ANNOTATION: str(stamp)} if stamp is not None else {})
+    patch = _patch(uid, resource_version, _stopped(stamp, by_owner) if stamp is not None else {})
     patch["spec"] = {"suspend": True}
+    return patch
+
+
+def expire(uid: str, resource_version: str, stamp: RunStamp) -> Patch:
+    """End the Job for good, as if its owner had set a deadline that is past: the Job controller fails it with DeadlineExceeded.
+
+    A shorter deadline of the owner's would have ended the Job before, so nothing of his is lost.
+    """
+    patch = _patch(uid, resource_version, _stopped(stamp))
+    patch["spec"] = {"activeDeadlineSeconds": EXPIRED_SECONDS}
     return patch
 
 
@@ -116,7 +142,7 @@ def restore(
         tolerations: of the template before the run.
         parallelism: before the run, where the run changed it.
     """
-    patch = _patch(uid, resource_version, {names.RUN_ANNOTATION: None, names.EVICT_AT_ANNOTATION: None})
+    patch = _patch(uid, resource_version, {names.RUN_ANNOTATION: None, **_NO_LONGER})
     selector: dict[str, str | None] = dict.fromkeys(injected_keys)
     selector |= node_selector
     template: Patch = {"tolerations": [toleration_to_wire(toleration) for toleration in tolerations] or None}
@@ -136,14 +162,24 @@ def forget_start(uid: str, resource_version: str) -> Patch:
     return _patch(uid, resource_version, {}) | {"status": {"startTime": None}}
 
 
-def claim(uid: str, resource_version: str, stamp: RunStamp) -> Patch:
-    """Say whose run a Job is that somebody else unsuspended; nothing else of it may be written while it runs."""
-    return _patch(uid, resource_version, {names.RUN_ANNOTATION: str(stamp)})
+def claim(uid: str, resource_version: str, stamp: RunStamp, *, parallelism: int | None = None) -> Patch:
+    """Say whose run a Job is that somebody else unsuspended; nothing else of it may be written while it runs, but for its size.
+
+    `parallelism` is the admitted size, where it is not the one asked for.
+    """
+    patch = _patch(uid, resource_version, {names.RUN_ANNOTATION: str(stamp)})
+    if parallelism is not None:
+        patch["spec"] = {"parallelism": parallelism}
+    return patch
 
 
 def let_go(uid: str, resource_version: str) -> Patch:
     """Take our annotations off a stopped Job whose template we never wrote to, or no longer know as it was."""
-    return _patch(uid, resource_version, {names.RUN_ANNOTATION: None, names.EVICT_AT_ANNOTATION: None})
+    return _patch(uid, resource_version, {names.RUN_ANNOTATION: None, **_NO_LONGER})
+
+
+def _stopped(stamp: RunStamp, by_owner: bool = False) -> dict[str, str | None]:
+    return {names.RUN_ANNOTATION: str(stamp), names.STOPPED_ANNOTATION: None if by_owner else str(stamp)}
 
 
 def _patch(uid: str, resource_version: str, annotations: Mapping[str, str | None]) -> Patch:

@@ -1,0 +1,63 @@
+"""What is told of a Job in Events: of an admission, and of what a batch of changes means for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from aiqueue.admission.engine.plan import Admission
+from aiqueue.admission.kube.events import Event
+from aiqueue.queue.store.changes import Changes
+from aiqueue.queue.store.known import Known
+from aiqueue.queue.units import format_amount
+from aiqueue.queue.words import EventReason, RunOutcome, WorkloadState
+
+_EVICTED = (RunOutcome.PREEMPTED, RunOutcome.DRAINED, RunOutcome.NOT_READY)
+_RELEASE = 'it is held until its owner releases it with the annotation aiqueue.dev/hold: "false"'
+
+
+def of_admission(admission: Admission) -> Event:
+    """That a run began, at which size and on which flavors."""
+    workload = admission.workload
+    sizes = [(admission.counts.get(each.name, each.count), each.count) for each in workload.pod_sets]
+    admitted, asked = sum(size for size, _ in sizes), sum(count for _, count in sizes)
+    pods = f"{admitted} pod{'' if admitted == 1 else 's'}" if admitted == asked else f"{admitted} of {asked} pods"
+    amounts: dict[tuple[str, str], int] = {}
+    for each in admission.allocations:
+        key = (each.flavor, each.resource)
+        amounts[key] = amounts.get(key, 0) + each.amount
+    taken = ", ".join(
+        f"{resource} {format_amount(resource, amount)} of {flavor}" for (flavor, resource), amount in amounts.items()
+    )
+    note = f"admitted by tenant {admission.tenant}: {pods}{f', {taken}' if taken else ''}"
+    return Event(workload.namespace, workload.name, workload.uid, EventReason.ADMITTED, note)
+
+
+def of_changes(changes: Changes, rows: Iterable[Known]) -> Iterator[Event]:
+    """What runs that were stopped or closed mean for the owners of their Jobs.
+
+    Args:
+        changes: as they were written.
+        rows: of the workloads concerned.
+    """
+    if not (changes.stopped or changes.closed):
+        return
+    by_id = {row.id: row for row in rows}
+    gone = {vanished.workload_id for vanished in changes.vanished}
+    for stopped in changes.stopped:
+        row = by_id.get(stopped.workload_id)
+        if row is not None and row.id not in gone and stopped.outcome in _EVICTED and not stopped.owner_suspended:
+            yield _event(row, EventReason.EVICTED, f"suspended: {stopped.message}")
+    for closed in changes.closed:
+        row = by_id.get(closed.workload_id)
+        if row is None:
+            continue
+        if closed.state is WorkloadState.EXPIRED:
+            yield _event(row, EventReason.EXPIRED, f"ended for good: {closed.message}")
+        elif closed.state is WorkloadState.PENDING and closed.outcome in _EVICTED:
+            yield _event(row, EventReason.REQUEUED, f"its pods are gone and it waits again with its age kept: {closed.message}")
+        elif closed.state is WorkloadState.HELD:
+            yield _event(row, EventReason.HELD, f"{closed.message}; {_RELEASE}" if closed.message else _RELEASE)
+
+
+def _event(row: Known, reason: EventReason, note: str) -> Event:
+    return Event(row.namespace, row.name, row.uid, reason, note)
