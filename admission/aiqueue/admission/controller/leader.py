@@ -33,17 +33,18 @@ from aiqueue.admission.controller.term import Term
 from aiqueue.admission.controller.unknown import UnknownJobs
 from aiqueue.admission.engine.adoption import assign_for_adoption
 from aiqueue.admission.engine.engine import Engine
-from aiqueue.admission.engine.events import ClaimHeld, ConfigurationChanged, RunOpened, WorkloadPending
+from aiqueue.admission.engine.events import ConfigurationChanged
 from aiqueue.admission.engine.plan import Plan
 from aiqueue.admission.kube.client import KubeClient
 from aiqueue.admission.kube.jobs import observe, template_of
 from aiqueue.admission.kube.store import JobStore
+from aiqueue.admission.retelling import Retelling
 from aiqueue.queue.database import allow_seconds
 from aiqueue.queue.errors import AiqueueError, ConfigurationMoved, LedgerConflict, TermLost
 from aiqueue.queue.observations import Observation, RunStamp
 from aiqueue.queue.records import Configuration
 from aiqueue.queue.settings import Settings
-from aiqueue.queue.store import actions, configuration, housekeeping, known, plans, usage, work
+from aiqueue.queue.store import actions, configuration, housekeeping, known, plans, usage
 from aiqueue.queue.store.actions import Action
 from aiqueue.queue.words import ActionKind
 
@@ -151,17 +152,13 @@ class Leader:
         self._repair_usage()
         with self.term.transaction() as connection:
             allow_seconds(connection, _REBUILD_READ_SECONDS)
-            self._configuration = configuration.load(connection)
+            held = Retelling.of(connection)
             mirror = Mirror(known.load(connection, cluster.id))
-            pending = work.load_pending(connection)
-            runs = work.load_open_runs(connection)
-            claims = work.load_claims(connection)
             undone = actions.load_open(connection, cluster.id)
-            usages = usage.load(connection)
+        self._configuration = held.configuration
         self._engine = Engine(max_admissions=self.settings.max_admissions_per_plan)
-        self._engine.observe(ConfigurationChanged(self._configuration))
-        for run in runs:
-            self._engine.observe(RunOpened(run))
+        for event in held.events():
+            self._engine.observe(event)
         self._replace_decisions = True
         context = Context(
             self.registration.ledger_uid,
@@ -182,19 +179,15 @@ class Leader:
             context,
             self._foreign,
         )
-        observing.usages.whole(usages)
-        for workload in pending:
-            self._engine.observe(WorkloadPending(workload))
-        for claim in claims:
-            self._engine.observe(ClaimHeld(claim))
+        observing.usages.known = dict(held.usages)
         self._actor.submit(undone)
         self.jobs.reset_drain()
         _log.info(
             "engine built",
             term=self.term.number,
-            pending=len(pending),
-            runs=len(runs),
-            claims=len(claims),
+            pending=len(held.pending),
+            runs=len(held.runs),
+            claims=len(held.claims),
             actions=len(undone),
             known=len(mirror.known),
         )
