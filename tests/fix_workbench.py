@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
 
-from aiqueue.admission.controller import commit
+from aiqueue.admission.controller import rewriting
 from aiqueue.admission.controller.actor import Again, Ended
 from aiqueue.admission.controller.facts import Result
 from aiqueue.admission.controller.hands import JobHands
@@ -58,13 +58,16 @@ class Bench:
         """Change something that no decision was made on."""
         self.kubectl("annotate", "touched=yes")
 
-    def admit(self) -> Action:
-        """Commit a Plan that starts the Job on flavor h100; returns its unsuspend."""
+    def admit(self, size: int | None = None) -> Action:
+        """Commit a Plan that starts the Job on flavor h100, with so many pods or all; returns its unsuspend."""
         seen = self.seen()
         self.observer.step.look([seen])
         row = self.observer.step.mirror.known[seen.uid]
         job = self.client.get_job(self.namespace, "it")
         assert job is not None
+        injected = rewriting.injected(["h100"], self.observer.step.context.configuration)
+        if size is not None:
+            injected["parallelism"] = size
         self._commit(
             admissions=[
                 AdmissionRow(
@@ -76,20 +79,19 @@ class Bench:
                     seen.resource_version,
                     (Allocation("main", "h100", "cpu", 10),),
                     {"main": template_of(job)},
-                    {"main": commit.injected(["h100"], self.observer.step.context.configuration)},
+                    {"main": injected},
                 )
             ]
         )
         return self.action(ActionKind.UNSUSPEND)
 
-    def evict(self, action: Action) -> Action:
-        """Commit a Plan that ends the run at once; returns its suspend."""
+    def evict(self, action: Action, outcome: RunOutcome = RunOutcome.DRAINED, *, grace_seconds: float = 0) -> Action:
+        """Commit a Plan that ends the run, at once or after notice; returns its suspend, or what expires it."""
         assert action.run_id is not None
-        eviction = EvictionRow(
-            action.run_id, action.workload_id, action.attempt, RunOutcome.DRAINED, "drained", datetime.now(UTC)
-        )
+        evict_at = datetime.now(UTC) + timedelta(seconds=grace_seconds)
+        eviction = EvictionRow(action.run_id, action.workload_id, action.attempt, outcome, "drained", evict_at)
         self._commit(evictions=[eviction])
-        return self.action(ActionKind.SUSPEND)
+        return self.action(ActionKind.EXPIRE if outcome is RunOutcome.EXPIRED else ActionKind.SUSPEND)
 
     def restoration(self, done: Action) -> Action:
         """Have the ledger ask for the template back of which `done` began the run."""

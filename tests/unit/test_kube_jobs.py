@@ -265,5 +265,5 @@ def test_what_restore_puts_back_is_what_stood_there() -> None:
         "nodeSelector": {"zone": "a"},
         "tolerations": [{"key": "k", "value": "v"}, {"operator": "Exists", "tolerationSeconds": 0}],
     }
-    assert jobs.template_of(job(pod=written)) == written
-    assert jobs.template_of(job()) == {"nodeSelector": {}, "tolerations": []}
+    assert jobs.template_of(job({"parallelism": 3}, pod=written)) == {**written, "parallelism": 3}
+    assert jobs.template_of(job()) == {"nodeSelector": {}, "tolerations": [], "parallelism": None}

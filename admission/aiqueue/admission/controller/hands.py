@@ -1,4 +1,4 @@
-"""Does one action on a Job: unsuspend, suspend, restore.
+"""Does one action on a Job: unsuspend, give notice, suspend, expire, restore.
 
 Each PATCH carries the Job's uid and the resourceVersion that it was decided on. 409 means look again, and an unsuspend goes on
 only if the Job still asks for what was decided and the ledger says that the run is still to start under this term. Because a
@@ -9,33 +9,45 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from aiqueue.admission.controller import faults
+from aiqueue.admission.controller import faults, rewriting
 from aiqueue.admission.controller.actor import Again, Ended
 from aiqueue.admission.controller.facts import Result
 from aiqueue.admission.controller.follow import unchanged
+from aiqueue.admission.controller.notices import Notices, Tell
 from aiqueue.admission.controller.term import Term
 from aiqueue.admission.kube import patches
 from aiqueue.admission.kube.client import KubeClient
 from aiqueue.admission.kube.errors import Conflict, Forbidden, Invalid, KubeError, NotFound, Unavailable
 from aiqueue.admission.kube.jobs import observe
-from aiqueue.admission.kube.names import POD_SET
-from aiqueue.admission.kube.templates import toleration_from_wire, union
 from aiqueue.queue.observations import Observation
 from aiqueue.queue.store import actions
 from aiqueue.queue.store.actions import Action
 from aiqueue.queue.words import ActionKind
 
 _LOOKS = 5
+_STOPS = (ActionKind.SUSPEND, ActionKind.EXPIRE)
 
 
 class JobHands:
-    """Hands for Jobs, in the name of one term. `latest` gives the newest observation at hand, if any."""
+    """Hands for Jobs, in the name of one term. `latest` gives the newest observation at hand, if any; `tell` takes Events."""
 
-    def __init__(self, client: KubeClient, term: Term, cluster: str, latest: Callable[[str], Observation | None]) -> None:
+    def __init__(
+        self,
+        client: KubeClient,
+        term: Term,
+        cluster: str,
+        latest: Callable[[str], Observation | None],
+        tell: Tell = lambda _event: None,
+    ) -> None:
         self._client = client
         self._term = term
         self._cluster = cluster
         self._latest = latest
+        self._notices = Notices(client, self, term.clock.now, tell)
+
+    def close(self) -> None:
+        """Begin no further request on behalf of what was begun."""
+        self._notices.close()
 
     def __call__(self, action: Action) -> Ended | Again:
         """Do the action once, looking again at most a few times."""
@@ -49,16 +61,18 @@ class JobHands:
     def _do(self, action: Action) -> Ended | Again:
         do = {
             ActionKind.UNSUSPEND: self._unsuspend,
+            ActionKind.ANNOUNCE: self._notices.give,
             ActionKind.SUSPEND: self._suspend,
+            ActionKind.EXPIRE: self._expire,
             ActionKind.RESTORE: self._restore,
         }[action.kind]
         try:
             return do(action)
         except Invalid as error:
-            seen = self._look(action)
+            seen = self.look(action)
             at_rest = seen is None or (seen.suspended and seen.suspended_seen)
             # A stop is never given up, and a template cannot change before the Job controller has seen that the Job is suspended.
-            if action.kind is ActionKind.SUSPEND or not at_rest:
+            if action.kind in _STOPS or not at_rest:
                 return Again(str(error))
             hindrance = self._forget_start(action, seen) if seen is not None and seen.started else None
             if hindrance is not None:
@@ -69,7 +83,7 @@ class JobHands:
         except Invalid as error:
             return (Result.REFUSED, str(error)) if action.kind is ActionKind.UNSUSPEND else Again(str(error))
 
-    def _look(self, action: Action) -> Observation | None:
+    def look(self, action: Action) -> Observation | None:
         """The Job as it is, None if there is none of this uid."""
         job = self._client.get_job(action.namespace, action.name)
         if job is None or job.metadata.uid != action.uid:
@@ -93,36 +107,29 @@ class JobHands:
             )
         return None
 
-    def _patch(self, action: Action, body: dict[str, object]) -> bool:
+    def patch(self, action: Action, body: dict[str, object]) -> bool:
         """Send a PATCH while the term is trusted. False on a conflict."""
         if not self._term.trusted():
             raise Unavailable("the term is not trusted any more", doing=f"patch of Job {action.namespace}/{action.name}")
         faults.reach("act.before-patch")
+        faults.reach(f"act.before-{action.kind.lower()}")
         try:
             self._client.patch_job(action.namespace, action.name, body)
         except Conflict:
             return False
         faults.reach("act.after-patch")
+        faults.reach(f"act.after-{action.kind.lower()}")
         return True
 
     def _unsuspend(self, action: Action) -> Ended | Again:
         assert action.stamp is not None  # noqa: S101 -- an unsuspend always has a run
-        injected = action.injected.get(POD_SET, {})
-        added = [toleration_from_wire(wire) for wire in injected.get("tolerations", ())]
-        original = [toleration_from_wire(wire) for wire in action.original.get(POD_SET, {}).get("tolerations", ())]
         resource_version = action.resource_version
         for _ in range(_LOOKS):
             if resource_version:
-                body = patches.unsuspend(
-                    uid=action.uid,
-                    resource_version=resource_version,
-                    stamp=action.stamp,
-                    node_selector_to_add=injected.get("nodeSelector", {}),
-                    tolerations_union=union(original, added) if added else (),
-                )
-                if self._patch(action, body):
+                body = rewriting.start(action, action.stamp, resource_version)
+                if self.patch(action, body):
                     return Result.DONE, ""
-            seen = self._look(action)
+            seen = self.look(action)
             if seen is None:
                 return Result.MOOT, "the Job is gone"
             settled = self._settled(action, seen)
@@ -130,7 +137,7 @@ class JobHands:
                 return settled
             resource_version = seen.resource_version if seen.suspended else ""
             # Without our stamp nobody could tell the next suspension of a running Job from one that is still to be lifted.
-            if not seen.suspended and self._patch(action, patches.claim(action.uid, seen.resource_version, action.stamp)):
+            if not seen.suspended and self.patch(action, rewriting.claim(action, action.stamp, seen.resource_version)):
                 return Result.DONE, "somebody else unsuspended the Job"
         return Again(f"the Job changed {_LOOKS} times while it was to be unsuspended")
 
@@ -149,40 +156,46 @@ class JobHands:
         seen = self._latest(action.uid)
         for attempt in range(_LOOKS):
             if attempt or seen is None:
-                seen = self._look(action)
+                seen = self.look(action)
             if seen is None:
                 return Result.MOOT, "the Job is gone"
             if seen.finished:
                 return Result.MOOT, "the Job is over"
             if seen.suspended and (action.stamp is None or seen.stamp == action.stamp):
                 return Result.DONE, "the Job was suspended already"
-            body = patches.suspend(uid=action.uid, resource_version=seen.resource_version, stamp=action.stamp)
-            if self._patch(action, body):
+            # What is suspended and was never started is ours to close; of an adopted run nothing of the template was kept.
+            by_owner = seen.suspended and not action.original
+            body = patches.suspend(action.uid, seen.resource_version, action.stamp, by_owner=by_owner)
+            if self.patch(action, body):
                 return Result.DONE, ""
         return Again(f"the Job changed {_LOOKS} times while it was to be suspended")
 
+    def _expire(self, action: Action) -> Ended | Again:
+        """Whether the deadline has its effect is for observing to see: who takes it away again is given it anew."""
+        assert action.stamp is not None  # noqa: S101 -- what has a limit is a run
+        for _ in range(_LOOKS):
+            seen = self.look(action)
+            if seen is None:
+                return Result.MOOT, "the Job is gone"
+            if seen.finished:
+                return Result.MOOT, "the Job is over"
+            if seen.suspended:  # its clock stands still, and with a deadline it would end as soon as it was resumed
+                never_started = seen.stamp != action.stamp and action.original
+                return self._suspend(action) if never_started else (Result.MOOT, "the Job is suspended")
+            if seen.stopped == action.stamp and seen.deadline_seconds == patches.EXPIRED_SECONDS:
+                return Result.DONE, "the Job was given its deadline already"
+            if self.patch(action, patches.expire(action.uid, seen.resource_version, action.stamp)):
+                return Result.DONE, ""
+        return Again(f"the Job changed {_LOOKS} times while it was to be ended")
+
     def _restore(self, action: Action) -> Ended | Again:
         for _ in range(_LOOKS):
-            seen = self._look(action)
+            seen = self.look(action)
             if seen is None:
                 return Result.MOOT, "the Job is gone"
             ours = seen.stamp is not None and action.stamp is not None and seen.stamp.ledger == action.stamp.ledger
             if seen.finished or not seen.suspended or not ours:
                 return Result.MOOT, "the template is not ours to restore"
-            if self._patch(action, _restoration(action, seen.resource_version)):
+            if self.patch(action, rewriting.restoration(action, seen)):
                 return Result.DONE, ""
         return Again(f"the Job changed {_LOOKS} times while its template was to be restored")
-
-
-def _restoration(action: Action, resource_version: str) -> patches.Patch:
-    """What gives the template back. An adopted run wrote nothing to it, and nobody kept what it was."""
-    original = action.original.get(POD_SET)
-    if original is None:
-        return patches.let_go(action.uid, resource_version)
-    return patches.restore(
-        uid=action.uid,
-        resource_version=resource_version,
-        node_selector=original["nodeSelector"],
-        injected_keys=list(action.injected.get(POD_SET, {}).get("nodeSelector", {})),
-        tolerations=[toleration_from_wire(wire) for wire in original["tolerations"]],
-    )

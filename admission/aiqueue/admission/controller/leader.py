@@ -20,7 +20,7 @@ import time
 import structlog
 
 from aiqueue.admission.backoff import Backoff
-from aiqueue.admission.controller import commit, faults
+from aiqueue.admission.controller import commit, faults, news
 from aiqueue.admission.controller.actor import Actor
 from aiqueue.admission.controller.confirm import Confirmer
 from aiqueue.admission.controller.facts import Fact, Inbox
@@ -29,6 +29,7 @@ from aiqueue.admission.controller.hands import JobHands
 from aiqueue.admission.controller.mirror import Mirror
 from aiqueue.admission.controller.observing import Observing, latest
 from aiqueue.admission.controller.registration import Registration
+from aiqueue.admission.controller.rewriting import Standing
 from aiqueue.admission.controller.term import Term
 from aiqueue.admission.controller.unknown import UnknownJobs
 from aiqueue.admission.engine.adoption import assign_for_adoption
@@ -36,6 +37,7 @@ from aiqueue.admission.engine.engine import Engine
 from aiqueue.admission.engine.events import ConfigurationChanged
 from aiqueue.admission.engine.plan import Plan
 from aiqueue.admission.kube.client import KubeClient
+from aiqueue.admission.kube.events import Events
 from aiqueue.admission.kube.jobs import observe, template_of
 from aiqueue.admission.kube.store import JobStore
 from aiqueue.admission.retelling import Retelling
@@ -44,7 +46,7 @@ from aiqueue.queue.errors import AiqueueError, ConfigurationMoved, LedgerConflic
 from aiqueue.queue.observations import Observation, RunStamp
 from aiqueue.queue.records import Configuration
 from aiqueue.queue.settings import Settings
-from aiqueue.queue.store import actions, configuration, housekeeping, known, plans, usage
+from aiqueue.queue.store import actions, configuration, housekeeping, known, plans, usage, written
 from aiqueue.queue.store.actions import Action
 from aiqueue.queue.words import ActionKind
 
@@ -75,8 +77,10 @@ class Leader:
         self._unwritten: list[Fact] = []
         self._unknown = UnknownJobs(settings.unknown_jobs_per_minute)
         self._foreign: dict[str, str] = {}
+        self._events = Events.of(client)
+        self._hands = JobHands(client, term, registration.cluster.name, self._latest, self._events.tell)
         self._actor = Actor(
-            JobHands(client, term, registration.cluster.name, self._latest),
+            self._hands,
             self._inbox,
             threads=settings.unsuspend_threads,
             trusted=term.trusted,
@@ -97,6 +101,7 @@ class Leader:
         """
         self._actor.start()
         self._confirmer.start()
+        self._events.start()
         backoff = Backoff(random.Random(), longest_seconds=_REBUILD_MOST_SECONDS)
         try:
             while not stop.is_set() and not self.term.lost.is_set():
@@ -115,7 +120,9 @@ class Leader:
                     stop.wait(pause)
         finally:
             self._actor.stop()
+            self._hands.close()
             self._confirmer.stop()
+            self._events.stop()
 
     def problems(self) -> list[str]:
         """Why this leader is not ready, in sentences."""
@@ -130,12 +137,15 @@ class Leader:
     def _latest(self, uid: str) -> Observation | None:
         return latest(self.jobs, uid, self.registration.cluster.name)
 
-    def _template(self, uid: str) -> commit.Template | None:
-        """The owner's template as it stands; None where it is not at hand or may still hold what an earlier run wrote."""
+    def _standing(self, uid: str) -> Standing:
+        """A Job as it stands, with what the ledger knows of its last run where that may still be in the template."""
         job = self.jobs.get(uid)
-        if job is None or (job.metadata.annotations is not None and job.metadata.annotations.run is not None):
-            return None
-        return template_of(job)
+        if job is None:
+            return Standing()
+        if job.metadata.annotations is None or job.metadata.annotations.run is None:
+            return Standing(template_of(job), pristine=True)
+        with self.term.transaction() as connection:
+            return Standing(template_of(job), earlier=written.last(connection, self.registration.cluster.id, uid))
 
     # 0
 
@@ -178,6 +188,7 @@ class Leader:
             self._confirmer,
             context,
             self._foreign,
+            self._events.tell,
         )
         observing.usages.known = dict(held.usages)
         self._actor.submit(undone)
@@ -259,7 +270,7 @@ class Leader:
             if plan.empty and not self._replace_decisions:
                 break
             self._seq += 1
-            rows = commit.rows_of(plan, self._seq, self._configuration, observing.mirror.resource_version, self._template)
+            rows = commit.rows_of(plan, self._seq, self._configuration, observing.mirror.resource_version, self._standing)
             if not plan.empty:
                 faults.reach("commit.before")
             try:
@@ -292,6 +303,7 @@ class Leader:
         ):
             workload = admission.workload
             observing.mirror.admitted(workload.uid, run_id, admission.attempt)
+            self._events.tell(news.of_admission(admission))
             todo.append(
                 Action(
                     id=action_id,
