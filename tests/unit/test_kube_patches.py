@@ -11,21 +11,9 @@ from aiqueue.admission.kube import patches, templates
 from aiqueue.admission.kube.errors import FlavorConflict
 from aiqueue.queue.observations import RunStamp
 from aiqueue.queue.records import Flavor, Toleration
+from fix_merge import merged
 
 STAMP = RunStamp("0f8fad5b-d9cb-469f-a165-70867728950e", 12, 3)
-
-
-def merged(target: Any, patch: Any) -> Any:
-    """RFC 7396."""
-    if not isinstance(patch, dict):
-        return patch
-    result = dict(target) if isinstance(target, dict) else {}
-    for key, value in patch.items():
-        if value is None:
-            result.pop(key, None)
-        else:
-            result[key] = merged(result.get(key), value)
-    return result
 
 
 def test_every_patch_names_the_object_and_its_version() -> None:
@@ -148,3 +136,8 @@ def test_flavors_of_one_pod_set_must_agree() -> None:
     assert patches.node_labels((gpu, cpu)) == {"zone": "a", "gpu": "h100", "cpu": "genoa"}
     with pytest.raises(FlavorConflict, match=r"flavor 'other' wants the node label zone to be 'b' and flavor 'gpu' wants 'a'"):
         patches.node_labels((gpu, Flavor("other", {"zone": "b"})))
+
+
+def test_who_claims_a_job_sets_its_size_where_that_is_not_its_owners_and_nothing_else() -> None:
+    assert "spec" not in patches.claim("u", "7", STAMP)
+    assert patches.claim("u", "7", STAMP, parallelism=2)["spec"] == {"parallelism": 2}
