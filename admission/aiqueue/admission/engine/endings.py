@@ -14,6 +14,7 @@ from aiqueue.admission.engine.instants import SECOND, moment
 from aiqueue.admission.engine.ordered import Ordered
 from aiqueue.admission.engine.plan import Eviction
 from aiqueue.admission.engine.runs import OpenRun
+from aiqueue.admission.engine.terms import Terms
 from aiqueue.admission.engine.tree import TenantNode
 from aiqueue.queue.records import Configuration
 from aiqueue.queue.words import ObjectState, RunOutcome
@@ -95,8 +96,16 @@ class Endings:
             if not len(of_root):
                 del self._protected[root]
 
-    def alarms(self, now_us: int, waits: Mapping[str, int]) -> Iterable[int]:
-        """When something of this will be next: a time is up, or a run is left alone no longer where somebody waits."""
+    def alarms(self, now_us: int, waits: Mapping[str, int], opening: Iterable[Terms]) -> Iterable[int]:
+        """When something of this will be next: a time is up, or a run is left alone no longer where somebody waits.
+
+        `opening` are the terms of runs that are to open now.
+        """
+        for terms in opening:
+            if terms.limit_us is not None:
+                yield now_us + max(0, terms.limit_us - terms.grace_us)
+            if terms.min_runtime_us > terms.grace_us and any(waits.values()):
+                yield now_us + terms.min_runtime_us - terms.grace_us
         for told_us, _ in self._limits:
             if told_us > now_us:
                 yield told_us

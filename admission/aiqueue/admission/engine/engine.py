@@ -26,7 +26,7 @@ from aiqueue.admission.engine.events import (
 from aiqueue.admission.engine.exposure import Exposure, exposure_of
 from aiqueue.admission.engine.instants import micros, moment
 from aiqueue.admission.engine.journal import Journal
-from aiqueue.admission.engine.plan import Plan
+from aiqueue.admission.engine.plan import Admission, Plan
 from aiqueue.admission.engine.preempting import Preempting, refusal_of
 from aiqueue.admission.engine.prospects import Prospects, prospects_of_waiting
 from aiqueue.admission.engine.runs import OpenRun, Runs
@@ -144,7 +144,7 @@ class Engine:
             rendered.decisions,
             rendered.withdrawn_shapes,
             rendered.withdrawn_workloads,
-            now if cut else self._wake_at(now, rendered.later),  # 5
+            now if cut else self._wake_at(now, rendered.later, draft.admissions),  # 5
         )
         journal = draft.journal
         if plan.empty or not (draft.decided or self._backlog.flipped):
@@ -389,9 +389,10 @@ class Engine:
                 self._backlog.stale_shapes.update(((line.name, shape), None) for shape in line.shapes)
         self._backlog.touched.clear()
 
-    def _wake_at(self, now: datetime, later: bool) -> datetime | None:
+    def _wake_at(self, now: datetime, later: bool, admissions: Sequence[Admission]) -> datetime | None:
         alarm = self._backlog.next_alarm()
-        wakes = [moment(each) for each in self._endings.alarms(micros(now), self._backlog.waits)]
+        opening = (terms_of(self._configuration, each.workload) for each in admissions)
+        wakes = [moment(each) for each in self._endings.alarms(micros(now), self._backlog.waits, opening)]
         if alarm is not None:
             wakes.append(moment(alarm))
         if later:
