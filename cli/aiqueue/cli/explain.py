@@ -32,12 +32,12 @@ def workload(
     Reason and position of a waiting workload are worked out now, by the engine that the controller runs.
     """
     namespace, wanted = split_name(find_kind("workload"), name, namespace)
-    from aiqueue.cli import explanation, explanation_text
+    from aiqueue.cli import explanation, explanation_document, explanation_text
 
     with reading() as connection:
         now = now_of(connection)
         explained = explanation.explain(connection, namespace, wanted or "", now)
     if output is ExplainOutput.JSON:
-        print(json.dumps(explanation.document(explained, now), indent=2, ensure_ascii=False))
+        print(json.dumps(explanation_document.document(explained, now), indent=2, ensure_ascii=False))
     else:
         print("\n".join(explanation_text.lines(explained, now)))

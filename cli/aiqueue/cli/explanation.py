@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection
 
-from aiqueue.admission.engine.engine import Engine
-from aiqueue.admission.engine.events import ConfigurationChanged, RunOpened, UsageMoved, WorkloadPending
-from aiqueue.cli.listings.control import decision_status
-from aiqueue.cli.listings.query import instant
-from aiqueue.cli.listings.work import run_document, workload_document
+from aiqueue.cli.foresight import Foresight, Outlook, foresee, look_out
 from aiqueue.queue.errors import NotFound
-from aiqueue.queue.records import Decision
-from aiqueue.queue.store import configuration, usage, views, work
+from aiqueue.queue.store import views
 from aiqueue.queue.words import WorkloadState
 
-_WAITING = (WorkloadState.PENDING, WorkloadState.HELD)
-#: A Plan is bounded; this many of them settle any backlog that a ledger of one controller has.
-MAX_PLANS = 50
+WAITING = (WorkloadState.PENDING, WorkloadState.HELD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,21 +21,44 @@ class Explanation:
 
     Attributes:
         stored: the verdict in the ledger; None if it does not wait or nobody decided yet.
-        decision: the verdict as of now, worked out by the engine; None if it does not wait, or would be admitted.
-        position: place in its tenant's order from 1, and how many wait there; None if it has none.
-        next_in: whether the next Plan admits it.
+        foresight: what the engine makes of it as of now, if it waits.
+        claim: the room that it claims, if it does, with who makes it.
+        outlook: how its run stands towards those who may need its room, if it has one.
         runs: the latest first.
         older: workloads of the same name that are over.
     """
 
     workload: views.WorkloadView
     stored: views.DecisionView | None
-    decision: Decision | None
-    position: tuple[int, int] | None
-    next_in: bool
+    foresight: Foresight | None
+    claim: views.ClaimView | None
+    outlook: Outlook | None
     runs: tuple[views.RunView, ...]
     older: int
     leader: views.LeaderView
+
+    @property
+    def open_run(self) -> views.RunView | None:
+        """The run that holds quota now."""
+        return next((run for run in self.runs if run.closed_at is None), None)
+
+    @property
+    def sizes(self) -> tuple[tuple[str, int, int], ...]:
+        """Pod sets that run with fewer pods than they ask for, as (pod set, pods admitted, pods asked for)."""
+        run = self.open_run
+        if run is None:
+            return ()
+        held: dict[tuple[str, str], int] = {}
+        for each in run.allocations:
+            key = (each.pod_set, each.resource)
+            held[key] = held.get(key, 0) + each.amount
+        found: list[tuple[str, int, int]] = []
+        for pod_set in self.workload.pod_sets:
+            requests = {(pod_set.name, resource): amount for resource, amount in pod_set.requests.items() if amount}
+            counts = [held[key] // amount for key, amount in requests.items() if key in held]
+            if pod_set.min_count is not None and counts and max(counts) < pod_set.count:
+                found.append((pod_set.name, max(counts), pod_set.count))
+        return tuple(found)
 
 
 def explain(connection: Connection, namespace: str | None, name: str, now: datetime) -> Explanation:
@@ -60,17 +75,15 @@ def explain(connection: Connection, namespace: str | None, name: str, now: datet
     if len(namespaces) > 1:
         raise NotFound(f"several namespaces have a workload {name}: say which with -n, of {', '.join(namespaces)}")
     view = found[0]
-    stored, decision, position, next_in = None, None, None, False
-    if view.state in _WAITING:
-        stored = views.decision_of(connection, view.id)
-        decision, position, next_in = _decide(connection, view.id, now)
+    waits = view.state in WAITING
+    runs = views.runs_of(connection, view.id)
     return Explanation(
         workload=view,
-        stored=stored,
-        decision=decision,
-        position=position,
-        next_in=next_in,
-        runs=views.runs_of(connection, view.id),
+        stored=views.decision_of(connection, view.id) if waits else None,
+        foresight=foresee(connection, view.id, now) if waits else None,
+        claim=views.claim_of(connection, view.id) if waits else None,
+        outlook=look_out(connection, view.id, now) if any(run.closed_at is None for run in runs) else None,
+        runs=runs,
         older=len(found) - 1,
         leader=leader,
     )
@@ -85,59 +98,3 @@ def _never_seen(namespace: str | None, name: str, leader: views.LeaderView) -> s
         else "no controller runs now, so nothing is seen: see `aiqueue controller`"
     )
     return f"the ledger holds no workload {where}: see that the Job exists and carries the label aiqueue.dev/queue ({job}); {running}"
-
-
-def _decide(connection: Connection, workload_id: int, now: datetime) -> tuple[Decision | None, tuple[int, int] | None, bool]:
-    """(verdict, position, whether it would be admitted) as an engine has it that is told all that the ledger holds."""
-    engine = Engine()
-    engine.observe(ConfigurationChanged(configuration.load(connection)))
-    for run in work.load_open_runs(connection):
-        engine.observe(RunOpened(run))
-    engine.observe(UsageMoved(usage.load(connection)))
-    for pending in work.load_pending(connection):
-        engine.observe(WorkloadPending(pending))
-    position: tuple[int, int] | None = None
-    run_id = 0
-    for number in range(MAX_PLANS):
-        plan = engine.decide(now)
-        if number == 0:  # among all that wait now; before it decided, the engine does not know what time it is
-            position = _position(engine, workload_id)
-        if any(admission.workload.id == workload_id for admission in plan.admissions):
-            return None, position, True
-        # Go on as if it were committed; ids of runs that exist nowhere are negative. Usage at `now` is what it was.
-        engine.confirm(plan, range(run_id - len(plan.admissions), run_id))
-        run_id -= len(plan.admissions)
-        if plan.wake_at is None or plan.wake_at > now:
-            break
-    return engine.verdict(workload_id), position, False
-
-
-def _position(engine: Engine, workload_id: int) -> tuple[int, int] | None:
-    try:
-        return engine.position(workload_id)
-    except NotFound:
-        return None
-
-
-def document(explained: Explanation, now: datetime) -> dict[str, Any]:
-    """The explanation as JSON values."""
-    whole = workload_document(explained.workload, now)
-    decision = None
-    if explained.decision is not None:
-        decision = decision_status(views.DecisionView(explained.decision, None, now, 1))
-    place, of = explained.position or (None, None)
-    whole["explanation"] = {
-        "decision": decision,
-        "stored": None if explained.stored is None else decision_status(explained.stored),
-        "position": place,
-        "waitingInTenant": of,
-        "admittedNext": explained.next_in,
-        "runs": [{**run_document(run), "injected": run.injected} for run in explained.runs],
-        "older": explained.older,
-        "controller": {
-            "leads": explained.leader.leads,
-            "holder": explained.leader.holder,
-            "until": instant(explained.leader.expires_at),
-        },
-    }
-    return whole

@@ -5,28 +5,34 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
+from aiqueue.cli import making_room_text
 from aiqueue.cli.ages import age, human
 from aiqueue.cli.explanation import Explanation
-from aiqueue.cli.listings.query import amounts, instant
-from aiqueue.cli.printers import Column, Listing, PlainPrinter, Row, printable
+from aiqueue.cli.foresight import Foresight
+from aiqueue.cli.listings.query import amounts, instant, until
+from aiqueue.cli.printers import printable, table_lines
+from aiqueue.queue.records import Decision
 from aiqueue.queue.store import views
-from aiqueue.queue.units import format_amount
-from aiqueue.queue.words import WorkloadState
+from aiqueue.queue.units import format_amount, format_duration
+from aiqueue.queue.words import RunOutcome
 
-_WAITING = (WorkloadState.PENDING, WorkloadState.HELD)
 _SHOWN_RUNS = 10
+_SHOWN_EVICTIONS = 3
 
 
 def lines(explained: Explanation, now: datetime) -> list[str]:
     """The explanation, without what could move a terminal's cursor."""
     parts = [_who(explained.workload, now)]
-    open_run = next((run for run in explained.runs if run.closed_at is None), None)
-    if explained.workload.state in _WAITING:
-        parts.append(_why(explained))
-    if open_run is not None:
-        parts.append(_open(open_run, now))
+    if explained.foresight is not None:
+        parts.append(_why(explained, explained.foresight, now))
+    if explained.claim is not None:
+        parts.append(making_room_text.claim_lines(explained.claim, now))
+    if explained.open_run is not None:
+        parts.append(_open(explained, explained.open_run, now))
     if past := [run for run in explained.runs if run.closed_at is not None]:
         parts.append(_past(past, now))
+        evicted = [run for run in past if run.outcome in (RunOutcome.PREEMPTED, RunOutcome.DRAINED)]
+        parts.extend(making_room_text.eviction_lines(run) for run in evicted[:_SHOWN_EVICTIONS])
     if explained.older:
         parts.append(
             iter(["", f"{explained.older} older workloads had this name: aiqueue get workloads NAME --all shows them."])
@@ -46,17 +52,25 @@ def _who(view: views.WorkloadView, now: datetime) -> Iterator[str]:
     for pod_set in view.pod_sets:
         if pod_set.min_count is not None:
             yield f"             at least {pod_set.min_count} of {pod_set.count} pods of {pod_set.name}"
+    if view.checkpoint_seconds:
+        yield f"  saves      every {format_duration(view.checkpoint_seconds)}"
+    if view.max_runtime_seconds is not None:
+        yield f"  wants      to run for no longer than {format_duration(view.max_runtime_seconds)} at a time"
 
 
-def _why(explained: Explanation) -> Iterator[str]:
+def _why(explained: Explanation, foresight: Foresight, now: datetime) -> Iterator[str]:
     yield ""
     if not explained.leader.leads:
         who = f"; {explained.leader.holder} did until {instant(explained.leader.expires_at)}" if explained.leader.holder else ""
         yield f"No controller leads the ledger now{who}: nothing is admitted until one does."
-    if explained.next_in:
+    if foresight.admitted_next:
         yield "It fits: the next Plan admits it."
         return
-    decision = explained.decision or (explained.stored.decision if explained.stored else None)
+    if foresight.evicted_next:
+        last = max(eviction.evict_at for eviction in foresight.evicted_next)
+        runs = f"{len(foresight.evicted_next)} run{'s' if len(foresight.evicted_next) != 1 else ''}"
+        yield f"The next Plan has {runs} put out for it, by {instant(last)}, in {until(last, now)}."
+    decision = foresight.decision or (explained.stored.decision if explained.stored else None)
     if decision is None:
         yield "Nobody decided on it yet (PendingEvaluation)."
         return
@@ -64,10 +78,19 @@ def _why(explained: Explanation) -> Iterator[str]:
     yield f"  {decision.message}"
     if decision.would_change:
         yield f"  what would change it: {decision.would_change}"
-    if explained.position is not None:
-        yield f"  place {explained.position[0]} of {explained.position[1]} that wait in its tenant"
+    if foresight.claimant is not None:
+        name = decision.details.get("claimant", "the claimant")
+        yield f"  {name} {foresight.claimant.message} ({foresight.claimant.reason})"
+    if foresight.prospects is not None:
+        yield f"  it has nobody put out: {making_room_text.why_nobody(foresight.prospects)}"
+    if foresight.position is not None:
+        yield f"  place {foresight.position[0]} of {foresight.position[1]} that wait in its tenant"
+    yield from _evidence(decision)
+
+
+def _evidence(decision: Decision) -> Iterator[str]:
     if decision.shortfalls:
-        yield from _table(
+        yield from table_lines(
             "What is short",
             ("TENANT", "FLAVOR", "RESOURCE", "ASKED", "AVAILABLE", "SHORT"),
             [
@@ -76,35 +99,45 @@ def _why(explained: Explanation) -> Iterator[str]:
             ],
         )
     if decision.holders:
-        yield from _table(
+        yield from table_lines(
             "Who holds it",
             ("WORKLOAD", "FLAVOR", "RESOURCE", "AMOUNT"),
             [(f"{h.namespace}/{h.name}", h.flavor, h.resource, format_amount(h.resource, h.amount)) for h in decision.holders],
         )
 
 
-def _open(run: views.RunView, now: datetime) -> Iterator[str]:
+def _open(explained: Explanation, run: views.RunView, now: datetime) -> Iterator[str]:
+    outlook = explained.outlook
     adopted = ", adopted" if run.adopted else ""
     yield ""
     yield f"Run {run.attempt} of tenant {run.tenant}, opened {instant(run.opened_at)}, {age(run.opened_at, now)} ago{adopted}"
     yield f"  started    {instant(run.started_at) or 'not yet'}"
-    if run.evict_at is not None:
-        why = f": {run.evict_message}" if run.evict_message else ""
-        by = f" for {run.preempted_by}" if run.preempted_by else ""
-        yield f"  must end   by {instant(run.evict_at)} ({run.evict_outcome}{by}){why}"
+    for name, count, of in explained.sizes:
+        yield f"  size       {count} of the {of} pods of {name} that it asks for"
+    yield from making_room_text.ending_lines(run, now)
+    if outlook is not None and outlook.exposure.ends_at is not None and run.evict_at is None:
+        ends_at = outlook.exposure.ends_at
+        yield f"  limit      {instant(ends_at)}, in {until(ends_at, now)}: then it has run for as long as it may"
     for pod_set, injected in sorted(run.injected.items()):
         selector = injected.get("nodeSelector") if isinstance(injected, dict) else None
         if selector:
             yield f"  nodes      {','.join(f'{key}={value}' for key, value in sorted(selector.items()))} for {pod_set}"
-    yield from _table(
+    yield from table_lines(
         "It holds",
         ("POD SET", "FLAVOR", "RESOURCE", "AMOUNT"),
         [(a.pod_set, a.flavor, a.resource, format_amount(a.resource, a.amount)) for a in run.allocations],
     )
+    if outlook is None or run.evict_at is not None or run.stopped_at is not None:
+        return
+    if outlook.evicted_next is not None:
+        yield ""
+        yield making_room_text.told_next(outlook.evicted_next, now)
+    else:
+        yield from making_room_text.exposure_lines(outlook.exposure, run.tenant, now)
 
 
 def _past(runs: Sequence[views.RunView], now: datetime) -> Iterator[str]:
-    yield from _table(
+    yield from table_lines(
         "Runs that are over",
         ("ATTEMPT", "OUTCOME", "OPENED", "RAN", "FLAVORS", "MESSAGE"),
         [
@@ -121,10 +154,3 @@ def _past(runs: Sequence[views.RunView], now: datetime) -> Iterator[str]:
     )
     if len(runs) > _SHOWN_RUNS:
         yield f"  and {len(runs) - _SHOWN_RUNS} older ones"
-
-
-def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    listing = Listing([Column(column) for column in columns], [Row("", row, {}) for row in rows])
-    yield ""
-    yield title
-    yield from (f"  {line}" for line in PlainPrinter().lines(listing))

@@ -128,6 +128,12 @@ class PlainPrinter:
         return [_GAP.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]
 
 
+def table_lines(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A small table within a text: an empty line, its title, and its lines indented."""
+    listing = Listing([Column(column) for column in columns], [Row("", row, {}) for row in rows])
+    return ["", title, *(f"  {line}" for line in PlainPrinter().lines(listing))]
+
+
 class TerminalPrinter:
     """Columns for a terminal: as wide as it is, long columns shortened, states coloured."""
 
