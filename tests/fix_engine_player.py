@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Self
 
 from aiqueue.admission.engine import (
     ConfigurationChanged,
@@ -225,9 +226,9 @@ class Player:
         quotas = self.quotas()
         return any(quotas.borrows(name, pair, 0) for name, pair in quotas.held)
 
-    def rebuilt(self) -> "Player":
+    def rebuilt(self) -> Self:
         """A player whose engine was told only how things stand, the newest first."""
-        other = Player(self.configuration, preempts=self.preempts, now=self.now, next_run=self.next_run)
+        other = type(self)(self.configuration, preempts=self.preempts, now=self.now, next_run=self.next_run)
         for run_id in sorted(self.runs, reverse=True):
             other.runs[run_id] = self.runs[run_id]
             other.engine.observe(RunOpened(self.runs[run_id]))

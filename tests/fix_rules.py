@@ -8,7 +8,7 @@ from typing import Any
 
 from aiqueue.admission.engine import ConfigurationChanged, Engine, Plan, RunClosed, WorkloadGone, WorkloadPending
 from aiqueue.queue.records import Class, Configuration, Decision, Flavor, Queue, Quota, Tenant, Workload
-from aiqueue.queue.words import Reason
+from aiqueue.queue.words import PreemptionRule, Reason, RunOutcome
 from fix_builders import GPU, at, make_configuration, make_queue, make_workload
 from fix_engine_lasting import lasting
 
@@ -148,3 +148,18 @@ class Stage:
 def stage(*tenants: Tenant, **more: Any) -> Stage:
     """A stage with these tenants."""
     return Stage(configured(tenants, **more))
+
+
+def contested(*tenants: Tenant, **more: Any) -> Stage:
+    """A stage with these tenants on which some may have to make room for others."""
+    return Stage(configured(tenants, **more), preempts=True)
+
+
+def put_out(plan: Plan) -> dict[int, PreemptionRule | None]:
+    """The runs that a Plan tells to end for others, and by which right."""
+    return {each.run_id: each.rule for each in plan.evictions if each.outcome is RunOutcome.PREEMPTED}
+
+
+def claimed(plan: Plan) -> dict[int, tuple[int, ...]]:
+    """The claims that a Plan makes: workload and the runs it waits for."""
+    return {claim.workload_id: claim.run_ids for claim in plan.claims}
