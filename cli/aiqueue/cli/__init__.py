@@ -1,8 +1,8 @@
 """The `aiqueue` command: what administrators and users type, and the local harness.
 
 Purpose: `main` gathers the commands; each has a module (`apply`, `get`, `explain`, `delete`, `db`, `dev`, ...) that reads
-options and says what happened. `listings` and `explanation` turn what the ledger holds into rows, documents and text,
-`printers` write those, `ledger` opens the database that the environment names, `exits` knows exit codes and sentences.
+options and says what happened. `listings` and `explanation` turn what the ledger holds into rows, documents and text (and
+`foresight` what the engine makes of it), `printers` write those, `ledger` opens the database that the environment names, `exits` knows exit codes and sentences.
 
 Invariants:
 - data goes to stdout, messages to stderr; the exit code says what happened (`exits.Exit`);

@@ -105,8 +105,7 @@ def exposure_lines(exposure: Exposure, tenant: str, now: datetime) -> Iterator[s
     if len(exposure.takers) > _SHOWN_TAKERS:
         yield f"               and {len(exposure.takers) - _SHOWN_TAKERS} more tenants"
     if not exposure.takers:
-        borrows = "that its tenant borrows some of what it holds and another may take it back"
-        yield f"  others       nobody: it takes {borrows}"
+        yield f"  others       nobody: tenant {tenant} borrows nothing of it that another may take back"
     if exposure.by_tenant is WithinTenant.NEVER and not exposure.takers:
         return
     if exposure.candidate_from > now:

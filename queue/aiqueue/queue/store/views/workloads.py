@@ -34,7 +34,7 @@ SELECT w.id, w.uid, c.name AS cluster, w.namespace, w.name, w.queue_name, coales
                'node_selector', p.node_selector, 'tolerations', p.tolerations, 'affinity_terms', p.affinity_terms)
                ORDER BY p.position, p.name)
           FROM pod_set p WHERE p.workload_id = w.id) AS pod_sets,
-       r.evict_at, r.evict_outcome, r.evict_rule,
+       r.evict_at, r.evict_outcome, r.evict_rule, r.evict_message,
        coalesce(pw.namespace || '/' || pw.name, pa.namespace || '/' || pa.name) AS preempted_by,
        w.checkpoint_seconds, w.max_runtime_seconds, w.ran_seconds,
        false AS archived, %(key_at)s AS key_at, %(key_state)s AS key_state
@@ -55,7 +55,7 @@ SELECT w.id, w.uid, c.name AS cluster, w.namespace, w.name, w.queue_name, lr.ten
        w.ended_at AS state_since, w.attempt, w.user_name, w.owner, w.created_at, w.ended_at, NULL AS not_before, NULL AS invalid,
        NULL AS reason, NULL AS message, NULL AS would_change,
        (SELECT f.opened_at FROM archived_run f WHERE f.workload_id = w.id ORDER BY f.attempt LIMIT 1) AS first_admitted_at,
-       w.pod_sets, NULL AS evict_at, NULL AS evict_outcome, NULL AS evict_rule, NULL AS preempted_by, NULL AS checkpoint_seconds,
+       w.pod_sets, NULL AS evict_at, NULL AS evict_outcome, NULL AS evict_rule, NULL AS evict_message, NULL AS preempted_by, NULL AS checkpoint_seconds,
        NULL AS max_runtime_seconds, NULL AS ran_seconds, true AS archived, w.ended_at AS key_at, NULL AS key_state
   FROM archived_workload w
   JOIN cluster c ON c.id = w.cluster_id
@@ -73,7 +73,8 @@ class WorkloadView:
         reason, message, would_change: why it waits; None where it does not. A workload that nobody decided on yet has the
             reason PendingEvaluation and no message.
         first_admitted_at: when its first run was opened.
-        evict_at, evict_outcome, evict_rule: of its open run, where that was told to end: by when, how and by which right.
+        evict_at, evict_outcome, evict_rule, evict_message: of its open run, where that was told to end: by when, how, by which
+            right, and why.
         preempted_by: `namespace/name` of the workload that its open run makes room for.
         checkpoint_seconds: how often it saves its work.
         max_runtime_seconds: its owner's limit on each run.
@@ -106,6 +107,7 @@ class WorkloadView:
     evict_at: datetime | None = None
     evict_outcome: RunOutcome | None = None
     evict_rule: PreemptionRule | None = None
+    evict_message: str | None = None
     preempted_by: str | None = None
     checkpoint_seconds: int | None = None
     max_runtime_seconds: int | None = None
@@ -195,6 +197,7 @@ def workload_of(row: RowMapping) -> WorkloadView:
         evict_at=row["evict_at"],
         evict_outcome=RunOutcome(row["evict_outcome"]) if row["evict_outcome"] else None,
         evict_rule=PreemptionRule(row["evict_rule"]) if row["evict_rule"] else None,
+        evict_message=row["evict_message"],
         preempted_by=row["preempted_by"],
         checkpoint_seconds=row["checkpoint_seconds"],
         max_runtime_seconds=row["max_runtime_seconds"],
