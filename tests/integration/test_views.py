@@ -1,6 +1,7 @@
 """What people read: every filter, every page, and the reason by which a workload waits."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, text
@@ -9,7 +10,7 @@ from aiqueue.queue.database import transaction
 from aiqueue.queue.documents import Record
 from aiqueue.queue.records import Class, Flavor, PodSet, Queue, Quota, Tenant, shape_of
 from aiqueue.queue.store import configuration, housekeeping, views
-from aiqueue.queue.words import Reason, RunOutcome, WorkloadState
+from aiqueue.queue.words import PreemptionRule, Reason, RunOutcome, WorkloadState
 from fix_rows import Rows, at
 
 pytestmark = pytest.mark.integration
@@ -221,6 +222,97 @@ def test_runs_with_what_they_hold(filled: Engine, rows: Rows) -> None:
     assert run.flavors == {"main": ["a100", "h100"]}
     assert (run.evict_outcome, run.preempted_by, run.evict_at) == (RunOutcome.PREEMPTED, "team-a/preemptor", at(60))
     assert run.injected == {"main": {"nodeSelector": {"gpu": "h100"}}}
+
+
+def test_how_far_a_run_that_must_end_has_come(filled: Engine, rows: Rows) -> None:
+    told: dict[str, Any] = {
+        "evict_at": at(60),
+        "evict_noticed_at": at(30),
+        "evict_outcome": "Preempted",
+        "evict_rule": "FinalShare",
+    }
+    found = {}
+    steps: dict[str, dict[str, Any]] = {
+        "untold": {},
+        "told": told,
+        "stopped": {**told, "stopped_at": at(61)},
+        "over": {**told, "stopped_at": at(61), "closed": 70, "outcome": RunOutcome.PREEMPTED},
+        "by-itself": {**told, "closed": 50, "outcome": RunOutcome.FINISHED},
+        "owner": {"stopped_at": at(61), "closed": 70, "outcome": RunOutcome.CANCELLED},
+    }
+    for name, changes in steps.items():
+        workload = rows.workload(name, state=WorkloadState.EVICTING, checkpoint_seconds=25 if name == "over" else None)
+        rows.run(workload, tenant="research", opened=1, **changes)
+        with filled.connect() as connection:
+            (found[name],) = views.runs_of(connection, workload)
+    assert {name: [view.leaving(at(second)) for second in (59, 60)] for name, view in found.items()} == {
+        "untold": [None, None],
+        "told": [views.Leaving.NOTICED, views.Leaving.SUSPENDING],
+        "stopped": [views.Leaving.RELEASING] * 2,
+        "over": [views.Leaving.GONE] * 2,
+        "by-itself": [views.Leaving.GONE] * 2,
+        "owner": [views.Leaving.GONE] * 2,
+    }
+    lost = {name: view.lost_seconds for name, view in found.items()}
+    assert lost == {"untold": None, "told": None, "stopped": None, "over": 10, "by-itself": None, "owner": None}
+    assert (found["told"].evict_rule, found["told"].evict_noticed_at) == (PreemptionRule.FINAL_SHARE, at(30))
+
+
+def test_a_workload_that_must_end_says_for_whom(filled: Engine, rows: Rows) -> None:
+    preemptor = rows.workload("preemptor", state=WorkloadState.FINISHED, ended=5)
+    victim = rows.workload("victim", state=WorkloadState.EVICTING)
+    told: dict[str, Any] = {
+        "evict_at": at(60),
+        "evict_outcome": "Preempted",
+        "evict_rule": "WithinTenant",
+        "evict_message": "makes room",
+    }
+    rows.run(victim, tenant="research", preempted_by=preemptor, **told)
+    for _ in range(2):
+        with filled.connect() as connection:
+            (view,) = views.list_workloads(connection, views.WorkloadFilter(name="victim")).items
+        assert (view.evict_at, view.evict_outcome, view.evict_rule) == (
+            at(60),
+            RunOutcome.PREEMPTED,
+            PreemptionRule.WITHIN_TENANT,
+        )
+        assert (view.evict_message, view.preempted_by) == ("makes room", "team-a/preemptor")
+        archive(filled)  # who asked may be long gone
+
+
+def test_claims_with_those_who_make_room(filled: Engine, rows: Rows) -> None:
+    claimants = [rows.workload(name, created=number) for number, name in enumerate(("first", "second"))]
+    gone = rows.run(
+        rows.workload("gone", state=WorkloadState.FINISHED, ended=9),
+        tenant="research",
+        opened=1,
+        closed=9,
+        outcome=RunOutcome.FINISHED,
+    )
+    open_runs = [
+        rows.run(rows.workload(f"open-{number}", state=WorkloadState.EVICTING), tenant="product", evict_at=at(60 - number))
+        for number in range(2)
+    ]
+    archive(filled)
+    rows.claim(
+        claimants[1], tenant="product", allocations=[("h100", GPU, 4)], run_ids=[open_runs[1], gone, open_runs[0]], claimed=5
+    )
+    rows.claim(claimants[0], tenant="research", run_ids=[gone], claimed=6)
+    with filled.connect() as connection:
+        second, first = views.list_claims(connection)
+        assert views.claim_of(connection, claimants[0]) == first
+        assert views.claim_of(connection, 10**9) is None
+        assert views.list_claims(connection, limit=1) == [second]
+        assert views.list_claims(connection, tenant="research") == [first]
+        assert views.list_claims(connection, namespace="team-a", name="second") == [second]
+        assert views.list_claims(connection, namespace="team-b") == []
+    assert (first.name, first.tenant, first.claimed_at, first.left, first.until) == ("first", "research", at(6), (), None)
+    assert [run.name for run in second.victims] == ["open-1", "gone", "open-0"]
+    assert [run.name for run in second.left] == ["open-1", "open-0"]
+    assert (second.until, second.counts) == (at(60), {"main": 1})
+    assert [(each.pod_set, each.flavor, each.resource, each.amount) for each in second.allocations] == [
+        ("main", "h100", GPU, 4)
+    ]
 
 
 def test_pages_of_runs(filled: Engine, rows: Rows) -> None:
