@@ -7,12 +7,14 @@ from functools import partial
 
 import pytest
 
+from aiqueue.admission.engine import ConfigurationChanged, Engine, RunOpened, WorkloadPending
 from aiqueue.admission.engine.candidates import Asking
 from aiqueue.admission.engine.instants import age_of
 from aiqueue.admission.engine.prospects import Prospects, prospects_of
 from aiqueue.admission.engine.runs import OpenRun, Runs
 from aiqueue.admission.engine.terms import terms_of
 from aiqueue.admission.engine.tree import build_tree
+from aiqueue.queue.errors import NotFound
 from aiqueue.queue.records import Class, Quota, Run, Tenant
 from aiqueue.queue.words import Reclaim, WithinTenant
 from fix_builders import GPU, at, make_configuration, make_run, make_workload
@@ -97,3 +99,23 @@ def test_what_keeps_it_from_them() -> None:
     assert prospects([LAB, RESEARCH, PRODUCT], *runs, claimed=5) == known(
         protected=2, protected_until=at(570), not_preemptible=1, leaving=2
     )
+
+
+def test_the_engine_says_them_of_who_waits_for_quota_and_of_nobody_else() -> None:
+    engine = Engine()
+    engine.observe(ConfigurationChanged(make_configuration([RESEARCH, LAB], classes=CLASSES)))
+    engine.observe(RunOpened(held(1, 8, "safe", tenant="research")))
+    engine.observe(WorkloadPending(make_workload(50, gpus=4, class_name="normal")))
+    engine.observe(WorkloadPending(make_workload(51, gpus=99, class_name="normal")))
+    assert engine.prospects(50) is None  # nothing was decided yet
+    plan = engine.decide(at(100))
+    engine.confirm(plan, [2])  # on a100
+    assert [admission.workload.id for admission in plan.admissions] == [50]
+    engine.observe(WorkloadPending(make_workload(52, gpus=8, class_name="normal")))
+    engine.confirm(engine.decide(at(101)), [])
+    assert engine.prospects(52) == known(not_preemptible=1)
+    assert engine.prospects(51) is None  # it can never fit
+    assert engine.prospects(50) is None  # it runs
+    assert engine.exposure(50).run_id == 2
+    with pytest.raises(NotFound, match="workload 52 has no open run"):
+        engine.exposure(52)

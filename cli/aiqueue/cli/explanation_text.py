@@ -147,7 +147,8 @@ def _past(runs: Sequence[views.RunView], now: datetime) -> Iterator[str]:
                 f"{age(run.opened_at, now)} ago",
                 human(((run.closed_at or now) - run.opened_at).total_seconds()),
                 ",".join(sorted({allocation.flavor for allocation in run.allocations})),
-                run.message + (f" (for {run.preempted_by})" if run.preempted_by else ""),
+                run.message
+                + (f" (for {run.preempted_by})" if run.preempted_by and run.preempted_by not in run.message else ""),
             )
             for run in runs[:_SHOWN_RUNS]
         ],
