@@ -18,6 +18,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from itertools import count, islice
@@ -73,13 +74,15 @@ def workloads() -> Iterator[Workload]:
 
 
 class Driver:
-    """An engine whose Plans are confirmed."""
+    """An engine whose Plans are confirmed. Who has to make room does so at once, and waits again."""
 
     def __init__(self, known: Configuration, now: datetime) -> None:
         self.engine = Engine()
         self.engine.observe(ConfigurationChanged(known))
         self.now = now
         self.runs = 0
+        self.evictions = 0
+        self.open: dict[int, Workload] = {}
 
     def observe(self, events: Iterable[Event]) -> None:
         """Tell it everything."""
@@ -90,8 +93,14 @@ class Driver:
         """One Plan; answers admissions, and whether the engine wants to be asked again at once."""
         plan = self.engine.decide(self.now)
         self.engine.confirm(plan, range(self.runs + 1, self.runs + 1 + len(plan.admissions)))
+        self.open.update(enumerate((each.workload for each in plan.admissions), self.runs + 1))
         self.runs += len(plan.admissions)
-        return len(plan.admissions), plan.wake_at == self.now
+        for eviction in plan.evictions:
+            victim = self.open.pop(eviction.run_id)
+            self.engine.observe(RunClosed(eviction.run_id))
+            self.engine.observe(WorkloadPending(replace(victim, attempt=eviction.attempt)))
+        self.evictions += len(plan.evictions)
+        return len(plan.admissions), plan.wake_at == self.now or bool(plan.evictions)
 
     def settle(self) -> tuple[int, int]:
         """Decide until there is nothing to do; answers admissions and Plans."""
@@ -173,9 +182,10 @@ def churn(size: int) -> dict[str, float]:
     gc.freeze()
     took: list[float] = []
     admitted = 0
-    for run in range(1, EVENTS + 1):
+    for run in list(islice(driver.open, EVENTS)):
         driver.now += timedelta(milliseconds=10)
         began = process_time()
+        driver.open.pop(run, None)
         driver.engine.observe(RunClosed(run))
         more, _ = driver.decide()
         took.append(process_time() - began)

@@ -58,6 +58,7 @@ class Needs:
         above: all cells of the tenants above.
         preferred: the first place all of which is within the tenant's nominal, else the first of all; None of a tenant without
             others, who keeps nothing from anybody.
+        size: what the first flavors would give, by step and resource: for sorting.
         made: places by the options chosen, since the same few are taken over and over.
     """
 
@@ -69,9 +70,11 @@ class Needs:
     stakes: frozenset[Cell] = frozenset()
     above: frozenset[Cell] = frozenset()
     preferred: Placement | None = None
+    size: tuple[int, ...] = ()
     made: dict[tuple[int, ...], Placement] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.size = tuple(amount for step in self.steps for _, amount in step.options[0].takes)
         self.clashes = frozenset(
             (later, one, earlier, other)
             for later, step in enumerate(self.steps)

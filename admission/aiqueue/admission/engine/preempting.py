@@ -43,12 +43,14 @@ class Preempting:
         self._scales = scales
         self._draft = draft
         self._candidates = candidates
+        self._hopeless: dict[str, list[Asking]] = {}  # by line, what was asked in vain since something was decided
         self._made: set[int] = set()  # workloads that claimed in this contest: nobody wins over those before they are confirmed
         self.searches = 0
 
     def moved(self) -> None:
         """Something was decided: what is used is another."""
         self._candidates.moved()
+        self._hopeless.clear()
 
     # 1
 
@@ -96,7 +98,7 @@ class Preempting:
         self._draft.journal.do(self._backlog.freed, _nothing, ways_up(cell for cell, _ in takes))
         self._backlog.retry(root)
         self._backlog.stir(root)
-        self._candidates.moved()
+        self.moved()
 
     # 2
 
@@ -104,8 +106,17 @@ class Preempting:
         """Whether it may be worth looking for somebody to make room for a bucket that waits."""
         if not isinstance(bucket.needs, Needs):
             return False
-        askings = self._askings(bucket.line, bucket, places(bucket.needs))
-        return any(hopeful(asking, self._candidates, self._scales) for asking in askings)
+        return any(map(self._hopeful, self._askings(bucket.line, bucket, places(bucket.needs))))
+
+    def _hopeful(self, asking: Asking) -> bool:
+        """Whether a search is worth while: not where somebody asked in vain for no more with no less right."""
+        in_vain = self._hopeless.setdefault(asking.leaf.name, [])
+        if any(_no_easier(asking, than) for than in in_vain):
+            return False
+        if hopeful(asking, self._candidates, self._scales):
+            return True
+        in_vain.append(asking)
+        return False
 
     def offer(
         self,
@@ -157,11 +168,12 @@ class Preempting:
                 yield Asking(node, place.takes, bucket.route.priority, bucket.entries.first)
 
     def _find(self, asking: Asking) -> Found | None:
-        if not hopeful(asking, self._candidates, self._scales):
+        if not self._hopeful(asking):
             return None
         self.searches += 1
         found = find(asking, self._candidates, self._scales)
         if found is None or not found.victims:
+            self._hopeless[asking.leaf.name].append(asking)
             return None
         if any(isinstance(each.of, HeldClaim) and each.of.workload.id in self._made for each, _ in found.victims):
             return None
@@ -239,6 +251,19 @@ class Preempting:
         for cell, amount in reversed(takes):
             cell.add(amount)
         return found or contender.placement
+
+
+def _no_easier(asking: Asking, than: Asking) -> bool:
+    """Whether one asks for no less than another, in the same place and with no better right."""
+    by_age = asking.leaf.record.within_tenant is WithinTenant.LOWER_OR_NEWER_EQUAL_PRIORITY
+    return (
+        asking.priority <= than.priority
+        and (not by_age or asking.age >= than.age)
+        and len(asking.takes) == len(than.takes)
+        and all(
+            cell is other and amount >= least for (cell, amount), (other, least) in zip(asking.takes, than.takes, strict=True)
+        )
+    )
 
 
 def refusal_of(held: HeldClaim, claims: Claims) -> tuple[Reason, str, str]:

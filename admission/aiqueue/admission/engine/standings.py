@@ -7,6 +7,7 @@ or better puts the line among those `awake`; so neither has to be looked for. Ma
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 
 from aiqueue.admission.engine.buckets import Bucket, Line, Pending, Standing
 from aiqueue.admission.engine.flavors import NOTHING, Needs
@@ -240,12 +241,12 @@ class Standings:
                 line = self.lines.get(leaf.name)
                 if line is None:
                     continue
-                for item in line.waiting:
-                    bucket = line.buckets[item[-1]]
-                    if hopes(bucket):
-                        found.append(bucket)
-                    if line.strict:
-                        break
+                kept = line.reserved
+                line.keep(())  # what its own tenant keeps for it is room to it
+                waiting = [line.buckets[item[-1]] for item in islice(line.waiting, 1 if line.strict else None)]
+                waiting.sort(key=_size)  # where the least has no hope, hardly anybody has to be asked
+                found.extend(filter(hopes, waiting))
+                line.keep(kept)
         for bucket in found:
             if bucket.standing is Standing.WAITING:
                 self.wake(bucket)
@@ -321,3 +322,7 @@ class Standings:
                 wanted = ANY_MOVE if need is None else need
                 needs[cell] = min(wanted, needs.get(cell, wanted))
         return list(needs.items())
+
+
+def _size(bucket: Bucket) -> tuple[int, ...]:
+    return bucket.needs.size if isinstance(bucket.needs, Needs) else ()
