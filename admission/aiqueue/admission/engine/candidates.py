@@ -82,6 +82,10 @@ class Candidate:
         """How old its workload is."""
         return age_of(self.of.workload) if isinstance(self.of, OpenRun) else self.of.age
 
+    def first_run(self) -> bool:
+        """Whether it is the first run of its workload."""
+        return isinstance(self.of, OpenRun) and self.of.attempt <= 1
+
     def free(self) -> bool:
         """Whether nobody claims its room yet; a claim always is."""
         return not isinstance(self.of, OpenRun) or (self.of.claimant is None and self.of.evict_at is None)

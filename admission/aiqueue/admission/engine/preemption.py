@@ -1,6 +1,42 @@
 """Whom a workload may have put out: the search for victims.
 
-See `find`.
+What it asks for is charged first. Needed is what there is too little of then. Who may be asked, and in which order inside a leaf, is
+told by `candidates.py`; which leaf is asked next by `turns.py`. Then, one after the other, until there is room:
+
+1. runs that leave whatever is decided and that nobody claims, by no rule;
+2. of the asker's own tenant, whom its policy allows (WithinTenant);
+3. of tenants that borrow, if with all of it the asker's tenant uses no more than its own of all that is needed (WithinNominal);
+4. else by shares, compared between the two tenants below the lowest that asker and candidate have in common: the asker's side
+   with what it asks for (newP), the other with the candidate (oldT) and without (newT). newP <= newT and newP < oldT: FinalShare;
+5. where that is not enough, of each leaf the first that 4 refused and that was never put out, if newP < oldT: InitialShare.
+
+At last whoever can be spared is put back (`victims.py`). What is left is minimal: without any part of it either there is no room,
+or a rule by which another was taken does not hold in its turn. To look at single victims is enough for that. What one victim adds
+when it is put back counts against the rules only on the asker's side of where they compare, so it can break the rule of those
+alone that were taken from farther away in the tree. Hence if a smaller set will do, so does the whole without the farthest of the
+victims that are too many. (A claim that is won over is the exception: it brings back what it waited for, so there it is only
+true of one at a time.)
+
+Why nobody is put out back and forth. Take V, who was put out for P, and ask by which rule V could have P put out:
+
+- WithinTenant: higher priority, then (where the policy says so) greater age. That is a strict order, and P is above V in it.
+- WithinNominal for P: V's tenant borrowed and P's did not, and P's is safe as long as it does not.
+- FinalShare for P: without V, V's side has a share no smaller than P's. With V again it has more, so it is not the lesser one,
+  unless lower work of V's own tenant has to go as well; which then is out for good by priority.
+- FinalShare or WithinNominal for V after P came by shares: newP < oldT, so V's side with V again is not the lesser one; V may
+  get P out as part of its own nominal, and then it is P's side that is above its own, and P does not get that back.
+- InitialShare is not safe by itself. When it takes several, or others come in between, V's side may come to be the lesser one.
+  So no workload is put out by it but in its first run: each at most once, whatever else happens. Nor does it win over claims.
+
+Equal shares are never traded, since newP < oldT is strict. Candidates are compared as things stand after each that is taken, and
+all of it is checked once more, in the order taken, when somebody is put back: else own victims that were put back could have been
+the reason why others were taken.
+
+What is not proven. The first three rules have different ideas of who is better, and three can go round: A above B in their tenant,
+C's share less than A's, B within its nominal of what C holds. That takes trees in which a workload is within its nominal of one
+flavor and borrows another. Nothing else that goes round is known, nor found by drawing (tests/property/test_engine_victims.py).
+Where it happens each turn costs a claim, a notice with its grace, and the minimal runtime of the class, so it happens at that
+pace and not at that of decisions; a minRuntime bounds what is lost.
 """
 
 from __future__ import annotations
@@ -104,7 +140,8 @@ def _first_rule(lane: Lane, trial: Trial) -> PreemptionRule | None:
     if trial.within_nominal():
         return PreemptionRule.WITHIN_NOMINAL
     if not trial.is_less(lane.leaf):
-        lane.refuse()
+        while lane.refused is None and lane.head() is not None:
+            lane.refuse()
         lane.end()
         return None
     refused: set[Takes] = set()

@@ -21,7 +21,7 @@ class Lane:
     Attributes:
         leaf: of whom.
         own: whether it is the asker's.
-        refused: the first that was refused.
+        refused: the first that was refused and may be asked again.
     """
 
     __slots__ = ("_asking", "_at", "_cells", "_highest", "_known", "_resource", "_source", "leaf", "own", "refused")
@@ -58,9 +58,10 @@ class Lane:
         self._at += 1
 
     def refuse(self) -> None:
-        """Go past the first, and remember it."""
-        if self.refused is None:
-            self.refused = self.head()
+        """Go past the first; who was put out before is not asked again."""
+        head = self.head()
+        if self.refused is None and head is not None and head.first_run():
+            self.refused = head
         self._at += 1
 
     def end(self) -> None:
@@ -84,7 +85,7 @@ class Turns:
         self._lanes = {leaf.name: Lane(leaf, asking, trial.needed_of(leaf), candidates, resource) for leaf in leaves}
 
     def again(self) -> None:
-        """Begin again with the first of each leaf that was refused."""
+        """Begin again with the first of each leaf that was refused and may be asked again."""
         self._lanes = {name: lane for name, lane in self._lanes.items() if lane.again()}
 
     def next(self) -> Lane | None:
