@@ -10,7 +10,8 @@ from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
 from aiqueue.admission.engine import WorkloadGone, contest
-from aiqueue.admission.engine.flavors import Needs, search
+from aiqueue.admission.engine.needs import Needs
+from aiqueue.admission.engine.search import search
 from aiqueue.queue.records import Configuration, Quota, Tenant, Workload
 from aiqueue.queue.words import OrderKey, Queueing, Reason, Reclaim
 from fix_builders import GPU, make_configuration, make_queue, make_workload

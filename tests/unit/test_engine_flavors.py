@@ -3,7 +3,7 @@
 import pytest
 
 from aiqueue.admission.engine import assign_for_adoption
-from aiqueue.admission.engine.flavors import groups_of
+from aiqueue.admission.engine.groups import groups_of
 from aiqueue.admission.engine.matching import mismatch
 from aiqueue.queue.records import Allocation, Flavor, NodeRequirement, PodSet, Taint, Toleration
 from fix_builders import GPU, make_configuration, make_quotas, make_tenant

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aiqueue.admission.engine.flavors import groups_of, split, totals_of
+from aiqueue.admission.engine.groups import groups_of, split, totals_of
 from aiqueue.admission.engine.matching import mismatch
 from aiqueue.queue.records import Allocation, Configuration, PodSet
 

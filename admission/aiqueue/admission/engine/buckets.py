@@ -15,10 +15,11 @@ from __future__ import annotations
 from enum import Enum
 
 from aiqueue.admission.engine.candidates import Candidate
-from aiqueue.admission.engine.flavors import NOTHING, Needs, Placement
 from aiqueue.admission.engine.instants import Age, age_of
+from aiqueue.admission.engine.needs import Needs, Placement
 from aiqueue.admission.engine.ordered import Ordered
 from aiqueue.admission.engine.routes import Refusal, Route
+from aiqueue.admission.engine.search import NOTHING
 from aiqueue.admission.engine.sizes import Sizes
 from aiqueue.admission.engine.tree import Cell, TenantNode
 from aiqueue.queue.records import Decision, Workload

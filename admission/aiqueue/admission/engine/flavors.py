@@ -13,23 +13,11 @@ from functools import lru_cache
 from aiqueue.admission.engine import reasons
 from aiqueue.admission.engine.groups import groups_of, split, totals_of
 from aiqueue.admission.engine.matching import mismatch
-from aiqueue.admission.engine.needs import Needs, Option, Placement, Step
-from aiqueue.admission.engine.search import NOTHING, Bound, search, shortage, shortfall
+from aiqueue.admission.engine.needs import Needs, Option, Step
+from aiqueue.admission.engine.search import Bound, search, shortage, shortfall
 from aiqueue.admission.engine.tree import TenantNode
 from aiqueue.queue.records import Allocation, Decision, Flavor, PodSet, Shortfall
 from aiqueue.queue.words import Fungibility
-
-__all__ = [
-    "NOTHING",
-    "Needs",
-    "Placement",
-    "groups_of",
-    "needs_of",
-    "search",
-    "shortage",
-    "split",
-    "totals_of",
-]
 
 Matching = Callable[[Flavor, PodSet], str | None]
 

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 
 from aiqueue.admission.engine.buckets import Bucket, Line, Pending, Standing
-from aiqueue.admission.engine.flavors import NOTHING, Needs
 from aiqueue.admission.engine.instants import micros
+from aiqueue.admission.engine.needs import Needs
 from aiqueue.admission.engine.ordered import Ordered
 from aiqueue.admission.engine.ordering import QueueOrder
+from aiqueue.admission.engine.search import NOTHING
 from aiqueue.admission.engine.starvation import Concern, Watch
 from aiqueue.admission.engine.tree import Cell, TenantNode
 

@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from aiqueue.admission.engine.buckets import Bucket, Contender, Line
-from aiqueue.admission.engine.flavors import NOTHING, Needs
+from aiqueue.admission.engine.needs import Needs
+from aiqueue.admission.engine.search import NOTHING
 from aiqueue.admission.engine.tournament import Tournament
 from aiqueue.admission.engine.tree import Cell, TenantNode
 
