@@ -291,7 +291,7 @@ class Events:
         if time.monotonic() - self._said_at >= _SAY_SECONDS:
             self._said_at = time.monotonic()
             what = f"{taken.event.reason} about {taken.event.namespace}/{taken.event.name}"
-            _log.warning("Event not stored", event=what, why=str(error), failed=self.failed, dropped=self.dropped)
+            _log.warning("Event not stored", what=what, why=str(error), failed=self.failed, dropped=self.dropped)
 
 
 def _folder(event: Event) -> str:
