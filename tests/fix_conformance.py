@@ -183,6 +183,39 @@ class ClusterConformance:
             assert world.cluster.stop(uid, stamp(attempt))
             assert world.rest(uid).stamp == stamp(attempt)
 
+    def test_a_job_may_run_at_part_of_its_size_and_later_whole(self, world: World) -> None:
+        uid = world.create(pods=3)
+        assert world.cluster.start(uid, stamp(1), 2)
+        before = world.until(uid, lambda seen: seen.active == seen.ready == 2, "two pods")
+        assert world.cluster.start(uid, stamp(1), 1)  # it runs already, as it was started first
+        assert world.look(uid) == before
+        assert world.cluster.stop(uid, stamp(1))
+        world.rest(uid)
+        world.run(uid, attempt=2, pods=3)
+
+    def test_a_job_whose_time_is_up_is_over_for_good(self, world: World) -> None:
+        uid = world.create(pods=2)
+        world.run(uid, pods=2)
+        assert world.cluster.expire(uid, stamp(1))
+        seen = world.until(uid, lambda seen: seen.finished is not None and seen.at_rest, "its end")
+        assert seen.finished is WorkloadState.FAILED
+        assert not world.cluster.start(uid, stamp(2))
+        assert not world.cluster.stop(uid, stamp(1))
+        assert not world.cluster.expire(uid, stamp(1))
+
+    def test_only_the_run_that_has_a_job_can_have_its_time_be_up(self, world: World) -> None:
+        uid = world.create()
+        world.wait(lambda: world.cluster.look(uid) is not None, "the job")
+        assert not world.cluster.expire(uid, stamp(1))
+        world.run(uid, attempt=2)
+        before = world.look(uid)
+        assert not world.cluster.expire(uid, stamp(1))
+        assert world.look(uid) == before
+        assert world.cluster.stop(uid, stamp(2))
+        before = world.rest(uid)
+        assert not world.cluster.expire(uid, stamp(2))  # what does not run has no time
+        assert world.look(uid) == before
+
     @pytest.mark.parametrize("running", [False, True])
     def test_a_deleted_job_is_gone(self, world: World, running: bool) -> None:
         uid = world.create()
@@ -209,6 +242,7 @@ class ClusterConformance:
         assert world.cluster.look(nobody) is None
         assert not world.cluster.start(nobody, stamp(1))
         assert not world.cluster.stop(nobody, stamp(1))
+        assert not world.cluster.expire(nobody, stamp(1))
 
 
 class SimulatedWorld(World):
@@ -243,21 +277,26 @@ class SimulatedWorld(World):
 
 
 class KubernetesCluster:
-    """Jobs of one namespace as a `Cluster`. Where the ledger would say whether a run may still start, the stamp does."""
+    """Jobs of one namespace as a `Cluster`. Where the ledger would say whether a run may still start, the stamp does.
+
+    `names` and `sizes` are of the jobs that were created: what the ledger knows of them.
+    """
 
     def __init__(self, client: KubeClient, namespace: str) -> None:
         self._client = client
         self._namespace = namespace
         self.names: dict[str, str] = {}
+        self.sizes: dict[str, int] = {}
 
-    def start(self, uid: str, stamp: RunStamp) -> bool:
+    def start(self, uid: str, stamp: RunStamp, pods: int | None = None) -> bool:
         for _ in range(_LOOKS):
             seen = self._observe(uid)
             if seen is None or seen.finished is not None:
                 return False
             if seen.stamp is not None and seen.stamp.attempt >= stamp.attempt:
                 return seen.stamp == stamp and not seen.suspended
-            if self._patch(seen, patches.unsuspend(uid, seen.resource_version, stamp, {}, ())):
+            size = self.sizes[uid] if pods is None else pods
+            if self._patch(seen, patches.unsuspend(uid, seen.resource_version, stamp, {}, (), parallelism=size)):
                 return True
         raise AssertionError(f"job {uid} changed {_LOOKS} times while it was to be started")
 
@@ -273,6 +312,15 @@ class KubernetesCluster:
             if self._patch(seen, patches.suspend(uid, seen.resource_version, stamp)):
                 return True
         raise AssertionError(f"job {uid} changed {_LOOKS} times while it was to be stopped")
+
+    def expire(self, uid: str, stamp: RunStamp) -> bool:
+        for _ in range(_LOOKS):
+            seen = self._observe(uid)
+            if seen is None or seen.finished is not None or seen.suspended or seen.stamp != stamp:
+                return False
+            if self._patch(seen, patches.expire(uid, seen.resource_version, stamp)):
+                return True
+        raise AssertionError(f"job {uid} changed {_LOOKS} times while it was to expire")
 
     def look(self, uid: str) -> Seen | None:
         seen = self._observe(uid)
@@ -311,7 +359,7 @@ class KubernetesWorld(World):
         }
         made = self._dev.api.call("POST", f"/apis/batch/v1/namespaces/{self._namespace}/jobs", document)
         uid: str = made["metadata"]["uid"]
-        self.cluster.names[uid] = name
+        self.cluster.names[uid], self.cluster.sizes[uid] = name, pods
         return uid
 
     def end(self, uid: str) -> None:

@@ -127,6 +127,15 @@ def history(outcome: Outcome) -> dict[str, list[Stretch]]:
     }
 
 
+def room_made(outcome: Outcome) -> dict[str, list[tuple[str, str]]]:
+    """Of the jobs that had to make room, or have to: for whom and by which rule, by run."""
+    told = {
+        each.job.name: [(run.preempted_by.rpartition("/")[2], str(run.rule)) for run in each.runs if run.preempted_by]
+        for each in outcome.jobs
+    }
+    return {name: rooms for name, rooms in told.items() if rooms}
+
+
 def states(outcome: Outcome) -> dict[str, str]:
     """The state of each job, with its reason where it waits."""
     return {

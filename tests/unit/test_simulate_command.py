@@ -266,11 +266,13 @@ def test_the_example_tells_what_its_comments_say() -> None:
         for name, each in jobs.items()
     }
     assert minutes == {
-        "pretrain": [(0, 60, "Finished")],
-        "finetune": [(60, 120.5, "Drained"), (130, 160, "Finished")],
+        "pretrain": [(0, 15.5, "Preempted"), (60.5, 72.5, "Preempted"), (122.5, 157.5, "Finished")],
+        "finetune": [(15.5, 60.5, "Drained"), (72.5, 122.5, "Finished")],
         "dream": [],
     }
-    assert document["summary"]["lost_work_seconds"] == 30
+    assert [run["lost_seconds"] for name in ("pretrain", "finetune") for run in jobs[name]["runs"]] == [30, 120, 0, 300, 0]
+    assert {run["rule"] for run in jobs["pretrain"]["runs"]} == {"WithinNominal", ""}
+    assert document["summary"]["lost_work_seconds"] == 450
     assert jobs["dream"]["reason"] == "ExceedsCeiling"
     assert run(str(path)).err == ""
 

@@ -247,7 +247,8 @@ def test_nothing_to_do_is_done_at_once() -> None:
 
 
 def test_borrowing() -> None:
-    family = [flavor(), tenant("lab", None), tenant("one", 2, parent="lab"), tenant("two", 2, parent="lab")]
+    patient = {"parent": "lab", "preemption": {"reclaim": "Never"}}
+    family = [flavor(), tenant("lab", None), tenant("one", 2, **patient), tenant("two", 2, **patient)]
     queues = [queue("one", "one"), queue("two", "two")]
     jobs = [job("big", 4, queue="one", runtime="60s"), job("own", 2, queue="two", arrival="10s", runtime="60s")]
     assert waits(played(*family, *queues, *jobs)) == {"big": 0, "own": 50}
@@ -261,7 +262,7 @@ def test_priority_and_queueing() -> None:
     def scene(queueing: str) -> dict[str, float]:
         return waits(
             played(
-                *one_tenant(4, queueing=queueing),
+                *one_tenant(4, queueing=queueing, preemption={"withinTenant": "Never"}),
                 class_("high", priority=10),
                 job("first", 3, runtime="60s"),
                 job("gang", 4, arrival="1s", runtime="60s"),
