@@ -110,6 +110,15 @@ def test_a_server_that_asks_for_a_pause_gets_it(stand: Stand) -> None:
     assert time.monotonic() - started >= 0.4
 
 
+def test_a_notice_that_fails_keeps_nothing_back_past_its_deadline(stand: Stand) -> None:
+    deadline = datetime.now(UTC) + timedelta(seconds=0.6)
+    notice = make_action(1, kind=ActionKind.ANNOUNCE, evict_at=deadline)
+    stand.answers[1] = [Again("slow down", after_seconds=30.0), (Result.MOOT, "the time of the notice is over")]
+    stand.actor.submit([notice, make_action(2, kind=ActionKind.SUSPEND, not_before=deadline)])
+    assert stand.until_ended(2) == [(1, Result.MOOT), (2, Result.DONE)]
+    assert deadline <= datetime.now(UTC) < deadline + timedelta(seconds=5)
+
+
 def test_an_action_is_not_begun_before_its_time(stand: Stand) -> None:
     now = datetime.now(UTC)
     stand.actor.submit([make_action(1, not_before=now + timedelta(seconds=0.5)), make_action(2, workload=2)])
