@@ -6,6 +6,7 @@ import gc
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -247,7 +248,7 @@ def test_nothing_to_do_is_done_at_once() -> None:
 
 
 def test_borrowing() -> None:
-    patient = {"parent": "lab", "preemption": {"reclaim": "Never"}}
+    patient: dict[str, Any] = {"parent": "lab", "preemption": {"reclaim": "Never"}}
     family = [flavor(), tenant("lab", None), tenant("one", 2, **patient), tenant("two", 2, **patient)]
     queues = [queue("one", "one"), queue("two", "two")]
     jobs = [job("big", 4, queue="one", runtime="60s"), job("own", 2, queue="two", arrival="10s", runtime="60s")]

@@ -37,7 +37,7 @@ def classes(grace: str = "0s", **spec: Any) -> list[Document]:
     return [class_(name, priority=priority, gracePeriod=grace, **spec) for name, priority in priorities.items()]
 
 
-def rules(within: str = "LowerPriority", reclaim: str = "Any") -> dict[str, dict[str, str]]:
+def rules(within: str = "LowerPriority", reclaim: str = "Any") -> dict[str, Any]:
     """A tenant's preemption."""
     return {"preemption": {"withinTenant": within, "reclaim": reclaim}}
 
