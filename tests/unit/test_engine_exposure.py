@@ -9,7 +9,7 @@ from aiqueue.admission.engine.exposure import Borrowed, Exposure, Taker, exposur
 from aiqueue.admission.engine.runs import OpenRun, Runs
 from aiqueue.admission.engine.terms import terms_of
 from aiqueue.admission.engine.tree import build_tree
-from aiqueue.queue.records import Class, Configuration, Quota, Run, Tenant
+from aiqueue.queue.records import Allocation, Class, Configuration, Quota, Run, Tenant
 from aiqueue.queue.words import Reclaim, WithinTenant
 from fix_builders import GPU, at, make_configuration, make_run, make_workload
 
@@ -83,6 +83,30 @@ def test_tenants_above_that_do_not_borrow_shield_from_those_beside_them() -> Non
     beyond = exposed([LAB, team, mine, mate, PRODUCT], run_of(1, 17))
     assert [taker.tenant for taker in beyond.takers] == ["mate", "product"]
     assert beyond.borrowing == (Borrowed("research", "h100", GPU, 9), Borrowed("team", "h100", GPU, 1))
+
+
+def test_every_level_has_to_borrow_something_that_the_other_has_quota_for() -> None:
+    team = Tenant("team", "lab", quotas=(Quota("h100", GPU, 8),))
+    mine = Tenant("research", "team", quotas=(Quota("h100", GPU, 8), Quota("h100", "cpu", 8)))
+    lender = replace(LAB, quotas=(Quota("h100", "cpu", 100),))
+    workload = make_workload(1, requests={GPU: 10, "cpu": 20}, class_name="normal")
+    allocations = (Allocation("main", "h100", GPU, 10), Allocation("main", "h100", "cpu", 20))
+    run = replace(make_run(1, workload), allocations=allocations)
+    found = exposed([lender, team, mine, PRODUCT], run)
+    assert [(each.tenant, each.resource) for each in found.borrowing] == [
+        ("research", GPU),
+        ("research", "cpu"),
+        ("team", "cpu"),
+    ]
+    assert found.takers == ()
+    both = replace(PRODUCT, quotas=(Quota("h100", GPU, 8), Quota("h100", "cpu", 8)))
+    found = exposed([lender, team, mine, both], run)
+    assert found.takers == (Taker("product", Reclaim.ANY, None, (("h100", GPU), ("h100", "cpu"))),)
+
+
+def test_what_a_root_uses_beyond_its_quota_is_borrowed_from_nobody() -> None:
+    found = exposed([LAB, RESEARCH, PRODUCT], run_of(1, 20))
+    assert found.borrowing == (Borrowed("research", "h100", GPU, 12),)
 
 
 def test_its_minimal_runtime_says_from_when_and_its_grace_until_when() -> None:

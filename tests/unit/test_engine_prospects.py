@@ -38,9 +38,11 @@ def held(number: int, gpus: int, class_name: str, *, tenant: str = "product", fl
     return make_run(number, workload, gpus=gpus, tenant=tenant, flavor=flavor, **changes)
 
 
-def prospects(tenants: Sequence[Tenant], *runs: Run, claimed: int | None = None) -> Prospects:
+def prospects(
+    tenants: Sequence[Tenant], *runs: Run, claimed: int | None = None, classes: Sequence[Class] = CLASSES
+) -> Prospects:
     """Those of work of class normal in research that waits for GPUs of h100."""
-    configuration = make_configuration(tenants, classes=CLASSES)
+    configuration = make_configuration(tenants, classes=classes)
     nodes = build_tree(configuration.tenants)
     entered = Runs()
     for run in runs:
@@ -83,7 +85,7 @@ def test_others_that_do_not_borrow_are_left_alone() -> None:
 
 def test_runs_of_another_flavor_or_another_tree_do_not_count() -> None:
     elsewhere = replace(PRODUCT, parent=None)
-    assert prospects([LAB, RESEARCH, elsewhere], held(1, 12, "low")) == known()
+    assert prospects([LAB, RESEARCH, elsewhere], held(1, 12, "low"), held(2, 1, "low", evict_at=at(130))) == known()
     assert prospects([LAB, RESEARCH, PRODUCT], held(1, 4, "low", tenant="research", flavor="a100")) == known()
 
 
@@ -99,6 +101,14 @@ def test_what_keeps_it_from_them() -> None:
     assert prospects([LAB, RESEARCH, PRODUCT], *runs, claimed=5) == known(
         protected=2, protected_until=at(570), not_preemptible=1, leaving=2
     )
+
+
+@pytest.mark.parametrize(("seconds", "eligible"), [(70, 1), (71, 0)])
+def test_a_run_may_be_asked_from_the_very_moment_on(seconds: int, eligible: int) -> None:
+    """Opened at 0, asked at 100, with a grace of 30."""
+    changed = [replace(each, min_runtime_seconds=seconds + 60) if each.name == "young" else each for each in CLASSES]
+    found = prospects([LAB, RESEARCH, PRODUCT], held(1, 12, "young"), classes=changed)
+    assert (found.eligible, found.protected) == (eligible, 1 - eligible)
 
 
 def test_the_engine_says_them_of_who_waits_for_quota_and_of_nobody_else() -> None:

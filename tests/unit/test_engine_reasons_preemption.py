@@ -61,6 +61,11 @@ def test_of_many_runs_five_are_named_and_the_last_deadline() -> None:
     )
 
 
+def test_five_are_all_named() -> None:
+    message, _ = reasons.waiting_for_victims(CLAIM, [(f"team-b/x{number}", at(number)) for number in range(5)])
+    assert message.endswith("team-b/x4 until 12:00:04Z; past that their pods are still going")
+
+
 def test_deadlines_on_another_day_are_dated() -> None:
     """Of the day on which it was claimed, not of today: else the sentence would change at midnight."""
     tomorrow: datetime = at(0) + timedelta(days=1)
