@@ -15,12 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from heapq import heapify, heappop
 from math import inf
 
 from aiqueue.admission.engine.claims import Claims, HeldClaim
 from aiqueue.admission.engine.instants import SECOND, Age, age_of, micros
 from aiqueue.admission.engine.runs import OpenRun, Runs, Takes
 from aiqueue.admission.engine.tree import Pair, TenantNode
+from aiqueue.queue.records import Workload
 from aiqueue.queue.words import Reclaim, WithinTenant
 
 Rank = tuple[int, int, int, int, int]  # priority, work lost, -opened, workload, run (-1 for a claim): no two are equal
@@ -53,7 +55,6 @@ class Asking:
         return self.priority - 1 if record.reclaim is Reclaim.LOWER_PRIORITY else -inf
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
     """What may have to make room: a run, or a claim that may be won over.
 
@@ -63,9 +64,12 @@ class Candidate:
         rank: where it stands inside its leaf.
     """
 
-    of: OpenRun | HeldClaim
-    leaf: TenantNode
-    rank: Rank
+    __slots__ = ("leaf", "of", "rank")
+
+    def __init__(self, of: OpenRun | HeldClaim, leaf: TenantNode, rank: Rank) -> None:
+        self.of = of
+        self.leaf = leaf
+        self.rank = rank
 
     @property
     def takes(self) -> Takes:
@@ -91,6 +95,28 @@ class Candidate:
         return not isinstance(self.of, OpenRun) or (self.of.claimant is None and self.of.evict_at is None)
 
 
+class Order:
+    """The candidates of a leaf, sorted only as far as somebody looked."""
+
+    __slots__ = ("_heap", "_known", "_leaf")
+
+    def __init__(self, leaf: TenantNode, heap: list[tuple[Rank, OpenRun | HeldClaim]]) -> None:
+        self._leaf = leaf
+        self._heap = heap
+        self._known: list[Candidate] = []
+        heapify(heap)
+
+    def at(self, place: int) -> Candidate | None:
+        """The one at a place, from 0; None where there are not so many."""
+        known, heap = self._known, self._heap
+        while place >= len(known):
+            if not heap:
+                return None
+            rank, of = heappop(heap)
+            known.append(Candidate(of, self._leaf, rank))
+        return known[place]
+
+
 class Candidates:
     """The candidates of one contest.
 
@@ -106,70 +132,88 @@ class Candidates:
         self._claims = claims
         self._nodes = nodes
         self._now_us = now_us
-        self._eligible: dict[str, list[OpenRun]] = {}
-        self._sorted: dict[tuple[str, str], list[Candidate]] = {}
-        self._youngest: dict[tuple[str, Pair], dict[int, Age]] = {}
+        self._orders: dict[tuple[str, str], Order] = {}
+        self._searches: dict[tuple[str, Pair], _Least] = {}
+        self._youngest: dict[tuple[str, Pair], dict[int, Workload]] = {}
         self._leaving: dict[str, dict[int, OpenRun]] = {}
+        self._evicting: dict[str, list[Candidate]] = {}
+        self._borrowers: dict[tuple[str, tuple[Pair, ...]], list[TenantNode]] = {}
         self._totals: dict[tuple[str, str], int] = {}
 
     def moved(self) -> None:
-        """What is agreed changed: forget what was remembered of it. To be called after each admission and claim."""
+        """Forget what was remembered of usage and claims. To be called whenever either changed."""
+        self._evicting.clear()
+        self._borrowers.clear()
 
-    # Runs.
+    # Those who stay unless they are asked.
 
-    def eligible(self, leaf: TenantNode) -> list[OpenRun]:
-        """Runs of a leaf that its contract lets others end now and that were not told to end when this was first asked."""
-        known = self._eligible.get(leaf.name)
-        if known is None:
-            now_us = self._now_us
-            known = self._eligible[leaf.name] = [
-                run
-                for run in self._runs.of_tenant.get(leaf.name, {}).values()
-                if run.terms.preemptible
-                and run.evict_at is None
-                and run.claimant is None
-                and run.takes
-                and run.candidate_from_us() <= now_us
-            ]
-        return known
-
-    def in_order(self, leaf: TenantNode, resource: str) -> list[Candidate]:
-        """The runs of a leaf in candidate order, for somebody to whom this resource is the scarcest; and its claims."""
+    def in_order(self, leaf: TenantNode, resource: str) -> Order:
+        """The runs and claims of a leaf in the order of somebody to whom this resource is the scarcest."""
+        claims = [held for held in self._claims.of_tenant.get(leaf.name, {}).values() if _may_be_won(held)]
         key = (leaf.name, resource)
-        known = self._sorted.get(key)
-        if known is None:
-            known = [Candidate(run, leaf, self._rank(run, resource)) for run in self.eligible(leaf)]
-            known.sort(key=_by_rank)
-            self._sorted[key] = known
-        claims = self._claims.of_tenant.get(leaf.name)
-        if not claims:
-            return known
-        return sorted([*known, *(_of_claim(held, leaf) for held in claims.values() if _may_be_won(held))], key=_by_rank)
+        order = self._orders.get(key)
+        if order is None or claims:
+            entries: list[tuple[Rank, OpenRun | HeldClaim]] = [
+                (self._rank(run, resource), run) for run in self._eligible(leaf.name)
+            ]
+            entries.extend(((held.priority, 0, -held.claimed_us, held.workload.id, -1), held) for held in claims)
+            order = Order(leaf, entries)
+            if not claims:
+                self._orders[key] = order
+        return order
 
-    def youngest(self, leaf: TenantNode, pair: Pair, *, but: int) -> Iterator[tuple[int, Age]]:
-        """Of each priority the youngest of the runs of a leaf that hold something of a pair, and all claims but that of a workload.
+    def any_below(self, leaf: TenantNode, pair: Pair, highest: float, *, but: int) -> bool:
+        """Whether anybody of a leaf who holds something of a pair has at most this priority; the claim of one workload aside.
 
-        May name some that came to be claimed.
+        May count some that came to be claimed.
         """
+        for held in self._claims.of_tenant.get(leaf.name, {}).values():
+            if held.workload.id != but and held.priority <= highest and _may_be_won(held) and _holds(held.takes, pair):
+                return True
+        key = (leaf.name, pair)
+        known = self._searches.get(key)
+        if known is None:
+            known = self._searches[key] = _Least(run for run in self._eligible(leaf.name) if _holds(run.takes, pair))
+        return known.at_most(highest)
+
+    def any_younger(self, leaf: TenantNode, pair: Pair, priority: int, age: Age) -> bool:
+        """The same of those who have just this priority, and are younger."""
+        for held in self._claims.of_tenant.get(leaf.name, {}).values():
+            if held.priority == priority and held.age > age and _may_be_won(held) and _holds(held.takes, pair):
+                return True
         key = (leaf.name, pair)
         known = self._youngest.get(key)
         if known is None:
             known = self._youngest[key] = {}
-            for run in self.eligible(leaf):
+            for run in self._eligible(leaf.name):
                 if _holds(run.takes, pair):
-                    age, priority = age_of(run.workload), run.terms.priority
-                    if priority not in known or age > known[priority]:
-                        known[priority] = age
-        yield from known.items()
-        for held in self._claims.of_tenant.get(leaf.name, {}).values():
-            if held.workload.id != but and _may_be_won(held) and _holds(held.takes, pair):
-                yield held.priority, held.age
+                    best = known.get(run.terms.priority)
+                    if best is None or (run.workload.submitted, run.workload.id) > (best.submitted, best.id):
+                        known[run.terms.priority] = run.workload
+        youngest = known.get(priority)
+        return youngest is not None and age_of(youngest) > age
+
+    def _eligible(self, tenant: str) -> Iterator[OpenRun]:
+        """Runs that their contract lets others end now, and that nobody told to end."""
+        now_us = self._now_us
+        for run in list(self._runs.of_tenant.get(tenant, {}).values()):
+            terms = run.terms
+            if not terms.preemptible or run.evict_at is not None or run.claimant is not None:
+                continue
+            if run.takes and (not terms.min_runtime_us or run.candidate_from_us() <= now_us):
+                yield run
 
     # Those that leave anyway.
 
     def evicting(self, root: TenantNode) -> list[Candidate]:
         """Runs of a tree that were told to end and that no claim waits for, the earliest end first."""
-        return self.in_turn(run for run in self._leavers(root).values() if run.claimant is None and run.evict_at is not None)
+        known = self._evicting.get(root.name)
+        if known is None:
+            leavers = self._leavers(root).values()
+            known = self._evicting[root.name] = self.in_turn(
+                run for run in leavers if run.claimant is None and run.evict_at is not None
+            )
+        return known
 
     def in_turn(self, runs: Iterable[OpenRun]) -> list[Candidate]:
         """Runs that leave anyway as candidates, the earliest end first."""
@@ -183,10 +227,7 @@ class Candidates:
 
     def awaited(self, held: HeldClaim) -> Iterator[OpenRun]:
         """The runs that a claim waits for and that are still open."""
-        for run_id in held.claim.run_ids:
-            run = self._runs.open.get(run_id)
-            if run is not None and run.claimant == held.workload.id:
-                yield run
+        return self._claims.awaited(held)
 
     def leave(self, runs: Iterable[OpenRun], root: TenantNode) -> None:
         """Remember runs that were found as victims: they leave, and may come to be unclaimed again."""
@@ -206,6 +247,14 @@ class Candidates:
         return known
 
     # Figures.
+
+    def borrowers(self, root: TenantNode, pairs: tuple[Pair, ...]) -> list[TenantNode]:
+        """The leaves of a tree that use more than their own of any of these."""
+        key = (root.name, pairs)
+        known = self._borrowers.get(key)
+        if known is None:
+            known = self._borrowers[key] = [leaf for leaf in root.leaves if _borrows(leaf, pairs)]
+        return known
 
     def scarcest(self, asking: Asking) -> str:
         """Of what is asked for the resource of which it is the largest part of what the tree has; of equals the first by name."""
@@ -232,29 +281,46 @@ class Candidates:
         for cell, each in run.takes:
             if cell.resource == resource:
                 amount += each
+        workload = run.workload
         lost = 0
         if amount:
             lost = self._now_us - run.opened_us
-            every = run.workload.checkpoint_seconds
             if lost < 0:
                 lost = 0
-            elif every:
-                lost %= every * SECOND
+            elif workload.checkpoint_seconds:
+                lost %= workload.checkpoint_seconds * SECOND
             lost *= amount
-        return (run.terms.priority, lost, -run.opened_us, run.workload.id, run.run_id)
+        return (run.terms.priority, lost, -run.opened_us, workload.id, run.run_id)
+
+
+class _Least:
+    """The least priority among some runs, looked for only as far as need be."""
+
+    __slots__ = ("_least", "_rest")
+
+    def __init__(self, runs: Iterator[OpenRun]) -> None:
+        self._rest = runs
+        self._least = inf
+
+    def at_most(self, highest: float) -> bool:
+        """Whether any has at most this priority."""
+        if self._least > highest:
+            for run in self._rest:
+                if run.terms.priority < self._least:
+                    self._least = run.terms.priority
+                    if self._least <= highest:
+                        break
+        return self._least <= highest
 
 
 def _holds(takes: Takes, pair: Pair) -> bool:
-    return any((cell.flavor, cell.resource) == pair for cell, _ in takes)
+    return pair in [(cell.flavor, cell.resource) for cell, _ in takes]
 
 
-def _by_rank(candidate: Candidate) -> Rank:
-    return candidate.rank
+def _borrows(node: TenantNode, pairs: tuple[Pair, ...]) -> bool:
+    cells = node.cells
+    return any((cell := cells.get(pair)) is not None and cell.usage > cell.subtree for pair in pairs)
 
 
 def _may_be_won(held: HeldClaim) -> bool:
     return bool(held.takes) and bool(getattr(held, "preemptible", True))
-
-
-def _of_claim(held: HeldClaim, leaf: TenantNode) -> Candidate:
-    return Candidate(held, leaf, (held.priority, 0, -held.claimed_us, held.workload.id, -1))

@@ -44,13 +44,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aiqueue.admission.engine.candidates import Asking, Candidate, Candidates
+from aiqueue.admission.engine.claims import HeldClaim
 from aiqueue.admission.engine.runs import OpenRun, Takes
 from aiqueue.admission.engine.shares import Scales
 from aiqueue.admission.engine.tree import TenantNode
 from aiqueue.admission.engine.trial import Trial
 from aiqueue.admission.engine.turns import Lane, Turns
 from aiqueue.admission.engine.victims import Victims
-from aiqueue.queue.words import PreemptionRule
+from aiqueue.queue.words import PreemptionRule, Reclaim
 
 __all__ = ["Asking", "Found", "find", "hopeful"]
 
@@ -88,24 +89,23 @@ def hopeful(asking: Asking, candidates: Candidates, scales: Scales) -> bool:
     trial = Trial(asking.leaf, asking.takes, scales)
     if not trial.needed:
         return False
-    if any(trial.needs(each.takes, each.leaf) for each in candidates.evicting(asking.leaf.root)):
+    root = asking.leaf.root
+    if any(trial.needs(each.takes, each.leaf) for each in candidates.evicting(root)):
         return True
     if _may_ask_some(asking, candidates, trial, asking.leaf):
         return True
-    others = [
-        leaf
-        for leaf in asking.leaf.root.leaves
-        if leaf is not asking.leaf
-        and all(map(trial.borrows, trial.way(leaf)))
-        and _may_ask_some(asking, candidates, trial, leaf)
-    ]
-    if not others:
+    if not root.children or asking.leaf.record.reclaim is Reclaim.NEVER:
         return False
+    # With nobody of its own, its side has no smaller share than now. So there has to be one in which it is less than another's.
     try:
         trial.enter()
-        return trial.within_nominal() or any(map(trial.is_less, others))
+        nominal = trial.within_nominal()
+        for leaf in candidates.borrowers(root, trial.needed):
+            if leaf is not asking.leaf and (nominal or trial.is_less(leaf)) and _may_ask_some(asking, candidates, trial, leaf):
+                return True
     finally:
         trial.restore()
+    return False
 
 
 # Selecting.
@@ -122,15 +122,25 @@ def _select(asking: Asking, candidates: Candidates, trial: Trial, victims: Victi
         candidate = lane.head()
         if rule is not None and candidate is not None:
             lane.step()
-            if victims.take(candidate, rule):
+            if _take(candidate, rule, victims, turns):
                 return True
+        turns.asked(lane)
     turns.again()
     while (lane := turns.next()) is not None:
         candidate = lane.head()
         lane.end()
-        if candidate is not None and trial.is_less(lane.leaf) and victims.take(candidate, PreemptionRule.INITIAL_SHARE):
+        less = candidate is not None and trial.is_less(lane.leaf)
+        if less and candidate is not None and victims.take(candidate, PreemptionRule.INITIAL_SHARE):
             return True
+        turns.asked(lane)
     return False
+
+
+def _take(candidate: Candidate, rule: PreemptionRule, victims: Victims, turns: Turns) -> bool:
+    done = victims.take(candidate, rule)
+    if isinstance(candidate.of, HeldClaim):
+        turns.begin()
+    return done
 
 
 def _first_rule(lane: Lane, trial: Trial) -> PreemptionRule | None:
@@ -159,9 +169,11 @@ def _first_rule(lane: Lane, trial: Trial) -> PreemptionRule | None:
 
 def _may_ask_some(asking: Asking, candidates: Candidates, trial: Trial, leaf: TenantNode) -> bool:
     """Whether the policy of the asker's tenant lets it ask anybody of a leaf."""
-    highest = asking.highest(leaf)
+    highest, number = asking.highest(leaf), asking.age[3]
+    by_age = leaf is asking.leaf and highest == asking.priority
     for pair in trial.needed:
-        for priority, age in candidates.youngest(leaf, pair, but=asking.age[3]):
-            if priority <= highest and (leaf is not asking.leaf or priority < asking.priority or age > asking.age):
-                return True
+        if candidates.any_below(leaf, pair, highest - 1 if by_age else highest, but=number):
+            return True
+        if by_age and candidates.any_younger(leaf, pair, asking.priority, asking.age):
+            return True
     return False
