@@ -94,7 +94,7 @@ class TestPolicies:
             return found if None not in found else None
 
         results = until(checked, seconds=WAIT_SECONDS, what="the type check of the policies")
-        assert results == [{}] * 5
+        assert results == [{}] * 6
 
     @pytest.mark.parametrize("suspend", [None, False])
     def test_labelled_job_must_come_suspended(

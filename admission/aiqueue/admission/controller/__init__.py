@@ -13,6 +13,7 @@ Invariants:
 - nothing is told to the engine, the actor or the confirmer before the ledger has it;
 - a PATCH is sent only while the term is trusted, with the uid and the resourceVersion that was decided on; after a conflict
   only if the Job still asks for the same and the ledger says the run is still to start under this term;
+- what a run writes into a Job, and what its owner had there, is in the ledger before it is written (`rewriting`);
 - a run is closed only when the cluster has proven that none of its pods is left (`follow`, `confirm`);
 - a running Job that nobody admitted is adopted if it may be ours or old, stopped only if it slipped by, and only so many.
 
