@@ -225,7 +225,7 @@ def struggle(seed: int, layouts: Sequence[tuple[Pair, ...]]) -> Struggle:
     )
 
 
-@counted(puts_out=20, several=6)
+@counted(puts_out=12, several=3)
 @EXAMPLES
 @given(st.integers(0, 2**40), st.randoms())
 def test_nobody_is_put_out_for_ever(seed: int, random: Random) -> None:
