@@ -19,7 +19,11 @@ from fix_workbench import Bench, lay_out, result
 
 pytestmark = pytest.mark.e2e
 
-BRIEF = "{apiVersion: aiqueue.dev/v1, kind: Class, metadata: {name: brief}, spec: {gracePeriod: 1s}}"
+CLASSES = """
+{apiVersion: aiqueue.dev/v1, kind: Class, metadata: {name: brief}, spec: {gracePeriod: 1s}}
+---
+{apiVersion: aiqueue.dev/v1, kind: Class, metadata: {name: pressing}, spec: {priority: 100}}
+"""
 AT_LEAST = "aiqueue.dev/min-parallelism"
 
 
@@ -33,11 +37,13 @@ def tenant(floor: Floor, name: str, gpus: int, state: str = "Active") -> None:
     floor.queue(name)
 
 
-def submit(floor: Floor, name: str, queue: str, pods: int, least: int | None = None, **more: Any) -> dict[str, Any]:
+def submit(
+    floor: Floor, name: str, queue: str, pods: int, least: int | None = None, *, class_name: str = "brief", **more: Any
+) -> dict[str, Any]:
     """A Job of alice's, of pods of one GPU, and of a class that gives a second's notice; as it is stored."""
-    floor.stage.apply(BRIEF)
+    floor.stage.apply(CLASSES)
     annotations = {AT_LEAST: str(least)} if least is not None else {}
-    labels = {"aiqueue.dev/class": "brief"}
+    labels = {"aiqueue.dev/class": class_name}
     return floor.alice.create(
         job(floor.namespace, name, queue=queue, pods=pods, gpus=1, annotations=annotations, labels=labels, **more)
     )
@@ -111,6 +117,20 @@ def test_a_job_waits_where_there_is_less_room_than_it_makes_do_with(floor: Floor
     floor.end("most")
     floor.until_running("least-three")
     assert stage.job("least-three")["spec"]["parallelism"] == 4
+
+
+def test_others_make_room_for_its_minimum_and_it_takes_all_that_fits_then(floor: Floor) -> None:
+    """Of six GPUs one is free; three would do. Who makes room has five, and the Job may not have the eight it asks for."""
+    stage = floor.stage
+    tenant(floor, "pushed", 6)
+    before = submit(floor, "yields", "pushed", 5, 2)
+    until_runs_with(stage, "yields", 5, before)
+    wide = submit(floor, "presses", "pushed", 8, 3, class_name="pressing")
+    until_runs_with(stage, "presses", 6, wide)
+    stage.until_state("yields", "Pending")
+    until_restored(stage, "yields", before)
+    assert stage.used() == 6
+    assert floor.outcomes("yields", "presses") == ["Preempted", "Running"]
 
 
 def test_admitted_again_before_its_size_is_back_a_job_keeps_the_size_of_its_owner(floor: Floor) -> None:
