@@ -454,4 +454,26 @@ VERDICTS = (
     ),
 )
 
-FAULTS: tuple[Fault, ...] = (*TREE, *GROUPS, *NEEDS, *FLAVORS, *SEARCH, *MATCHING, *ORDER, *WAITING, *BOUNDS, *VERDICTS)
+SIZES = _of(
+    "sizes",
+    (
+        "shrinks-too-far",
+        "each.count - delta * step // steps",
+        "each.count + (-delta * step) // steps",
+        "Elastic work loses no more of a pod set at a step than its part, rounded down.",
+    ),
+    (
+        "less-than-claimed",
+        "last = self.last if at_least is None else self.step_of(at_least)",
+        "last = self.last",
+        "A claimant is admitted at no smaller a size than it claimed.",
+    ),
+    (
+        "skips-a-size",
+        "low = middle + 1",
+        "low = middle + 2",
+        "Elastic work is admitted at the largest size that fits.",
+    ),
+)
+
+FAULTS: tuple[Fault, ...] = (*TREE, *GROUPS, *NEEDS, *FLAVORS, *SEARCH, *SIZES, *MATCHING, *ORDER, *WAITING, *BOUNDS, *VERDICTS)
