@@ -5,7 +5,8 @@
    others have to make room; those before it are parked.
 3. The winner of the tournament gets its quota, or a claim, tentatively.
 4. Its line is looked at again, and so are those of its tree that it may have taken room from.
-5. When nobody is left, those who wait are asked whether what was decided let them hope that room can be made for them.
+5. When nobody is left, those who wait are asked whether what was claimed lets them hope that room can be made for them. (What was
+   admitted does not: it took room that they were offered first, and can be put out itself once it is confirmed.)
 
 All of it is undone where the Plan is not confirmed (`journal.py`).
 """
@@ -238,7 +239,6 @@ class Contest:
             self._journal.do(self._backlog.take, self._backlog.untake, contender.bucket, pending)
             self._draft.admit(pending.workload, line.node, contender.placement)
             self._preempting.moved()
-            self._backlog.stir(root)
         if root.children:
             self._look_round(root, contender.placement.takes)
         elif len(line.behind):

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from aiqueue.admission.engine.backlog import Backlog
-from aiqueue.admission.engine.buckets import Standing
 from aiqueue.admission.engine.candidates import Candidates
 from aiqueue.admission.engine.claims import Claims, hold
 from aiqueue.admission.engine.contest import Contest
@@ -130,9 +129,10 @@ class Engine:
         cut = self._end(draft)  # 2
         contest = self._contest(draft)
         contest.run()  # 3
-        self._mark_verdicts()  # 4
+        self._verdicts.mark(self._runs.moved)  # 4
+        self._runs.moved.clear()
         rendered = self._verdicts.render(self._max_decisions)
-        cut = cut or contest.cut or rendered.more or bool(draft.claims)  # what is claimed now may be won over next
+        cut = cut or contest.cut or rendered.more or self._unsettled(draft)
         settled = {claim.workload_id for claim in draft.claims} | {each.workload.id for each in draft.admissions}
         plan = Plan(
             now,
@@ -358,6 +358,18 @@ class Engine:
             draft.evict(eviction)
         return False
 
+    def _unsettled(self, draft: Draft) -> bool:
+        """Whether what was decided may let others have room made as soon as it is confirmed.
+
+        Claims may be won over. And who cannot be put out himself raises his side's share, so that others of it can be.
+        """
+        if draft.claims:
+            return True
+        if not any(map(self._backlog.waits.get, draft.roots)):
+            return False
+        opened = (terms_of(self._configuration, each.workload) for each in draft.admissions)
+        return any(not terms.preemptible or terms.min_runtime_us > terms.grace_us for terms in opened)
+
     def _contest(self, draft: Draft) -> Contest:
         candidates = Candidates(self._runs, self._claims, self._nodes, draft.now_us)
         preempting = Preempting(self._backlog, self._runs, self._claims, self._scales, draft, candidates=candidates)
@@ -369,25 +381,6 @@ class Engine:
             max_admissions=self._max_admissions,
             max_trials=self._max_trials,
         )
-
-    def _mark_verdicts(self) -> None:
-        """Mark those whose figures moved, and those who name the head of a Strict tenant that is no longer it."""
-        for name in (*self._runs.moved, *self._backlog.moved):
-            if name in self._nodes:
-                self._verdicts.figures_moved(name)
-        self._runs.moved.clear()
-        self._backlog.moved.clear()
-        for bucket in self._backlog.woken.values():
-            if bucket.standing not in (Standing.WAITING, Standing.BEHIND):
-                self._backlog.stale_shapes[(bucket.line.name, bucket.shape)] = None
-        self._backlog.woken.clear()
-        for line in self._backlog.touched.values():
-            head = line.kept_before()
-            head_id = head[3] if head is not None else None
-            if head_id != line.told_head:
-                line.told_head = head_id
-                self._backlog.stale_shapes.update(((line.name, shape), None) for shape in line.shapes)
-        self._backlog.touched.clear()
 
     def _wake_at(self, now: datetime, later: bool, admissions: Sequence[Admission]) -> datetime | None:
         alarm = self._backlog.next_alarm()

@@ -79,9 +79,26 @@ class Verdicts:
         self._round.clear()
         self._backlog.stale_shapes.update((key, None) for key in self._shapes)
 
-    def figures_moved(self, root: str) -> None:
-        """Have the verdicts that name figures of a tree looked at again."""
-        self._moved[root] = None
+    def mark(self, moved: Iterable[str]) -> None:
+        """Mark those whose figures moved, and those who name the head of a Strict tenant that is no longer it.
+
+        Args:
+            moved: roots of trees in which what is used, or who holds it, is another.
+        """
+        backlog = self._backlog
+        self._moved.update((name, None) for name in (*moved, *backlog.moved) if name in self._nodes)
+        backlog.moved.clear()
+        for bucket in backlog.woken.values():
+            if bucket.standing not in (Standing.WAITING, Standing.BEHIND):
+                backlog.stale_shapes[(bucket.line.name, bucket.shape)] = None
+        backlog.woken.clear()
+        for line in backlog.touched.values():
+            head = line.kept_before()
+            head_id = head[3] if head is not None else None
+            if head_id != line.told_head:
+                line.told_head = head_id
+                backlog.stale_shapes.update(((line.name, shape), None) for shape in line.shapes)
+        backlog.touched.clear()
 
     def _go_round(self) -> tuple[list[ShapeKey], tuple[str, ...]]:
         """What is to be looked at only for its figures, in reverse; also the trees that are begun for that."""
