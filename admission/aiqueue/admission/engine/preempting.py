@@ -7,11 +7,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from aiqueue.admission.engine import reasons
 from aiqueue.admission.engine.backlog import Backlog
-from aiqueue.admission.engine.buckets import Bucket, Contender, Line, Pending
+from aiqueue.admission.engine.buckets import Bucket, Contender, Line, Pending, Victims
 from aiqueue.admission.engine.candidates import Candidates
 from aiqueue.admission.engine.claims import Claims, HeldClaim, hold
 from aiqueue.admission.engine.draft import Draft
@@ -56,20 +57,30 @@ class Preempting:
 
     def honour(self) -> None:
         """Admit those whose room is there, and withdraw claims that mean nothing any more."""
+        if not self._claims.of_workload:
+            return
+        kept = [(line, line.reserved) for line in self._backlog.lines.values() if line.reserved]
+        for line, _ in kept:  # what was kept for others since is none of it
+            line.keep(())
         for held in sorted(self._claims.of_workload.values(), key=lambda each: (each.claimed_us, each.workload.id)):
-            pending = self._backlog.pending[held.workload.id]
-            if pending.bucket.shut or any(cell.left() < 0 for cell, _ in held.takes):
-                self.withdraw(held)
-                continue
-            if any(cell.actual is not None and cell.actual.left() < amount for cell, amount in held.takes):
-                continue
-            placement = self._room_of(held, pending.bucket)
-            if placement is not None:
-                journal = self._draft.journal
-                journal.do(self._claims.end, self._claims.make, held)
-                journal.do(self._backlog.take_claimed, self._backlog.untake_claimed, pending.bucket, pending)
-                self._draft.admit(pending.workload, held.node, placement)
-                self._look_again(held.node.root, held.takes)
+            self._honour(held)
+        for line, keeps in kept:
+            line.keep(keeps)
+
+    def _honour(self, held: HeldClaim) -> None:
+        pending = self._backlog.pending[held.workload.id]
+        if pending.bucket.shut or any(cell.left() < 0 for cell, _ in held.takes):
+            self.withdraw(held)
+            return
+        if any(cell.actual is not None and cell.actual.left() < amount for cell, amount in held.takes):
+            return
+        placement = self._room_of(held, pending.bucket)
+        if placement is not None:
+            journal = self._draft.journal
+            journal.do(self._claims.end, self._claims.make, held)
+            journal.do(self._backlog.take_claimed, self._backlog.untake_claimed, pending.bucket, pending)
+            self._draft.admit(pending.workload, held.node, placement)
+            self._look_again(held.node.root, held.takes)
 
     def _room_of(self, held: HeldClaim, bucket: Bucket) -> Placement | None:
         """Where a claimant fits by now, as if it claimed nothing; no smaller than it claimed."""
@@ -140,15 +151,13 @@ class Preempting:
             return None
         first = line.node.record.when_can_preempt is Fungibility.MAY_STOP_SEARCH
         best: tuple[tuple[bool, int], Placement, Found] | None = None
-        for place in places(bucket.needs, reserved=reserved, stakes=stakes):
+        for place in places(bucket.needs, reserved=reserved):
             if before is not None and place.takes == before.takes:
                 break
             for asking in self._askings(line, bucket, (place,)):
                 found = self._find(asking)
-                if found is None:
-                    continue
-                key = self._preference(asking, found)
-                if best is None or key < best[0]:
+                key = self._preference(asking, found, stakes) if found is not None else None
+                if found is not None and key is not None and (best is None or key < best[0]):
                     best = (key, place, found)
             if best is not None and first:
                 break
@@ -179,15 +188,38 @@ class Preempting:
             return None
         return found
 
-    def _preference(self, asking: Asking, found: Found) -> tuple[bool, int]:
-        """Rather from other tenants than from its own; then, borrowed from as near as may be."""
-        takes = [take for each, _ in found.victims for take in each.takes]
+    def _preference(self, asking: Asking, found: Found, stakes: frozenset[Cell]) -> tuple[bool, int] | None:
+        """Rather from other tenants than from its own; then, borrowed from as near as may be.
+
+        None where it would borrow, with the victims gone, from a cell that it may not borrow from.
+        """
+        with self._gone(found.victims):
+            level = max(cell.borrow_level(amount) for cell, amount in asking.takes)
+            kept = any(cell.borrows(amount) and cell.reaches(amount, stakes) for cell, amount in asking.takes)
+        return None if kept else (any(each.leaf is asking.leaf for each, _ in found.victims), level)
+
+    @contextmanager
+    def _gone(self, victims: Victims) -> Iterator[None]:
+        """The agreed usage as it will be without them. A claim that is won over leaves those whom it waited for."""
+        left = [
+            take
+            for each, _ in victims
+            if isinstance(each.of, HeldClaim)
+            for run in self._claims.awaited(each.of)
+            for take in run.takes
+        ]
+        takes = [take for each, _ in victims for take in each.takes]
+        for cell, amount in left:
+            cell.add(amount)
         for cell, amount in takes:
             cell.remove(amount)
-        level = max(cell.borrow_level(amount) for cell, amount in asking.takes)
-        for cell, amount in reversed(takes):
-            cell.add(amount)
-        return (any(each.leaf is asking.leaf for each, _ in found.victims), level)
+        try:
+            yield
+        finally:
+            for cell, amount in takes:
+                cell.add(amount)
+            for cell, amount in left:
+                cell.remove(amount)
 
     # 3
 
@@ -203,7 +235,6 @@ class Preempting:
         for candidate, rule in contender.victims:
             of = candidate.of
             if isinstance(of, HeldClaim):
-                run_ids.update((run.run_id, None) for run in self._claims.awaited(of))
                 self.withdraw(of)
                 continue
             run_ids[of.run_id] = None
@@ -239,18 +270,13 @@ class Preempting:
         if sizes is None or contender.victims is None:
             return contender.placement
         flavors = contender.placement.flavors
-        takes = [take for each, _ in contender.victims for take in each.takes]
-        for cell, amount in takes:
-            cell.remove(amount)
 
         def fits(needs: Needs) -> Placement | None:
             same = (place for place in places(needs) if place.flavors == flavors)
             return next((place for place in same if all(cell.left() >= amount for cell, amount in place.takes)), None)
 
-        found = sizes.largest(fits)
-        for cell, amount in reversed(takes):
-            cell.add(amount)
-        return found or contender.placement
+        with self._gone(contender.victims):
+            return sizes.largest(fits) or contender.placement
 
 
 def _no_easier(asking: Asking, than: Asking) -> bool:

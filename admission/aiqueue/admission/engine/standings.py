@@ -159,6 +159,7 @@ class Standings:
         loosened, self.loosened = self.loosened, {}
         for concern in loosened.values():
             self.moved[concern.root.name] = None
+            self.stir(concern.root)
             for leaf in concern.root.leaves:
                 line = self.lines.get(leaf.name)
                 if line is None:
