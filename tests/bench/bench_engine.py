@@ -1,6 +1,6 @@
 """How fast the engine decides, and that an event costs the same however much is pending: prints one JSON line.
 
-    python tests/bench/bench_engine.py [PENDING ...]
+    python tests/bench/bench_engine.py [--only MEASUREMENT] [SIZE ...]
 
 A thousand leaf tenants in fifty trees, a queue each, and work of fifty shapes. For each size, in a process of its own:
 
@@ -8,24 +8,28 @@ A thousand leaf tenants in fifty trees, a queue each, and work of fifty shapes. 
   borrowed by work that has waited for longer than the starvation bound, where everybody waits for the champion of its tree.
 - stuck: nothing fits; the first decide, then deciding after one arrival, after many, and with nothing new.
 - churn: the cluster is full; one run ends, the engine decides, the Plan is confirmed, and again.
+- preempting: how long one gang that has others put out takes, by how many runs are open; see `preempting.py`. Has sizes of its own.
 
 Times are of the processor, so that other work on the machine disturbs them less.
 """
 
+import argparse
 import gc
 import json
 import resource
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from itertools import count, islice
 from time import process_time
+from typing import Any
 
 from aiqueue.admission.engine import ConfigurationChanged, Engine, Event, RunClosed, WorkloadGone, WorkloadPending
 from aiqueue.queue.records import Configuration, Flavor, PodSet, Queue, Quota, Tenant, Workload, shape_of
+from preempting import growth, preempting
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SIZES = (10_000, 30_000, 100_000)
@@ -217,27 +221,52 @@ def _resident_mb() -> int:
     return round(peak / (1024 if sys.platform != "darwin" else 1024**2))
 
 
-def measure(size: int) -> dict[str, object]:
-    """Every measurement at one size."""
-    return {
-        "churn": churn(size),
-        "drain": drain(size, borrowed=False),
-        "drain_borrowed": drain(size, borrowed=True),
-        "drain_overdue": drain(size, borrowed=True, waited=LONG),
-        "stuck": stuck(size),
-    }
+#: Each with the sizes at which it is measured unless told otherwise.
+MEASUREMENTS: dict[str, tuple[Callable[[int], object], tuple[int, ...]]] = {
+    "churn": (churn, SIZES),
+    "drain": (lambda size: drain(size, borrowed=False), SIZES),
+    "drain_borrowed": (lambda size: drain(size, borrowed=True), SIZES),
+    "drain_overdue": (lambda size: drain(size, borrowed=True, waited=LONG), SIZES),
+    "stuck": (stuck, SIZES),
+    "preempting": (preempting, (1_000, 10_000, 100_000)),
+}
+
+
+def measured(names: list[str], size: int) -> dict[str, Any]:
+    """Measurements at one size, in a process of their own, so that memory and garbage of one size are not those of another."""
+    command = [sys.executable, __file__, "--here", *(f"--only={name}" for name in names), str(size)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=False, text=True)
+    if done.returncode:
+        raise SystemExit(done.returncode)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def options() -> argparse.Namespace:
+    """What was asked on the command line."""
+    parser = argparse.ArgumentParser(description="Measure how fast the engine decides.")
+    parser.add_argument("--only", action="append", choices=MEASUREMENTS, help="measure this; may be given several times")
+    parser.add_argument("--here", action="store_true", help="in this process, and print nothing but the figures")
+    parser.add_argument("sizes", type=int, nargs="*", metavar="SIZE", help="how much is pending, or how many runs are open")
+    return parser.parse_args()
 
 
 def main() -> None:
-    """Measure every size in a process of its own, so that memory and garbage of one are not those of another."""
-    if sys.argv[1:2] == ["--one"]:
-        print(json.dumps(measure(int(sys.argv[2]))))
+    """Measure, and print."""
+    asked = options()
+    names: list[str] = asked.only or list(MEASUREMENTS)
+    if asked.here:
+        print(json.dumps({name: MEASUREMENTS[name][0](asked.sizes[0]) for name in names}))
         return
-    report = {}
-    for size in [int(each) for each in sys.argv[1:]] or list(SIZES):
-        done = subprocess.run([sys.executable, __file__, "--one", str(size)], stdout=subprocess.PIPE, check=True, text=True)
-        report[str(size)] = json.loads(done.stdout)
-    print(json.dumps({"benchmark": "engine", "trees": TREES, "leaf_tenants": TENANTS, "shapes": SHAPES, "sizes": report}))
+    by_size: dict[int, list[str]] = {}
+    for name in names:
+        for size in asked.sizes or MEASUREMENTS[name][1]:
+            by_size.setdefault(size, []).append(name)
+    report = {size: measured(of_size, size) for size, of_size in sorted(by_size.items())}
+    found: dict[str, Any] = {"benchmark": "engine", "trees": TREES, "leaf_tenants": TENANTS, "shapes": SHAPES, "sizes": report}
+    if "preempting" in names:
+        found["preempting_growth"] = growth({size: each["preempting"] for size, each in report.items() if "preempting" in each})
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":
