@@ -2,7 +2,7 @@
 
 The order inside a leaf is: lower priority; least work lost; latest opened; id of the workload. Work lost is time (since the start
 of the run, or its last checkpoint) times the amount held of the resource that is scarcest to whoever asks. A claim loses nothing,
-and counts as opened when it was made.
+and counts as opened when it was made. As nothing of it runs yet, what its class promises to runs does not protect it.
 
 Runs that are evicting and that no claim waits for stand apart: their room comes whatever is decided, so they are taken first, the
 earliest end first.
@@ -96,25 +96,35 @@ class Candidate:
 
 
 class Order:
-    """The candidates of a leaf, sorted only as far as somebody looked."""
+    """The candidates of a leaf, sorted only as far as somebody looked; those of another order of it among them."""
 
-    __slots__ = ("_heap", "_known", "_leaf")
+    __slots__ = ("_base", "_heap", "_known", "_leaf", "_of_base")
 
-    def __init__(self, leaf: TenantNode, heap: list[tuple[Rank, OpenRun | HeldClaim]]) -> None:
+    def __init__(self, leaf: TenantNode, heap: list[tuple[Rank, OpenRun | HeldClaim]], base: Order | None = None) -> None:
         self._leaf = leaf
         self._heap = heap
+        self._base = base
+        self._of_base = 0
         self._known: list[Candidate] = []
         heapify(heap)
 
     def at(self, place: int) -> Candidate | None:
         """The one at a place, from 0; None where there are not so many."""
-        known, heap = self._known, self._heap
+        known = self._known
         while place >= len(known):
-            if not heap:
+            candidate = self._next()
+            if candidate is None:
                 return None
-            rank, of = heappop(heap)
-            known.append(Candidate(of, self._leaf, rank))
+            known.append(candidate)
         return known[place]
+
+    def _next(self) -> Candidate | None:
+        other = self._base.at(self._of_base) if self._base is not None else None
+        if self._heap and (other is None or self._heap[0][0] < other.rank):
+            rank, of = heappop(self._heap)
+            return Candidate(of, self._leaf, rank)
+        self._of_base += 1
+        return other
 
 
 class Candidates:
@@ -149,18 +159,18 @@ class Candidates:
 
     def in_order(self, leaf: TenantNode, resource: str) -> Order:
         """The runs and claims of a leaf in the order of somebody to whom this resource is the scarcest."""
-        claims = [held for held in self._claims.of_tenant.get(leaf.name, {}).values() if _may_be_won(held)]
         key = (leaf.name, resource)
         order = self._orders.get(key)
-        if order is None or claims:
-            entries: list[tuple[Rank, OpenRun | HeldClaim]] = [
+        if order is None:
+            runs: list[tuple[Rank, OpenRun | HeldClaim]] = [
                 (self._rank(run, resource), run) for run in self._eligible(leaf.name)
             ]
-            entries.extend(((held.priority, 0, -held.claimed_us, held.workload.id, -1), held) for held in claims)
-            order = Order(leaf, entries)
-            if not claims:
-                self._orders[key] = order
-        return order
+            order = self._orders[key] = Order(leaf, runs)
+        claims: list[tuple[Rank, OpenRun | HeldClaim]] = [
+            ((held.priority, 0, -held.claimed_us, held.workload.id, -1), held)
+            for held in self._claims.of_tenant.get(leaf.name, {}).values()
+        ]
+        return Order(leaf, claims, order) if claims else order
 
     def any_below(self, leaf: TenantNode, pair: Pair, highest: float, *, but: int) -> bool:
         """Whether anybody of a leaf who holds something of a pair has at most this priority; the claim of one workload aside.
@@ -168,7 +178,7 @@ class Candidates:
         May count some that came to be claimed.
         """
         for held in self._claims.of_tenant.get(leaf.name, {}).values():
-            if held.workload.id != but and held.priority <= highest and _may_be_won(held) and _holds(held.takes, pair):
+            if held.workload.id != but and held.priority <= highest and _holds(held.takes, pair):
                 return True
         key = (leaf.name, pair)
         known = self._searches.get(key)
@@ -179,7 +189,7 @@ class Candidates:
     def any_younger(self, leaf: TenantNode, pair: Pair, priority: int, age: Age) -> bool:
         """The same of those who have just this priority, and are younger."""
         for held in self._claims.of_tenant.get(leaf.name, {}).values():
-            if held.priority == priority and held.age > age and _may_be_won(held) and _holds(held.takes, pair):
+            if held.priority == priority and held.age > age and _holds(held.takes, pair):
                 return True
         key = (leaf.name, pair)
         known = self._youngest.get(key)
@@ -320,7 +330,3 @@ def _holds(takes: Takes, pair: Pair) -> bool:
 def _borrows(node: TenantNode, pairs: tuple[Pair, ...]) -> bool:
     cells = node.cells
     return any((cell := cells.get(pair)) is not None and cell.usage > cell.subtree for pair in pairs)
-
-
-def _may_be_won(held: HeldClaim) -> bool:
-    return bool(held.takes) and bool(getattr(held, "preemptible", True))
