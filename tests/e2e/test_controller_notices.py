@@ -139,9 +139,8 @@ def test_a_job_over_its_time_fails_with_deadline_exceeded(bench: Bench) -> None:
     action = running(bench)
     expire = bench.evict(action, RunOutcome.EXPIRED)
     assert result(bench.hands(expire)) is Result.DONE
-    seen = until(
-        lambda: (seen := bench.seen()).finished and seen, seconds=WAIT_SECONDS, what="the Job to end", longest_pause_seconds=0.1
-    )
+    until(lambda: bench.seen().finished, seconds=WAIT_SECONDS, what="the Job to end", longest_pause_seconds=0.1)
+    seen = bench.seen()
     assert (seen.finished, seen.end_reason, seen.stopped) == (WorkloadState.FAILED, "DeadlineExceeded", action.stamp)
     assert result(bench.hands(expire)) is Result.MOOT
 

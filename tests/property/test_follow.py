@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from aiqueue.admission.controller import follow
 from aiqueue.admission.controller.follow import Batch
+from aiqueue.admission.kube.patches import EXPIRED_SECONDS
 from aiqueue.queue.observations import Observation, RunStamp
 from aiqueue.queue.store.changes import AdoptedRun, Changes, ClosedRun, NewAction, StoppedRun
 from aiqueue.queue.store.known import Known, OpenRun
@@ -33,6 +34,8 @@ class World:
     moments: list[Observation] = field(default_factory=list)
     gone: bool = False
     by_us: bool = False  # whether it runs because a run of ours started it, or was adopted
+    his: bool = False  # whether its owner suspended it while it ran, and nobody has started it since
+    expired: bool = False  # whether we gave it a deadline that is past while it ran
 
     def become(self, **changes: object) -> None:
         """Change the Job: its resourceVersion moves."""
@@ -107,6 +110,14 @@ class Following(RuleBasedStateMachine):
         self._row(row.id, run=None, **({} if row.state in TERMINAL_STATES else {"state": closed.state}))
         world = self._world(row.uid)
         assert not world.by_us or world.pods == 0, "quota came back while pods were there"
+        if closed.state not in TERMINAL_STATES and world.his and world.by_us:
+            assert closed.state is WorkloadState.HELD, "its owner suspended it and it was queued again"
+        assert closed.outcome is not RunOutcome.EXPIRED or world.expired or world.gone, "not over its time"
+        assert closed.outcome is not RunOutcome.EXPIRED or closed.state is not WorkloadState.PENDING, (
+            "queued again after its time"
+        )
+        if world.expired and not world.gone and row.state not in TERMINAL_STATES:
+            assert closed.outcome in (RunOutcome.EXPIRED, RunOutcome.FINISHED), "its end was not told from others"
         world.by_us = False
 
     def _adopt(self, adopted: AdoptedRun) -> None:
@@ -185,6 +196,9 @@ class Following(RuleBasedStateMachine):
             world.seen = replace(world.seen, active=0, terminating=0)  # orphans die
         elif world.seen.running and not world.pods:
             world.become(active=2)
+        elif world.seen.running and world.seen.deadline_seconds == EXPIRED_SECONDS and not finished:
+            end = {"finished": WorkloadState.FAILED, "end_reason": "DeadlineExceeded"}
+            world.become(active=0, terminating=2, failed=2, **end)
         elif world.seen.running and finished:
             world.become(active=0, terminating=2, finished=WorkloadState.FINISHED, succeeded=2)
         elif world.seen.active and not world.seen.running:
@@ -204,10 +218,13 @@ class Following(RuleBasedStateMachine):
         if world.gone or seen.finished:
             return
         if what == "suspend":
+            world.his = world.his or (not seen.suspended and not world.expired)
             world.become(suspended=True)
         elif what == "resume" and seen.suspended:
+            world.his = False
             world.become(suspended=False)
         elif what == "leave" and seen.suspended:
+            world.his = False
             world.become(queue_name=None)
         elif what == "move" and seen.suspended:
             world.become(queue_name="other")
@@ -233,15 +250,16 @@ class Following(RuleBasedStateMachine):
             self.actions.append(NewAction(row.uid, run.id, run.attempt, ActionKind.UNSUSPEND, decided_on))
 
     @precondition(lambda self: self.known)
-    @rule(number=st.integers(0, 4))
-    def evict(self, number: int) -> None:
+    @rule(number=st.integers(0, 4), outcome=st.sampled_from([RunOutcome.PREEMPTED, RunOutcome.EXPIRED]))
+    def evict(self, number: int, outcome: RunOutcome) -> None:
         rows = [row for row in self.known.values() if row.run is not None and row.run.evict_outcome is None]
         for row in rows[number : number + 1]:
             assert row.run is not None
-            self._run(row.run.id, evict_outcome=RunOutcome.PREEMPTED, evict_message="for another")
+            self._run(row.run.id, evict_outcome=outcome, evict_message="for another", evict_at=self.context.now)
             if row.state is WorkloadState.ADMITTED:
                 self._row(row.id, state=WorkloadState.EVICTING)
-            self.actions.append(NewAction(row.uid, row.run.id, row.run.attempt, ActionKind.SUSPEND))
+            kind = ActionKind.EXPIRE if outcome is RunOutcome.EXPIRED else ActionKind.SUSPEND
+            self.actions.append(NewAction(row.uid, row.run.id, row.run.attempt, kind))
 
     @rule(seconds=st.integers(1, 90))
     def time_passes(self, seconds: int) -> None:
@@ -263,14 +281,22 @@ class Following(RuleBasedStateMachine):
         if world.gone or seen.finished:
             return
         stamp = RunStamp(OUR_LEDGER, action.run_id, action.attempt) if action.run_id is not None else seen.stamp
-        if action.kind is ActionKind.SUSPEND:
-            world.become(suspended=True, stamp=stamp)
+        never_started = seen.suspended and seen.stamp != stamp and not (row.run is not None and row.run.adopted)
+        if action.kind is ActionKind.EXPIRE and not seen.suspended:
+            world.expired = True
+            world.become(stamp=stamp, stopped=stamp, deadline_seconds=EXPIRED_SECONDS)
+        elif action.kind is ActionKind.SUSPEND or (action.kind is ActionKind.EXPIRE and never_started):
+            if not seen.suspended or never_started:
+                world.become(suspended=True, stamp=stamp, stopped=stamp if action.run_id is not None else seen.stopped)
+            elif seen.stamp != stamp:
+                world.become(stamp=stamp, stopped=None)
         elif action.kind is ActionKind.RESTORE:
             if seen.suspended and seen.stamp is not None and seen.stamp.ledger == OUR_LEDGER and not world.pods:
-                world.become(stamp=None)
+                world.become(stamp=None, stopped=None)
         elif seen.suspended and self._may_start(row, action) and follow.unchanged(seen, row.queue_name, row.shape):
-            world.become(suspended=False, stamp=stamp)
+            world.become(suspended=False, stamp=stamp, stopped=None)
             world.by_us = True
+            world.his = False
 
     @staticmethod
     def _may_start(row: Known, action: NewAction) -> bool:
