@@ -261,6 +261,42 @@ class Following(RuleBasedStateMachine):
             kind = ActionKind.EXPIRE if outcome is RunOutcome.EXPIRED else ActionKind.SUSPEND
             self.actions.append(NewAction(row.uid, row.run.id, row.run.attempt, kind))
 
+    @precondition(lambda self: any(row.run is None and row.state is WorkloadState.PENDING for row in self.known.values()))
+    @rule(
+        outcome=st.sampled_from([None, RunOutcome.PREEMPTED, RunOutcome.EXPIRED]), suspended=st.booleans(), acted=st.booleans()
+    )
+    def run_one(self, outcome: RunOutcome | None, suspended: bool, acted: bool) -> None:
+        """A short way to where the corners are: one runs, may have notice, his owner may suspend him then, and we may act on it."""
+        self.admit(0)
+        started = [each for each in self.actions if each.kind is ActionKind.UNSUSPEND]
+        if not started:
+            return
+        world = self._world(started[-1].uid)
+        self.act(self.actions.index(started[-1]))
+        if not world.by_us or world.seen.suspended:
+            return
+        number = self.worlds.index(world)
+        self.job_controller(number, finished=False)
+        self.look(number, len(world.moments))
+        running = [row for row in self.known.values() if row.run is not None and row.run.evict_outcome is None]
+        row = self.known[world.seen.uid]
+        if outcome is not None and row in running:
+            self.evict(running.index(row), outcome)
+        if suspended:
+            self.somebody(number, "suspend")
+        if acted:
+            self._do_all_of(row.uid)
+        for _ in range(2):
+            self.job_controller(number, finished=False)
+            self.look(number, len(world.moments))
+        self.confirm(number)
+
+    def _do_all_of(self, uid: str) -> None:
+        for _ in range(len(self.actions)):
+            places = [place for place, action in enumerate(self.actions) if action.uid == uid]
+            if places:
+                self.act(places[0])
+
     @rule(seconds=st.integers(1, 90))
     def time_passes(self, seconds: int) -> None:
         self.context.now += timedelta(seconds=seconds)
