@@ -13,8 +13,9 @@ over. Claims, and who is evicting unclaimed, are looked up as they stand, since 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from heapq import heapify, heappop
 from math import inf
 
@@ -25,6 +26,7 @@ from aiqueue.admission.engine.tree import Pair, TenantNode
 from aiqueue.queue.records import Workload
 from aiqueue.queue.words import Reclaim, WithinTenant
 
+_Held = OpenRun | HeldClaim
 Rank = tuple[int, int, int, int, int]  # priority, work lost, -opened, workload, run (-1 for a claim): no two are equal
 
 
@@ -66,7 +68,7 @@ class Candidate:
 
     __slots__ = ("leaf", "of", "rank")
 
-    def __init__(self, of: OpenRun | HeldClaim, leaf: TenantNode, rank: Rank) -> None:
+    def __init__(self, of: _Held, leaf: TenantNode, rank: Rank) -> None:
         self.of = of
         self.leaf = leaf
         self.rank = rank
@@ -96,17 +98,30 @@ class Candidate:
 
 
 class Order:
-    """The candidates of a leaf, sorted only as far as somebody looked; those of another order of it among them."""
+    """The candidates of a leaf, sorted only as far as somebody looked; those of another order of it among them.
 
-    __slots__ = ("_base", "_heap", "_known", "_leaf", "_of_base")
+    Args:
+        leaf: whose they are.
+        rank: tells where one stands.
+        some: runs or claims.
+        base: the other order.
+    """
 
-    def __init__(self, leaf: TenantNode, heap: list[tuple[Rank, OpenRun | HeldClaim]], base: Order | None = None) -> None:
+    __slots__ = ("_base", "_groups", "_heap", "_known", "_leaf", "_of_base", "_rank")
+
+    def __init__(
+        self, leaf: TenantNode, rank: Callable[[_Held], Rank], some: Iterable[_Held], base: Order | None = None
+    ) -> None:
         self._leaf = leaf
-        self._heap = heap
+        self._rank = rank
         self._base = base
         self._of_base = 0
         self._known: list[Candidate] = []
-        heapify(heap)
+        by_priority: dict[int, list[_Held]] = {}
+        for each in some:
+            by_priority.setdefault(_priority_of(each), []).append(each)
+        self._groups = sorted(by_priority.items(), reverse=True)  # what is not looked at is not even ranked
+        self._heap: list[tuple[Rank, _Held]] = []
 
     def at(self, place: int) -> Candidate | None:
         """The one at a place, from 0; None where there are not so many."""
@@ -120,6 +135,9 @@ class Order:
 
     def _next(self) -> Candidate | None:
         other = self._base.at(self._of_base) if self._base is not None else None
+        if not self._heap and self._groups:
+            self._heap = [(self._rank(each), each) for each in self._groups.pop()[1]]
+            heapify(self._heap)
         if self._heap and (other is None or self._heap[0][0] < other.rank):
             rank, of = heappop(self._heap)
             return Candidate(of, self._leaf, rank)
@@ -162,15 +180,9 @@ class Candidates:
         key = (leaf.name, resource)
         order = self._orders.get(key)
         if order is None:
-            runs: list[tuple[Rank, OpenRun | HeldClaim]] = [
-                (self._rank(run, resource), run) for run in self._eligible(leaf.name)
-            ]
-            order = self._orders[key] = Order(leaf, runs)
-        claims: list[tuple[Rank, OpenRun | HeldClaim]] = [
-            ((held.priority, 0, -held.claimed_us, held.workload.id, -1), held)
-            for held in self._claims.of_tenant.get(leaf.name, {}).values()
-        ]
-        return Order(leaf, claims, order) if claims else order
+            order = self._orders[key] = Order(leaf, partial(self._rank, resource=resource), self._eligible(leaf.name))
+        claims = self._claims.of_tenant.get(leaf.name)
+        return Order(leaf, partial(self._rank, resource=resource), claims.values(), order) if claims else order
 
     def any_below(self, leaf: TenantNode, pair: Pair, highest: float, *, but: int) -> bool:
         """Whether anybody of a leaf who holds something of a pair has at most this priority; the claim of one workload aside.
@@ -286,21 +298,23 @@ class Candidates:
             known = self._totals[key] = sum(cell.subtree for (_, name), cell in root.cells.items() if name == resource)
         return known
 
-    def _rank(self, run: OpenRun, resource: str) -> Rank:
+    def _rank(self, held: _Held, resource: str) -> Rank:
+        if isinstance(held, HeldClaim):
+            return (held.priority, 0, -held.claimed_us, held.workload.id, -1)
         amount = 0
-        for cell, each in run.takes:
+        for cell, each in held.takes:
             if cell.resource == resource:
                 amount += each
-        workload = run.workload
+        workload = held.workload
         lost = 0
         if amount:
-            lost = self._now_us - run.opened_us
+            lost = self._now_us - held.opened_us
             if lost < 0:
                 lost = 0
             elif workload.checkpoint_seconds:
                 lost %= workload.checkpoint_seconds * SECOND
             lost *= amount
-        return (run.terms.priority, lost, -run.opened_us, workload.id, run.run_id)
+        return (held.terms.priority, lost, -held.opened_us, workload.id, held.run_id)
 
 
 class _Least:
@@ -321,6 +335,10 @@ class _Least:
                     if self._least <= highest:
                         break
         return self._least <= highest
+
+
+def _priority_of(held: _Held) -> int:
+    return held.priority if isinstance(held, HeldClaim) else held.terms.priority
 
 
 def _holds(takes: Takes, pair: Pair) -> bool:
