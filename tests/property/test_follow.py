@@ -116,7 +116,7 @@ class Following(RuleBasedStateMachine):
         assert closed.outcome is not RunOutcome.EXPIRED or closed.state is not WorkloadState.PENDING, (
             "queued again after its time"
         )
-        if world.expired and not world.gone and row.state not in TERMINAL_STATES:
+        if world.expired and not world.gone and row.state is not WorkloadState.CANCELLED:
             assert closed.outcome in (RunOutcome.EXPIRED, RunOutcome.FINISHED), "its end was not told from others"
         world.by_us = False
 

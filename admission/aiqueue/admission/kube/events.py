@@ -163,7 +163,8 @@ class Events:
         self._backoff = Backoff(random.Random())
         self._free_at = time.monotonic() - self._ahead  # when the next request may go if the burst were used up
         self._stop_at: float | None = None
-        self._said_at = 0.0
+        self._said_at = -_SAY_SECONDS
+        self._dropped_said = 0
         self._thread = threading.Thread(target=self._work, name="events", daemon=True)
         self.sent = 0
         self.dropped = 0
@@ -239,6 +240,8 @@ class Events:
                 self._send(taken)
                 self._backoff.reset()
                 self.sent += 1
+                if self.dropped > self._dropped_said:
+                    self._say("more was told than could be sent")
             except (TooManyRequests, Unavailable) as error:
                 self._again(taken, error)
             except AiqueueError as error:  # refused: a namespace that is going, a right that is missing
@@ -288,10 +291,14 @@ class Events:
 
     def _lose(self, taken: _Waiting, error: Exception) -> None:
         self.failed += 1
+        self._say(f"{taken.event.reason} about {taken.event.namespace}/{taken.event.name}: {error}")
+
+    def _say(self, why: str) -> None:
+        """Have it in the log that Events are missing, now and then."""
         if time.monotonic() - self._said_at >= _SAY_SECONDS:
             self._said_at = time.monotonic()
-            what = f"{taken.event.reason} about {taken.event.namespace}/{taken.event.name}"
-            _log.warning("Event not stored", what=what, why=str(error), failed=self.failed, dropped=self.dropped)
+            self._dropped_said = self.dropped
+            _log.warning("Events not stored", why=why, failed=self.failed, dropped=self.dropped)
 
 
 def _folder(event: Event) -> str:
