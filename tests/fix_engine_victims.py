@@ -125,12 +125,6 @@ class Stage:
         found = find(self.asking, self.candidates, self.scales)
         return None if found is None else [(each.workload_id, rule) for each, rule in found.victims]
 
-    def relief(self) -> dict[tuple[str, Pair], int]:
-        """How much less is used without those who have to make room, by tenant and pair."""
-        found = find(self.asking, self.candidates, self.scales)
-        takes = found.relief if found is not None else ()
-        return {(cell.tenant, (cell.flavor, cell.resource)): amount for cell, amount in takes}
-
     def hopeful(self) -> bool:
         """Whether there is hope."""
         return hopeful(self.asking, self.candidates, self.scales)

@@ -195,17 +195,6 @@ class TestClaims:
         ]
         assert found(alone(*held, asks=Asker("t", {A: 4}, 2))) == [(5, WITHIN), (2, None)]
 
-    def test_what_it_waited_for_and_nobody_takes_is_used_again(self) -> None:
-        """The claim of 8 is over, and run 1 goes; run 2 goes for nobody now, and counts until it is gone."""
-        held = [
-            Holder(1, "t", {A: 4}, evict_at=1050),
-            Holder(2, "t", {A: 3}, evict_at=1060),
-            Holder(5, "t", {A: 8}, 1, claims=(1, 2)),
-        ]
-        given = alone(*held, asks=Asker("t", {A: 4}, 2))
-        assert found(given) == [(5, WITHIN), (1, None)]
-        assert Stage(given).relief() == {("t", A): 8 - 3}
-
     def test_it_loses_no_work_and_so_comes_before_runs(self) -> None:
         held = [
             Holder(1, "t", {A: 4}, evict_at=1060),

@@ -58,16 +58,9 @@ __all__ = ["Asking", "Found", "find", "hopeful"]
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Who has to make room.
-
-    Attributes:
-        victims: in the order taken, and by which rule; None for runs that leave whatever is decided.
-        relief: by cell, how much less will be agreed without them. It is negative where a claim that is won over leaves runs that
-            it waited for to nobody.
-    """
+    """Who has to make room, in the order taken, and by which rule; None for runs that leave whatever is decided."""
 
     victims: tuple[tuple[Candidate, PreemptionRule | None], ...]
-    relief: Takes = ()
 
 
 def find(asking: Asking, candidates: Candidates, scales: Scales) -> Found | None:
@@ -84,12 +77,11 @@ def find(asking: Asking, candidates: Candidates, scales: Scales) -> Found | None
         if not _select(asking, candidates, trial, victims):
             return None
         victims.put_back()
-        relief = trial.relief()
     finally:
         trial.restore()
     kept = victims.kept()
     candidates.leave([each.candidate.of for each in kept if isinstance(each.candidate.of, OpenRun)], asking.leaf.root)
-    return Found(tuple((each.candidate, each.rule) for each in kept), relief)
+    return Found(tuple((each.candidate, each.rule) for each in kept))
 
 
 def hopeful(asking: Asking, candidates: Candidates, scales: Scales) -> bool:

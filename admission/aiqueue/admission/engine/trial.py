@@ -61,11 +61,6 @@ class Trial:
             net[cell] = net.get(cell, 0) - amount
         self._forget(leaf)
 
-    def relief(self) -> Takes:
-        """How much less is used now but for what is asked, by cell; negative where it is more."""
-        changes = ((cell, self._asked.get(cell, 0) - amount) for cell, amount in self._net.items())
-        return tuple((cell, amount) for cell, amount in changes if amount)
-
     def restore(self) -> None:
         """Leave the tree as it was found."""
         while self._net:
