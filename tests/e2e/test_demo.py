@@ -16,7 +16,7 @@ from aiqueue.cli.harness import processes, state
 from aiqueue.cli.harness.waiting import until
 
 ARGV = [sys.executable, "-W", "error", "-m", "aiqueue.cli.main", "demo"]
-DEMO_SECONDS = 240
+DEMO_SECONDS = 360
 
 
 def environment_in(folder: Path) -> dict[str, str]:
@@ -59,6 +59,20 @@ def test_the_story_is_told_and_nothing_is_left(tmp_path: Path) -> None:
         "It waits: QueueNotFound there is no queue trian in namespace default",
         "only aiqueue may set spec.suspend to false",
         "gpu-1 8 8 pretrain gpu-2 8 8 pretrain gpu-3 8 8 pretrain gpu-4 8 8 pretrain",
+        "h100:nvidia.com/gpu=32/16",
+        "others tenant product may take back what tenant research borrows, 16 nvidia.com/gpu of h100",
+        "It waits: WaitingForVictims waits for one run to make room: default/pretrain until",
+        "It claims nvidia.com/gpu=16 of h100 for 2 pods of main",
+        "default/pretrain research nvidia.com/gpu=32 Noticed",
+        (
+            "makes room for default/evaluate of tenant product, which takes back its own nominal quota that tenant research borrows: "
+            "its pods are stopped at"
+        ),
+        "Run 1 was put out (Preempted) for default/evaluate",
+        "by right WithinNominal",
+        "makes room for default/hotfix of tenant research: its priority is higher",
+        "of work since its last checkpoint, as it saves every 1s",
+        "default pretrain Pending train research normal 4 WaitingForQuota",
         "was as told",
     ):
         assert fact in told
@@ -71,7 +85,29 @@ def test_the_story_is_told_and_nothing_is_left(tmp_path: Path) -> None:
         ("8", "finetune"),
         ("8", "finetune"),
     ]
+    room_is_made_as_promised(told)
     assert left_over(environment) == []
+
+
+def room_is_made_as_promised(told: str) -> None:
+    """The borrower and all its pods are told one deadline, are stopped after it, and only then does the owner start."""
+    noticed = re.findall(r"(job/pretrain started|pod/pretrain-\d-\w+ Running) (\S+)", told)
+    assert len(noticed) == 5
+    assert len({deadline for _, deadline in noticed}) == 1
+    table = re.search(
+        r"0\.00 s pretrain is told to end ledger (\S+) s its deadline ledger (\S+) s it is suspended audit log of the API server "
+        r"(\S+) s its pods are gone, and its quota is free ledger (\S+) s evaluate is admitted ledger",
+        told,
+    )
+    assert table is not None
+    deadline, suspended, gone, admitted = map(float, table.groups())
+    assert 9 < deadline <= suspended <= gone <= admitted
+    # Of two that could make room for urgent work the one that saves its work did, and came back when that was over.
+    lost = re.search(r"tune lost (\d+) s of work, as it saves it every second; distill would have lost (\d+) s", told)
+    assert lost is not None
+    assert int(lost.group(1)) <= 1 < int(lost.group(2))
+    nodes = re.findall(r"gpu-\d 8 8 (\S+)", told.partition("14. Urgent work")[2].partition("$ aiqueue explain")[0])
+    assert sorted(nodes) == ["distill", "evaluate", "evaluate", "hotfix"]
 
 
 @contextmanager

@@ -19,7 +19,7 @@ def run(
         bool, typer.Option("--keep", help="Leave the cluster and the database running, and say how to use them.")
     ] = False,
 ) -> None:
-    """Show aiqueue at work on a cluster and a database of its own: under a minute, and all of it real.
+    """Show aiqueue at work on a cluster and a database of its own: about a minute, and all of it real.
 
     Everything told is read back from the API server or from Postgres, and checked. Exit codes: 0 all was as told; 1 something
     was not, said in a sentence. The first time builds the cluster's programs, which takes 5 to 10 minutes.

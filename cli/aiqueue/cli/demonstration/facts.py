@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from aiqueue.cli.demonstration.jobs import GPU, NAMESPACE
+from aiqueue.cli.demonstration.jobs import EVICT_AT, GPU, NAMESPACE
 from aiqueue.cli.demonstration.stage import Stage
-from aiqueue.cli.harness import manifests
+from aiqueue.cli.harness import databases, manifests
 
 _CONTROLLER = f"system:serviceaccount:{manifests.NAMESPACE}:{manifests.SERVICE_ACCOUNT}"
 _WRITES = ("create", "update", "patch", "delete")
@@ -72,6 +72,7 @@ class Write:
     received_at: datetime
     answered_at: datetime
     starts: bool
+    stops: bool
 
 
 def writes(stage: Stage, name: str) -> list[Write]:
@@ -97,6 +98,7 @@ def writes(stage: Stage, name: str) -> list[Write]:
                 _instant(entry["requestReceivedTimestamp"]),
                 _instant(entry["stageTimestamp"]),
                 spec.get("suspend") is False,
+                spec.get("suspend") is True,
             )
         )
     return sorted(found, key=lambda each: each.received_at)
@@ -116,13 +118,54 @@ def seconds_to_start(stage: Stage, name: str) -> float:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """A Job or a pod of it, and until when it was told that it may run; None if it was not told."""
+
+    what: str
+    phase: str
+    evict_at: datetime | None
+
+
+def notices(stage: Stage, name: str) -> list[Notice]:
+    """A Job and its pods as the API server has them."""
+    job = stage.job(name)
+    found = [Notice(f"job/{name}", "suspended" if job["spec"].get("suspend") else "started", _told(job))]
+    return found + [
+        Notice(f"pod/{pod['metadata']['name']}", pod["status"].get("phase", ""), _told(pod)) for pod in stage.pods(name)
+    ]
+
+
+def _told(document: dict[str, Any]) -> datetime | None:
+    said = document["metadata"].get("annotations", {}).get(EVICT_AT)
+    return None if said is None else _instant(said)
+
+
+def event(stage: Stage, name: str, reason: str) -> str | None:
+    """What the latest Event of this reason about a Job says; None if there is none. Events may trail what they tell of."""
+    where = f"involvedObject.kind%3DJob,involvedObject.name%3D{name},reason%3D{reason}"
+    found = stage.cluster.api.call("GET", f"/api/v1/namespaces/{NAMESPACE}/events?fieldSelector={where}")["items"]
+    return str(found[-1]["message"]) if found else None
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
-    """A run as the ledger has it."""
+    """A run as the ledger has it.
+
+    Attributes:
+        rule: by which right it was put out, and `preempted_by` for whom (namespace/name); None if it was not.
+        told_at: when it was told to end, and `evict_at` by when.
+        lost_seconds: the work that it lost by ending so, once it is over.
+    """
 
     outcome: str
     gpus: int
     opened_at: datetime
     closed_at: datetime | None
+    rule: str | None
+    preempted_by: str | None
+    told_at: datetime | None
+    evict_at: datetime | None
+    lost_seconds: float | None
 
 
 def run_of(stage: Stage, name: str) -> Run:
@@ -131,15 +174,46 @@ def run_of(stage: Stage, name: str) -> Run:
     Raises:
         NotAsTold: it has none, or several.
     """
+    found = runs_of(stage, name)
+    stage.require(len(found), 1, f"the number of runs of {name}")
+    return found[0]
+
+
+def runs_of(stage: Stage, name: str) -> list[Run]:
+    """All runs of a workload, the first one first."""
     items = stage.ledger("get", "runs", name, "-n", NAMESPACE)["items"]
-    stage.require(len(items), 1, f"the number of runs of {name}")
-    spec, status = items[0]["spec"], items[0]["status"]
+    return [_run(each["spec"], each["status"]) for each in sorted(items, key=lambda item: int(item["spec"]["attempt"]))]
+
+
+def _run(spec: dict[str, Any], status: dict[str, Any]) -> Run:
+    def at(key: str) -> datetime | None:
+        return None if status[key] is None else _instant(status[key])
+
     return Run(
         status["outcome"],
         sum(int(each["amount"]) for each in spec["allocations"] if each["resource"] == GPU),
         _instant(status["openedAt"]),
-        None if status["closedAt"] is None else _instant(status["closedAt"]),
+        at("closedAt"),
+        status["evictRule"],
+        status["preemptedBy"],
+        at("noticedAt"),
+        at("evictAt"),
+        status["lostSeconds"],
     )
+
+
+def workload(stage: Stage, name: str) -> dict[str, Any]:
+    """A workload's status as the ledger has it."""
+    status: dict[str, Any] = stage.ledger("get", "workloads", name, "-n", NAMESPACE)["status"]
+    return status
+
+
+def ledger_time(stage: Stage) -> datetime:
+    """The time by the ledger's clock."""
+    with databases.connection(stage.environment.database_url) as session:
+        (found,) = session.execute("SELECT clock_timestamp()").fetchall()
+    told: datetime = found[0]
+    return told
 
 
 def _instant(text: str) -> datetime:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from aiqueue.cli.demonstration import story
+from aiqueue.cli.demonstration import making_room, story
 from aiqueue.cli.demonstration.stage import Stage
 from aiqueue.cli.demonstration.voice import Voice
 from aiqueue.cli.harness import build, installed, processes
@@ -56,6 +56,22 @@ def _sum_up(voice: Voice, timings: story.Timings, seconds: float) -> None:
                 f"whole, after {timings.waited:.1f} s: admitted {timings.handed_over:.2f} s after the GPUs came back",
             ),
             (story.BACKUP, "no queue", "without aiqueue"),
+            (
+                making_room.EVALUATE,
+                "2 x 8 GPUs",
+                (
+                    f"on what it had lent: after a grace of {timings.room.grace:.0f} s, "
+                    f"admitted {timings.room.handed_over:.2f} s after the GPUs came back"
+                ),
+            ),
+            (
+                making_room.HOTFIX,
+                "1 x 8 GPUs",
+                (
+                    f"before {making_room.TUNE}, which lost {timings.room.lost:.0f} s of work; "
+                    f"{making_room.DISTILL} would have lost {timings.room.spared:.0f} s"
+                ),
+            ),
         ]
     )
     voice.say(f"All of it was read back from the API server and Postgres, and was as told: {seconds:.0f} s in all.")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from aiqueue.cli import resources
-from aiqueue.cli.demonstration import facts, jobs
+from aiqueue.cli.demonstration import facts, jobs, making_room, steps
 from aiqueue.cli.demonstration.jobs import GPU, NAMESPACE
 from aiqueue.cli.demonstration.stage import NotAsTold, Stage
 from aiqueue.cli.harness import databases, installed
@@ -32,6 +30,7 @@ class Timings:
     #: From the moment that quota came back to the admission of who waited for it, by the ledger's clock.
     handed_over: float = 0.0
     waited: float = 0.0
+    room: making_room.Timings = field(default_factory=making_room.Timings)
 
 
 def tell(stage: Stage, up_seconds: float) -> Timings:
@@ -53,6 +52,7 @@ def tell(stage: Stage, up_seconds: float) -> Timings:
     _without_the_webhook(stage, alice)
     _nobody_gets_round(stage, alice)
     _gang_starts_whole(stage, timings)
+    making_room.tell(stage, timings.room)
     return timings
 
 
@@ -62,7 +62,7 @@ def _cluster(stage: Stage, up_seconds: float) -> None:
     with databases.connection(stage.environment.database_url) as session:
         postgres = session.info.parameter_status("server_version")
     stage.voice.say(f"Kubernetes {version}, Postgres {postgres} and aiqueue on them, ready in {up_seconds:.0f} s:")
-    use = _show_nodes(stage)
+    use = steps.show_nodes(stage)
     stage.require([each.gpus for each in use], [GPUS_A_NODE] * NODES, "GPUs of each node")
 
 
@@ -76,9 +76,9 @@ def _tenants(stage: Stage) -> None:
 
 def _gang_starts(stage: Stage, timings: Timings) -> None:
     stage.voice.act(f"A gang of 2 x 8 GPUs of tenant research: Job {FINETUNE}")
-    _create(stage, jobs.FINETUNE)
-    _await_running(stage, FINETUNE, 2)
-    use = _show_nodes(stage)
+    steps.create(stage, jobs.FINETUNE)
+    steps.await_running(stage, FINETUNE, 2)
+    use = steps.show_nodes(stage)
     stage.require(sum(each.used for each in use), 16, "the number of GPUs in use")
     timings.finetune = facts.seconds_to_start(stage, FINETUNE)
     stage.voice.say(
@@ -89,38 +89,38 @@ def _gang_starts(stage: Stage, timings: Timings) -> None:
 
 def _gang_is_held(stage: Stage) -> None:
     stage.voice.act(f"A gang of 4 x 8 GPUs is held whole: Job {PRETRAIN}")
-    _create(stage, jobs.PRETRAIN)
+    steps.create(stage, jobs.PRETRAIN)
 
-    decision = stage.await_(lambda: _verdict(stage, PRETRAIN), f"a verdict on {PRETRAIN}")
+    decision = stage.await_(lambda: steps.verdict(stage, PRETRAIN), f"a verdict on {PRETRAIN}")
     stage.require(decision["reason"], "WaitingForQuota", f"the reason why {PRETRAIN} waits")
     short = [int(each["requested"]) - int(each["available"]) for each in decision["shortfalls"] if each["resource"] == GPU]
     stage.require(short, [16], f"what {PRETRAIN} is short of")
     stage.require([each["name"] for each in decision["holders"]], [FINETUNE], f"who holds what {PRETRAIN} waits for")
-    _require_held(stage, PRETRAIN)
-    use = _show_nodes(stage)
+    steps.require_held(stage, PRETRAIN)
+    use = steps.show_nodes(stage)
     free = facts.free_nodes(use)
     stage.require(len(free), 2, "the number of nodes without a pod")
     stage.voice.say(
         f"No GPU of {free[0]} and {free[1]} is in use, and still no part of {PRETRAIN} is started: two of its pods could only wait "
         "for the other two. Why it waits, and for whom:"
     )
-    stage.aiqueue("explain", "workload", f"{NAMESPACE}/{PRETRAIN}")
+    steps.explain(stage, PRETRAIN)
 
 
 def _others_go_on(stage: Stage, timings: Timings) -> None:
     stage.voice.act(f"Others are not in its way: Job {REINDEX} of tenant ops, 4 x 8 cpu")
-    _create(stage, jobs.REINDEX)
-    _await_complete(stage, REINDEX)
+    steps.create(stage, jobs.REINDEX)
+    steps.await_complete(stage, REINDEX)
     timings.reindex = facts.seconds_to_start(stage, REINDEX)
     stage.kubectl("get", "job", REINDEX, PRETRAIN)
-    _require_held(stage, PRETRAIN)
+    steps.require_held(stage, PRETRAIN)
     stage.voice.say(f"Started {timings.reindex:.2f} s after it was asked for, and done; {PRETRAIN} waits on.")
 
 
 def _unlabelled_is_left_alone(stage: Stage) -> None:
     stage.voice.act(f"What asks for no queue is left alone: Job {BACKUP}, without the label")
-    _create(stage, jobs.BACKUP)
-    _await_complete(stage, BACKUP)
+    steps.create(stage, jobs.BACKUP)
+    steps.await_complete(stage, BACKUP)
     job = stage.job(BACKUP)
     by_us = [each for each in facts.writes(stage, BACKUP) if each.by_controller]
     stage.require(
@@ -147,11 +147,11 @@ def _without_the_webhook(stage: Stage, alice: Path) -> None:
     stage.voice.act("While the webhook is down nobody is blocked, and nothing gets by: the same Job again")
     with installed.stopped(stage.environment, installed.WEBHOOK):
         stage.kubectl("create", "-f", stage.write(jobs.TYPO), kubeconfig=alice, aside="as alice, the webhook stopped")
-        decision = stage.await_(lambda: _verdict(stage, TYPO), f"a verdict on {TYPO}")
+        decision = stage.await_(lambda: steps.verdict(stage, TYPO), f"a verdict on {TYPO}")
         stage.require(decision["reason"], "QueueNotFound", f"the reason why {TYPO} waits")
         stage.require(decision["message"], NO_SUCH_QUEUE, f"what {TYPO} is told")
-        _require_held(stage, TYPO)
-        stage.aiqueue("explain", "workload", f"{NAMESPACE}/{TYPO}")
+        steps.require_held(stage, TYPO)
+        steps.explain(stage, TYPO)
         stage.kubectl("delete", "job", TYPO, kubeconfig=alice, aside="as alice")
     stage.voice.say("Stored suspended, without a pod, and told the sentence that it would have been refused with.")
 
@@ -161,16 +161,14 @@ def _nobody_gets_round(stage: Stage, alice: Path) -> None:
     patch = ("patch", "job", PRETRAIN, "--type=merge", "-p", '{"spec":{"suspend":false}}')
     said = stage.refused(*patch, kubeconfig=alice, aside="as alice")
     stage.require(NOT_YOURS_TO_START in said, True, f"the sentence {NOT_YOURS_TO_START!r} in what the API server said")
-    _require_held(stage, PRETRAIN)
+    steps.require_held(stage, PRETRAIN)
 
 
 def _gang_starts_whole(stage: Stage, timings: Timings) -> None:
     stage.voice.act(f"{FINETUNE} comes to its end, and {PRETRAIN} starts whole")
-    selector = f"batch.kubernetes.io/job-name={FINETUNE}"
-    stage.cluster.kubectl("annotate", "pods", f"--namespace={NAMESPACE}", f"--selector={selector}", jobs.ENDS_NOW)
-    _await_complete(stage, FINETUNE)
-    _await_running(stage, PRETRAIN, 4)
-    use = _show_nodes(stage)
+    steps.finish(stage, FINETUNE)
+    steps.await_running(stage, PRETRAIN, 4)
+    use = steps.show_nodes(stage)
     stage.require([(each.used, each.jobs) for each in use], [(GPUS_A_NODE, (PRETRAIN,))] * NODES, "what each node runs")
     started = [each for each in facts.writes(stage, PRETRAIN) if each.by_controller and each.starts]
     stage.require(len(started), 1, f"the number of requests that started {PRETRAIN}")
@@ -182,41 +180,6 @@ def _gang_starts_whole(stage: Stage, timings: Timings) -> None:
     timings.handed_over = (after.opened_at - before.closed_at).total_seconds()
     timings.waited = facts.seconds_to_start(stage, PRETRAIN)
     stage.aiqueue("get", "workloads", "--all")
-
-
-def _create(stage: Stage, document: dict[str, Any]) -> None:
-    stage.kubectl("create", "-f", stage.write(document))
-
-
-def _show_nodes(stage: Stage) -> list[facts.NodeUse]:
-    use = facts.nodes(stage)
-    rows: list[Sequence[str]] = [("NODE", "GPUS", "IN USE", "BY")]
-    rows += [(each.name, str(each.gpus), str(each.used), ", ".join(each.jobs) or "-") for each in use]
-    stage.voice.table(rows)
-    return use
-
-
-def _verdict(stage: Stage, name: str) -> dict[str, Any] | None:
-    """What was decided on a workload that waits; None while nobody did."""
-    listed = stage.ledger("get", "workloads", "-n", NAMESPACE, "--state", "Pending")["items"]
-    if all(each["metadata"]["name"] != name or each["status"]["reason"] == "PendingEvaluation" for each in listed):
-        return None
-    decision: dict[str, Any] | None = stage.ledger("explain", "workload", f"{NAMESPACE}/{name}")["explanation"]["stored"]
-    return decision
-
-
-def _await_running(stage: Stage, name: str, pods: int) -> None:
-    stage.await_(lambda: facts.running(stage, name) == pods, f"{pods} running pods of {name}")
-
-
-def _await_complete(stage: Stage, name: str) -> None:
-    stage.await_(lambda: facts.condition(stage.job(name), "Complete"), f"the end of {name}")
-
-
-def _require_held(stage: Stage, name: str) -> None:
-    """A Job that waits is suspended and has no pod at all."""
-    stage.require(bool(stage.job(name)["spec"].get("suspend")), True, f"{name} being suspended")
-    stage.require(len(stage.pods(name)), 0, f"the number of pods of {name}")
 
 
 def _alice(stage: Stage) -> Path:
