@@ -28,6 +28,9 @@ from aiqueue.queue.records import Claim
 from aiqueue.queue.words import Fungibility, PreemptionRule, Reason, Reclaim, RunOutcome, WithinTenant
 
 
+_InVain = tuple[Asking, frozenset[Cell]]  # and of what there was too little
+
+
 class Preempting:
     """Preempting, for one contest.
 
@@ -44,7 +47,7 @@ class Preempting:
         self._scales = scales
         self._draft = draft
         self._candidates = candidates
-        self._hopeless: dict[str, list[Asking]] = {}  # by line, what was asked in vain since something was decided
+        self._hopeless: dict[str, list[_InVain]] = {}  # by line, what was asked in vain since something was decided
         self._made: set[int] = set()  # workloads that claimed in this contest: nobody wins over those before they are confirmed
         self.searches = 0
 
@@ -121,12 +124,12 @@ class Preempting:
 
     def _hopeful(self, asking: Asking) -> bool:
         """Whether a search is worth while: not where somebody asked in vain for no more with no less right."""
-        in_vain = self._hopeless.setdefault(asking.leaf.name, [])
-        if any(_no_easier(asking, than) for than in in_vain):
+        needed = _needed(asking)
+        if any(needed == of_other and _no_easier(asking, than) for than, of_other in self._hopeless.get(asking.leaf.name, ())):
             return False
         if hopeful(asking, self._candidates, self._scales):
             return True
-        in_vain.append(asking)
+        self._hopeless.setdefault(asking.leaf.name, []).append((asking, needed))
         return False
 
     def offer(
@@ -182,7 +185,7 @@ class Preempting:
         self.searches += 1
         found = find(asking, self._candidates, self._scales)
         if found is None or not found.victims:
-            self._hopeless[asking.leaf.name].append(asking)
+            self._hopeless.setdefault(asking.leaf.name, []).append((asking, _needed(asking)))
             return None
         if any(isinstance(each.of, HeldClaim) and each.of.workload.id in self._made for each, _ in found.victims):
             return None
@@ -277,6 +280,11 @@ class Preempting:
 
         with self._gone(contender.victims):
             return sizes.largest(fits) or contender.placement
+
+
+def _needed(asking: Asking) -> frozenset[Cell]:
+    """Of what there is too little."""
+    return frozenset(cell for cell, amount in asking.takes if amount > cell.left())
 
 
 def _no_easier(asking: Asking, than: Asking) -> bool:
