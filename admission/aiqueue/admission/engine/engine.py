@@ -356,6 +356,10 @@ class Engine:
             if len(draft.evictions) == self._max_admissions:
                 return True
             draft.evict(eviction)
+            node = self._nodes.get(self._runs.open[eviction.run_id].tenant)
+            if node is not None:  # its room may be claimed now
+                draft.roots[node.root.name] = node.root
+                self._backlog.stir(node.root)
         return False
 
     def _unsettled(self, draft: Draft) -> bool:
