@@ -23,7 +23,7 @@ endif
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.ready ## Show aiqueue at work on a throwaway cluster and database (first time about 10 minutes, then under one)
+demo: $(VENV)/.ready ## Show aiqueue at work on a throwaway cluster and database (first time about 10 minutes, then about one)
 	@$(BIN)/aiqueue demo
 
 # Those with a cluster wait more than they work: the others run beside them, and what both said is told one after the other.
