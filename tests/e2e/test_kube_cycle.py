@@ -68,7 +68,7 @@ def test_a_job_runs_and_gets_its_template_back(
     waiting = kube.get_job(kube_namespace, "a")
     assert waiting is not None
     original = jobs.template_of(waiting)
-    assert original == {"nodeSelector": {}, "tolerations": []} | own
+    assert original == {"nodeSelector": {}, "tolerations": [], "parallelism": 2} | own
     kube.patch_job(kube_namespace, "a", unsuspend(look(kube, kube_namespace), only, original))
 
     def runs() -> bool:
