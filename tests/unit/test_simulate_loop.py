@@ -387,8 +387,34 @@ def test_an_engine_that_never_rests_cannot_keep_a_simulation_going() -> None:
     restless = Restless(1)
     assert history(played(*one_tenant(), *jobs, engine=restless)) == history(played(*one_tenant(), *jobs))
     assert restless.asked < 100
-    with pytest.raises(SimulationStalled, match="the engine finds no end at 5m"):
+    with pytest.raises(SimulationStalled, match="the engine finds no end at 5m: it asks"):
         played(*one_tenant(), *jobs, engine=Restless(0))
+
+
+class Fickle(Engine):
+    """An engine at fault: it puts out at once whom it admitted."""
+
+    def __init__(self) -> None:
+        super().__init__(tells=False)
+        self.run = 0  # that is open
+        self.given: tuple[Plan, Plan] | None = None  # as it was told, and as it was decided
+
+    def decide(self, now: datetime) -> Plan:
+        plan = super().decide(now)
+        notices = [Eviction(self.run, 1, self.run, RunOutcome.PREEMPTED, now, "it must be", 1)] if self.run else []
+        self.given = replace(plan, evictions=tuple(notices), wake_at=now if plan.admissions else None), plan
+        return self.given[0]
+
+    def confirm(self, plan: Plan, run_ids: Sequence[int], opened_at: datetime | None = None) -> None:
+        assert self.given is not None
+        assert plan is self.given[0]
+        super().confirm(self.given[1], run_ids, opened_at)
+        self.run = next(iter(run_ids), 0)
+
+
+def test_an_engine_that_evicts_and_admits_for_ever_is_stopped() -> None:
+    with pytest.raises(SimulationStalled, match="the engine finds no end at 0s: runs are evicted and admitted again"):
+        played(*one_tenant(), job("a"), engine=Fickle())
 
 
 def test_a_simulation_of_thousands_of_years_is_refused() -> None:

@@ -133,6 +133,8 @@ class _Simulation:
         self._last_run = 0
         self._wake_us = NEVER
         self._fruitless = 0
+        self._now_us = -1
+        self._evicted_now = 0  # how many runs were stopped at this instant
 
     def run(self, until_us: int | None) -> Outcome:
         """Play it."""
@@ -173,6 +175,8 @@ class _Simulation:
     def _step(self, now_us: int) -> None:
         """Everything that happens at one instant."""
         scenario, asked = self._scenario, self._wake_us <= now_us
+        if now_us != self._now_us:
+            self._now_us, self._evicted_now = now_us, 0
         for uid, state in self._cluster.advance(now_us):
             self._end(self._run_of[uid], now_us, state)
         while self._evictions and self._evictions[0][0] <= now_us:
@@ -221,6 +225,9 @@ class _Simulation:
 
     def _evict(self, run_id: int, now_us: int) -> None:
         """The time is up that a run was given."""
+        self._evicted_now += 1
+        if self._evicted_now > self._most_at_once():
+            raise SimulationStalled(_no_end(now_us, "runs are evicted and admitted again and again"))
         opened = self._open[run_id]
         run, stamp = opened.run, RunStamp(LEDGER, run_id, opened.attempt)
         after = _AFTER.get(opened.outcome, WorkloadState.PENDING)
@@ -261,14 +268,17 @@ class _Simulation:
     def _decide(self, now_us: int) -> None:
         now = moment(now_us)
         # Each Plan admits, evicts or says something, and of each job it can do so only so often.
-        for _ in range(64 + 8 * len(self._jobs)):
+        for _ in range(self._most_at_once()):
             plan = self._engine.decide(now)
             if not plan.empty:
                 self._commit(plan, now_us)
             if plan.wake_at is None or plan.wake_at > now:
                 self._wake_us = NEVER if plan.wake_at is None else _microseconds(plan.wake_at)
                 return
-        raise SimulationStalled(f"the engine finds no end at {format_duration(now_us // 1_000_000)}: this is a fault of it")
+        raise SimulationStalled(_no_end(now_us, "it asks to be asked again"))
+
+    def _most_at_once(self) -> int:
+        return 64 + 8 * len(self._jobs)
 
     def _commit(self, plan: Plan, now_us: int) -> None:
         """Let a Plan be so."""
@@ -368,6 +378,10 @@ def _workload(number: int, job: SimulatedJob) -> Workload:
         checkpoint_seconds=job.told_checkpoint_seconds,
         max_runtime_seconds=job.max_runtime_seconds,
     )
+
+
+def _no_end(now_us: int, why: str) -> str:
+    return f"the engine finds no end at {format_duration(now_us // _SECOND)}: {why}, and this is a fault of it"
 
 
 def _microseconds(time: datetime) -> int:
