@@ -269,12 +269,17 @@ class Backlog(Standings):
     def keep(self, line: Line, _: Kept, keeps: Kept) -> None:
         """Keep something else for the blocked head of a line; the inverse is `keep_again`."""
         line.keep(keeps)
-        self.awake[line.name] = line
+        self._kept_other(line)
 
     def keep_again(self, line: Line, kept: Kept, _: Kept) -> None:
         """Keep what was kept before."""
         line.keep(kept)
+        self._kept_other(line)
+
+    def _kept_other(self, line: Line) -> None:
         self.awake[line.name] = line
+        if line.node is not None:
+            self.moved[line.node.root.name] = None  # there is less room for the others, or more
 
     def take(self, bucket: Bucket, pending: Pending) -> None:
         """Admit the head of a Ready bucket, tentatively."""
