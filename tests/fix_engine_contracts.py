@@ -6,18 +6,21 @@ histories in which those who were told to end do so, early, in time or late.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Any
 
 from hypothesis import strategies as st
 
-from aiqueue.queue.records import Class, Configuration, PodSet, Workload, shape_of
+from aiqueue.queue.records import Class, Configuration, PodSet, Quota, Toleration, Workload, shape_of
 from aiqueue.queue.words import OrderKey, Queueing, Reclaim, WithinTenant
 from fix_engine_worlds import (
     CONFIGURATION_BYTES,
     DOORS,
     FLAVORS,
+    GPU,
     ORDERS,
     PRIORITY,
+    SHAPE_BYTES,
     SUBMITTED,
     WORKLOAD_BYTES,
     Dice,
@@ -25,12 +28,14 @@ from fix_engine_worlds import (
     Kind,
     Op,
     configuration,
-    shapes,
+    pod_sets,
     workload,
 )
 
-CONTRACT_BYTES = 64
+CONTRACT_BYTES, SEED_BYTES = 160, 4
 NAMES = ("low", "mid", "high", "top")
+EARLY = ("low", None, "low", "mid", "low", None, "high")
+LATE = ("high", "top", "mid", None, "high", "low", "top")
 FAR = 10**6
 
 
@@ -75,12 +80,12 @@ def classes(dice: Dice, kind: Contracts) -> dict[str, Class]:
     """Four, of rising priority."""
     found = {}
     for number, name in enumerate(NAMES):
-        limited = kind.limits and not dice.below(8)
+        limited = kind.limits and not dice.below(12)
         found[name] = Class(
             name,
             5 * number - 5,
-            preemptible=not kind.protected or dice.mostly(True, False, of=8),
-            min_runtime_seconds=dice.mostly(0, 5, 40, of=6) if kind.protected else 0,
+            preemptible=not kind.protected or dice.mostly(True, False, of=12),
+            min_runtime_seconds=dice.mostly(0, 5, 40, of=10) if kind.protected else 0,
             grace_period_seconds=dice.pick([30, 0, 3, 10]),
             max_runtime_seconds=dice.pick([20, 60]) if limited else None,
             max_total_runtime_seconds=50 if limited and dice.below(2) else None,
@@ -93,7 +98,8 @@ def contracted(data: bytes, kind: Contracts) -> Configuration:
     known, dice = configuration(data[:CONFIGURATION_BYTES], kind.kind), Dice(data[CONFIGURATION_BYTES:])
     tenants = {}
     for name, tenant in known.tenants.items():
-        policies = replace(tenant, within_tenant=dice.pick(kind.withins), reclaim=dice.pick(kind.reclaims))
+        quotas = tuple(scarce(quota, dice) for quota in tenant.quotas)
+        policies = replace(tenant, quotas=quotas, within_tenant=dice.pick(kind.withins), reclaim=dice.pick(kind.reclaims))
         tenants[name] = replace(policies, queueing=Queueing.BEST_EFFORT) if kind.best_effort else policies
     queues = {
         key: replace(queue, default_class=dice.mostly(None, *NAMES[:3], of=6), allowed_classes=None)
@@ -102,11 +108,31 @@ def contracted(data: bytes, kind: Contracts) -> Configuration:
     return Configuration(known.revision, FLAVORS, tenants, queues, classes(dice, kind))
 
 
-def demanding(known: Workload, data: bytes, kind: Contracts) -> Workload:
-    """The same work under some class, and perhaps elastic, saved now and then, or limited."""
+def scarce(quota: Quota, dice: Dice) -> Quota:
+    """Some half of a quota, and mostly no limits."""
+    kept = dice.mostly(False, True, of=3)
+    limits = (quota.borrowing_limit, quota.lending_limit) if kept else (None, None)
+    return Quota(quota.flavor, quota.resource, (quota.nominal + 1) // 2 + dice.below(2), *limits)
+
+
+def covered(pod_set: PodSet, dice: Dice) -> PodSet:
+    """The same, asking for one to three GPUs a pod and for nothing that nobody has, and mostly going anywhere."""
+    known = {name: amount for name, amount in pod_set.requests.items() if name in (GPU, "cpu")}
+    picky = dice.mostly(False, True, of=6)
+    return replace(
+        pod_set,
+        requests={**known, GPU: min(known[GPU], 3) or 1},
+        node_selector=pod_set.node_selector if picky else {},
+        tolerations=pod_set.tolerations if picky else (Toleration("spot", "Exists"),),
+    )
+
+
+def demanding(known: Workload, data: bytes, kind: Contracts, *, early: bool = False) -> Workload:
+    """The same work under some class, mostly a low one if it is early, and perhaps elastic, saved now and then, or limited."""
     dice = Dice(data)
-    class_name = dice.pick([None, "low", "mid", "high", "top", "low", "high"])
-    pod_sets = elastic(known.pod_sets, dice) if kind.elastic else known.pod_sets
+    class_name = dice.pick(EARLY if early else LATE)
+    pod_sets = tuple(covered(each, dice) for each in known.pod_sets)
+    pod_sets = elastic(pod_sets, dice) if kind.elastic else pod_sets
     return replace(
         known,
         class_name=class_name,
@@ -117,6 +143,7 @@ def demanding(known: Workload, data: bytes, kind: Contracts) -> Workload:
         max_runtime_seconds=dice.mostly(None, 15, 60, of=12) if kind.limits else None,
         not_before=None,
         held_by_owner=False,
+        invalid=None,
     )
 
 
@@ -129,42 +156,61 @@ def elastic(pod_sets: Sequence[PodSet], dice: Dice) -> tuple[PodSet, ...]:
     return tuple(found)
 
 
+def noise(data: bytes, size: int) -> bytes:
+    """Many bytes from few: worlds differ in all things at once, and what is drawn for one is quickly drawn and made small."""
+    return b"".join(sha256(data + bytes([part])).digest() for part in range(size // 32 + 1))[:size]
+
+
+def seeds() -> st.SearchStrategy[bytes]:
+    """What to make noise of."""
+    return st.binary(min_size=SEED_BYTES, max_size=SEED_BYTES)
+
+
 def contracts(kind: Contracts) -> st.SearchStrategy[Configuration]:
     """One configuration."""
-    size = CONFIGURATION_BYTES + CONTRACT_BYTES
-    return st.binary(min_size=size, max_size=size).map(lambda data: contracted(data, kind))
+    return seeds().map(lambda data: contracted(noise(data, CONFIGURATION_BYTES + CONTRACT_BYTES), kind))
 
 
-#: What happens beside work that comes: `leave` ends one who was told to end, `lapse` lets time pass to a deadline.
+def shapes_of(data: bytes) -> list[tuple[PodSet, ...]]:
+    """A few."""
+    known = noise(data, 4 * SHAPE_BYTES)
+    return [pod_sets(known[start : start + SHAPE_BYTES]) for start in range(0, len(known), SHAPE_BYTES)]
+
+
+#: What happens beside work that comes: `leave` ends one who was told to end, `lapse` lets time pass to a deadline,
+#: `forgo` has one who claims held or gone.
 OPS = (
-    *("pend",) * 8,
+    *("pend",) * 9,
     *("decide",) * 7,
     *("leave",) * 4,
-    *("drop", "close", "close", "back", "gone", "hold", "lapse", "lapse", "used", "adopt"),
+    *("drop", "close", "close", "back", "gone", "hold", "forgo", "lapse", "lapse", "used", "adopt"),
 )
-FIRST = ("pend", "pend", "pend", "pend", "decide", "pend", "pend", "decide")
+FIRST = (*("pend",) * 6, "decide", "pend", "pend", "pend", "decide")
 SIZE = 2 + 2 * WORKLOAD_BYTES
 
 
 @st.composite
 def struggles(
-    draw: st.DrawFn, kind: Contracts = USUAL, *, adopts: bool = True, edits: bool = False, least: int = 12, most: int = 36
+    draw: st.DrawFn, kind: Contracts = USUAL, *, adopts: bool = True, edits: bool = False, least: int = 24, most: int = 48
 ) -> History:
     """A configuration, work that comes, and what becomes of it."""
     first = draw(contracts(kind))
-    known = draw(shapes())
+    known = shapes_of(draw(seeds()))
     whats = tuple(what for what in OPS if adopts or what != "adopt") + ("edit",) * 3 * edits
     ops = []
-    for index, data in enumerate(draw(st.lists(st.binary(min_size=SIZE, max_size=SIZE), min_size=least, max_size=most))):
+    for index, seed in enumerate(draw(st.lists(seeds(), min_size=least, max_size=most))):
+        data = noise(seed, SIZE)
         what = FIRST[index] if index < len(FIRST) else whats[data[0] % len(whats)]
-        ops.append(Op(what, about(what, data, known, kind)))
+        ops.append(Op(what, about(what, index, data, known=known, kind=kind)))
     return first, ops
 
 
-def about(what: str, data: bytes, known: Sequence[tuple[PodSet, ...]], kind: Contracts) -> Any:
-    """What an operation is about."""
+def about(what: str, index: int, data: bytes, *, known: Sequence[tuple[PodSet, ...]], kind: Contracts) -> Any:
+    """What operation number `index` is about."""
     if what == "pend":
-        return demanding(workload(1 + data[1] % 24, data[2 : 2 + WORKLOAD_BYTES], known), data[2 + WORKLOAD_BYTES :], kind)
+        number = 1 + (index if index < len(FIRST) else data[1] % 24)
+        plain = workload(number, data[2 : 2 + WORKLOAD_BYTES], known)
+        return demanding(plain, data[2 + WORKLOAD_BYTES :], kind, early=index < FIRST.index("decide"))
     if what == "used":
         return (f"q{data[1] % len(DOORS)}", (data[2] + 1) * 4)
     return data[1:] if what == "edit" else data[1] % 21

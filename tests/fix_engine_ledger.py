@@ -6,7 +6,7 @@ from datetime import datetime
 from math import ceil
 from typing import Self
 
-from aiqueue.admission.engine import ClaimHeld, Eviction, Plan
+from aiqueue.admission.engine import ClaimHeld, Eviction, Plan, WorkloadGone
 from aiqueue.queue.records import Claim, Configuration, Run, Workload
 from aiqueue.queue.words import RunOutcome
 from fix_builders import START
@@ -28,7 +28,7 @@ class Before:
     runs: dict[int, Run]
     claims: dict[int, Claim]
     pending: dict[int, Workload]
-    notices: dict[int, Eviction]
+    claimants: dict[int, Workload]
     now: datetime
 
 
@@ -38,12 +38,14 @@ class Ledger(Player):
 
     Attributes:
         claims: those that stand, by workload.
+        claimants: who claims, as it was when it came to.
         notices: what open runs were told, by run.
         befores: of each Plan in `plans`, how things stood.
     """
 
     preempts: bool = True
     claims: dict[int, Claim] = field(default_factory=dict)
+    claimants: dict[int, Workload] = field(default_factory=dict)
     notices: dict[int, Eviction] = field(default_factory=dict)
     befores: list[Before] = field(default_factory=list)
 
@@ -57,13 +59,25 @@ class Ledger(Player):
                 told = self.told_to_end()
                 if told:
                     self.lapse(told[number % len(told)])
-            case "hold", int(number) if number % 3 == 0 and self.claims.keys() & self.pending.keys():
-                workload = self.pending[min(self.claims.keys() & self.pending.keys())]
-                self.pend(replace(workload, held_by_owner=not workload.held_by_owner))
-            case "gone", int(number) if number % 4 == 0 and self.claims.keys() & self.pending.keys():
-                super().move(Op("gone", min(self.claims.keys() & self.pending.keys())))
+            case "forgo", int(number):
+                self.forgo(number)
             case _:
+                known = dict(self.pending)
                 super().move(op)
+                if any(self.pending.get(number) is not known.get(number) for number in self.claims):
+                    self.decide()  # what a claim comes to is in no ledger before somebody decides
+
+    def forgo(self, number: int) -> None:
+        """One who claims is held by its owner, or is gone."""
+        claimants = sorted(self.claims.keys() & self.pending.keys())
+        if not claimants:
+            return
+        workload = self.pending[claimants[number % len(claimants)]]
+        if number % 2:
+            self.pend(replace(workload, held_by_owner=True))
+        else:
+            del self.pending[workload.id]
+            self.engine.observe(WorkloadGone(workload.id))
 
     def told_to_end(self) -> list[int]:
         """Open runs that were."""
@@ -92,7 +106,7 @@ class Ledger(Player):
 
     def decide(self) -> Plan:
         before = Before(
-            self.configuration, dict(self.runs), dict(self.claims), dict(self.pending), dict(self.notices), self.time
+            self.configuration, dict(self.runs), dict(self.claims), dict(self.pending), dict(self.claimants), self.time
         )
         plan = super().decide()
         self.befores.append(before)
@@ -105,6 +119,7 @@ class Ledger(Player):
             self.claims.pop(workload_id, None)
         for claim in plan.claims:
             self.claims[claim.workload_id] = claim
+            self.claimants[claim.workload_id] = before.pending[claim.workload_id]
         if plan.withdrawn_claims:
             self.seen.add("withdraws")
         return plan
