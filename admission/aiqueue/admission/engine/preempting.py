@@ -27,7 +27,6 @@ from aiqueue.admission.engine.tree import Cell, TenantNode, ways_up
 from aiqueue.queue.records import Claim
 from aiqueue.queue.words import Fungibility, PreemptionRule, Reason, Reclaim, RunOutcome, WithinTenant
 
-
 _InVain = tuple[Asking, frozenset[Cell]]  # and of what there was too little
 
 
