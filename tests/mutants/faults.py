@@ -299,8 +299,8 @@ WAITING = (
         "buckets",
         (
             "strict-is-passed",
-            "if head is not None and head.item < item:",
-            "if head is not None and head.item > item:",
+            "return first[1] if first is not None and (item is None or first[0] < item) else None",
+            "return first[1] if first is not None and (item is None or first[0] > item) else None",
             "The head of a Strict tenant blocks those behind it, and not those before it.",
         ),
         (
@@ -371,7 +371,7 @@ WAITING = (
         ),
         (
             "looks-at-nobody-again",
-            "self._look_round(root, placement.takes)",
+            "self._look_round(root, contender.placement.takes)",
             "pass",
             "After every admission places and shares are looked at anew.",
         ),
@@ -383,8 +383,8 @@ BOUNDS = (
         "contest",
         (
             "one-admission-too-many",
-            "if len(self.admissions) == self._max_admissions or",
-            "if len(self.admissions) > self._max_admissions or",
+            "return max(len(draft.admissions), len(draft.evictions)) >= self._max_admissions or",
+            "return max(len(draft.admissions), len(draft.evictions)) > self._max_admissions or",
             "A Plan is bounded.",
         ),
     ),
@@ -392,7 +392,7 @@ BOUNDS = (
         "engine",
         (
             "evictions-wait-unasked",
-            "cut = contest.cut or rendered.more or len(evictions) < len(self._to_evict)",
+            "cut = cut or contest.cut or rendered.more",
             "cut = contest.cut or rendered.more",
             "A Plan that was cut asks to be followed by another at once.",
         ),
@@ -401,12 +401,6 @@ BOUNDS = (
             "if workload.id in self._runs.of_workload:",
             "if workload.id in self._returning:",
             "A workload whose run is still open is not admitted again.",
-        ),
-        (
-            "grace-forgotten",
-            "deadline = now + timedelta(seconds=cls.grace_period_seconds)",
-            "deadline = now",
-            "A drained run has the grace of its class.",
         ),
     ),
     *_of(
@@ -425,7 +419,7 @@ VERDICTS = (
         "verdicts",
         (
             "blames-the-leaf",
-            "blocking = cell.blocks(least.requested)[-1][0]",
+            "blocking = cell.refusing(least.requested).blocks(least.requested)[-1][0]",
             "blocking = cell",
             "A verdict names who holds what is waited for, wherever in the tree that is.",
         ),
@@ -476,4 +470,179 @@ SIZES = _of(
     ),
 )
 
-FAULTS: tuple[Fault, ...] = (*TREE, *GROUPS, *NEEDS, *FLAVORS, *SEARCH, *SIZES, *MATCHING, *ORDER, *WAITING, *BOUNDS, *VERDICTS)
+CONTRACT = (
+    *_of(
+        "endings",
+        (
+            "grace-forgotten",
+            "deadline = moment(now_us + run.terms.grace_us)",
+            "deadline = moment(now_us)",
+            "A drained run has the grace of its class.",
+        ),
+        (
+            "told-when-it-is-over",
+            "told_us = run.opened_us + max(0, terms.limit_us - terms.grace_us)",
+            "told_us = run.opened_us + max(0, terms.limit_us)",
+            "Whose time is up is told its grace before.",
+        ),
+    ),
+    *_of(
+        "runs",
+        (
+            "ends-before-its-minimal-runtime",
+            "return max(now_us + self.terms.grace_us, self.opened_us + self.terms.min_runtime_us)",
+            "return now_us + self.terms.grace_us",
+            "A run that is put out ends no sooner than its minimal runtime.",
+        ),
+        (
+            "protected-for-its-grace-too",
+            "return self.opened_us + max(0, self.terms.min_runtime_us - self.terms.grace_us)",
+            "return self.opened_us + self.terms.min_runtime_us",
+            "A run is a candidate from its grace before the end of its minimal runtime on.",
+        ),
+    ),
+    *_of(
+        "terms",
+        (
+            "total-anew-each-time",
+            "limits.append(max(0, cls.max_total_runtime_seconds - workload.ran_seconds))",
+            "limits.append(cls.max_total_runtime_seconds)",
+            "maxTotalRuntime limits all runs of a workload together.",
+        ),
+        (
+            "the-longer-limit",
+            "min(known) * SECOND if known else None",
+            "max(known) * SECOND if known else None",
+            "Of the limits of class and owner the lesser holds.",
+        ),
+    ),
+    *_of(
+        "candidates",
+        (
+            "nobody-is-safe",
+            "if not terms.preemptible or run.evict_at is not None or run.claimant is not None:",
+            "if run.evict_at is not None or run.claimant is not None:",
+            "Who is not preemptible is put out for nobody.",
+        ),
+        (
+            "equal-priority-too",
+            "return self.priority - 1 if record.within_tenant is WithinTenant.LOWER_PRIORITY else -inf",
+            "return self.priority if record.within_tenant is WithinTenant.LOWER_PRIORITY else -inf",
+            "LowerPriority puts out strictly lower priorities.",
+        ),
+        (
+            "older-ones-too",
+            "or candidate.rank[0] < self.priority or candidate.age > self.age",
+            "or candidate.rank[0] <= self.priority",
+            "Of its own tenant and priority a workload puts out only younger ones.",
+        ),
+        (
+            "saved-work-is-lost",
+            "lost %= workload.checkpoint_seconds * SECOND",
+            "lost += 0",
+            "What was saved is not lost.",
+        ),
+        (
+            "first-in-first-out",
+            "return (held.terms.priority, lost, -held.opened_us, workload.id, held.run_id)",
+            "return (held.terms.priority, lost, held.opened_us, workload.id, held.run_id)",
+            "Of equal losses the last to be let in is put out first.",
+        ),
+    ),
+    *_of(
+        "trial",
+        (
+            "borrowed-or-not",
+            "if cell is not None and cell.usage > cell.subtree:",
+            "if cell is not None:",
+            "From other tenants only what they borrow is taken.",
+        ),
+        (
+            "equal-shares-are-traded",
+            "return self.share(mine) < self.share(theirs)",
+            "return self.share(mine) <= self.share(theirs)",
+            "Two equal shares do not trade room for ever.",
+        ),
+        (
+            "compared-with-the-run-still-there",
+            "holds = least <= self.share(theirs)",
+            "holds = True",
+            "By the final share nobody is left with less than who put it out has.",
+        ),
+    ),
+    *_of(
+        "victims",
+        (
+            "takes-more-than-it-needs",
+            "if not skip and self._try_without(victim, farthest, unlawful):",
+            "if not skip and False:",
+            "Nobody is put out who could be left out.",
+        ),
+        (
+            "own-victims-put-back-blindly",
+            "elif not self._lawful_without(victim, group, farthest):",
+            "elif False:",
+            "Victims are validated again when one is put back.",
+        ),
+    ),
+    *_of(
+        "claims",
+        (
+            "over-too-soon",
+            "if self._apart[top]:",
+            "if self._apart[top] > 1:",
+            "As long as somebody makes room, what is let in has to fit beside all that still runs.",
+        ),
+        (
+            "forgets-whom-it-waited-for",
+            "run.claimant = None",
+            "run.claimant = run.claimant",
+            "When a claim ends, those it waited for count as leaving for anybody.",
+        ),
+    ),
+    *_of(
+        "preempting",
+        (
+            "claims-for-ever",
+            "if pending.bucket.shut or any(cell.left() < 0 for cell, _ in held.takes):",
+            "if pending.bucket.shut:",
+            "A claim that can no longer be met is withdrawn.",
+        ),
+        (
+            "asks-where-there-is-room",
+            "if any(cell.left() < amount for cell, amount in place.takes):",
+            "if place.takes:",
+            "Nobody is put out where there is, or will be, room.",
+        ),
+        (
+            "lets-in-before-they-left",
+            "if any(cell.available() < amount for cell, amount in held.takes):",
+            "if any(cell.left() < amount for cell, amount in held.takes):",
+            "Who claims is let in when its room is really there.",
+        ),
+    ),
+    *_of(
+        "engine",
+        (
+            "room-that-comes-is-not-seen",
+            "if node is not None:  # its room may be claimed now",
+            "if node is None:",
+            "Room that comes anyway is claimed as soon as it is told.",
+        ),
+    ),
+)
+
+FAULTS: tuple[Fault, ...] = (
+    *TREE,
+    *GROUPS,
+    *NEEDS,
+    *FLAVORS,
+    *SEARCH,
+    *SIZES,
+    *MATCHING,
+    *ORDER,
+    *WAITING,
+    *BOUNDS,
+    *VERDICTS,
+    *CONTRACT,
+)
