@@ -50,6 +50,7 @@ def test_months_of_sdsc_are_first_come_first_served_to_the_second() -> None:
     outcome = simulate(replace(scenario, jobs=scenario.jobs[:MONTHS]))
     assert starts(outcome) == {row["job_id"]: expected[row["job_id"]] for row in rows[:MONTHS]}
     assert {run.ended_us == run.admitted_us + each.job.runtime_us for each in outcome.jobs for run in each.runs} == {True}
+    assert figures_of(outcome).preemptions == 0  # one tenant, one class: nobody has a better claim than another
 
 
 def test_tenants_of_philly_alone_are_each_first_come_first_served() -> None:
@@ -65,4 +66,5 @@ def test_borrowing_shows_its_worth() -> None:
     lending = days_of_philly(Tenancy.COHORT, Queueing.BEST_EFFORT)
     assert mean_wait(alone) > 1_000
     assert mean_wait(lending) < 0.05 * mean_wait(alone)
+    assert figures_of(alone).preemptions == 0
     assert figures_of(lending).utilization()["nvidia.com/gpu"] >= figures_of(alone).utilization()["nvidia.com/gpu"]
