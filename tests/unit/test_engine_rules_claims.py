@@ -137,17 +137,15 @@ class TestWhoseRoomItIs:
         assert on.admitted() == []
         assert on.reasons(60) == [Reason.BEHIND_HEAD]
 
-    def test_a_better_claim_wins_over_it(self) -> None:
-        """51 has the higher priority: it takes over who leaves for 50, and nobody is told anything more. 50 waits again."""
+    def test_a_higher_priority_does_not_take_it_over(self) -> None:
+        """51 waits until 50 is in, and then has it put out."""
         on = claiming()
         on.pend(make_workload(51, gpus=8, queue="b", class_name="urgent"))
         plan = on.plan(NOW + 1)
-        assert claimed(plan) == {51: (1, 2)}
-        assert plan.withdrawn_claims == (ASKS,)
-        assert plan.evictions == ()
-        assert on.reasons(ASKS) == [Reason.WAITING_FOR_QUOTA]
+        assert (claimed(plan), plan.withdrawn_claims, plan.evictions) == ({}, (), ())
         on.close(1, 2)
-        assert on.admitted(NOW + 2) == [51]
+        assert on.admitted(NOW + 2) == [ASKS]
+        assert on.engine.claims().keys() == {51}
 
     def test_its_equal_does_not(self) -> None:
         on = claiming(8)
@@ -191,14 +189,15 @@ class TestItsEnd:
         on.configure(make_tenant("b", {"h100": {GPU: 8}}, state=ObjectState.HOLD))
         assert on.plan(NOW + 1).withdrawn_claims == (ASKS,)
 
-    def test_who_was_told_for_it_makes_room_for_the_next(self) -> None:
-        """Run 1 and 2 leave anyway: 51, of no priority over them, claims what comes free, and nobody is told anything."""
+    def test_room_of_who_was_told_for_it_is_for_whoever_comes_first_by_then(self) -> None:
+        """Run 1 and 2 leave anyway: 51, of no priority over them, claims nothing, and nobody is told anything."""
         on = claiming(8)
         on.gone(ASKS)
         on.pend(make_workload(51, gpus=8, queue="b", class_name="low"))
         plan = on.plan(NOW + 1)
-        assert claimed(plan) == {51: (1, 2)}
-        assert plan.evictions == ()
+        assert (claimed(plan), plan.evictions) == ({}, ())
+        on.close(1, 2)
+        assert on.admitted(NOW + 2) == [51]
 
 
 class TestAfterARestart:
@@ -228,7 +227,7 @@ class TestAfterARestart:
         on = self.rebuilt(claim)
         plan = on.plan()
         assert plan.withdrawn_claims == (77,)
-        assert claimed(plan) == {ASKS: (1,)}  # whose room comes anyway
+        assert (claimed(plan), plan.evictions) == ({}, ())  # run 1 leaves anyway, and nobody else is put out
 
     def test_one_whose_runs_have_all_left_is_let_in(self) -> None:
         claim = Claim(ASKS, "b", (Allocation("main", "h100", GPU, 8),), {"main": 1}, (1, 9), at(NOW - 1))
@@ -346,7 +345,7 @@ class TestPartialSize:
         on.pend(make_workload(ASKS, queue="b", pod_sets=self.elastic(6, 2), class_name="high"))
         plan = on.plan()
         assert put_out(plan) == {2: WITHIN}
-        assert [claim.counts for claim in plan.claims] == [{"main": 5}]
+        assert [claim.counts for claim in plan.claims] == [{"main": 2}]
         on.close(2)
         assert [each.counts for each in on.plan(NOW + 1).admissions] == [{"main": 5}]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
 from aiqueue.admission.engine import reasons
-from aiqueue.admission.engine.instants import SECOND, moment
+from aiqueue.admission.engine.instants import SECOND, micros, moment
 from aiqueue.admission.engine.ordered import Ordered
 from aiqueue.admission.engine.plan import Eviction
 from aiqueue.admission.engine.runs import OpenRun
@@ -38,7 +38,7 @@ class Endings:
         if run.evict_at is not None:
             return
         node = nodes.get(run.tenant)
-        drained = _drained(run, configuration, node)
+        drained = drained_by(run, configuration, node)
         if drained is not None:
             self._drained[run.run_id] = drained
         terms = run.terms
@@ -119,7 +119,13 @@ def _eviction(run: OpenRun, outcome: RunOutcome, evict_at: datetime, message: st
     return Eviction(run.run_id, run.workload.id, run.attempt, outcome, evict_at, message)
 
 
-def _drained(run: OpenRun, configuration: Configuration, node: TenantNode | None) -> str | None:
+def over_its_time(run: OpenRun) -> bool:
+    """Whether a run ends no sooner than its limit lets it."""
+    limit_us = run.terms.limit_us
+    return limit_us is not None and run.evict_at is not None and micros(run.evict_at) >= run.opened_us + limit_us
+
+
+def drained_by(run: OpenRun, configuration: Configuration, node: TenantNode | None) -> str | None:
     """Why a run is to end: its tenant, one above, or its queue is being drained."""
     drained = node.draining() if node is not None else None
     if drained is not None:

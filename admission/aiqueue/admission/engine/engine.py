@@ -11,7 +11,7 @@ from aiqueue.admission.engine.candidates import Candidates
 from aiqueue.admission.engine.claims import Claims, hold
 from aiqueue.admission.engine.contest import Contest
 from aiqueue.admission.engine.draft import Draft
-from aiqueue.admission.engine.endings import Endings
+from aiqueue.admission.engine.endings import Endings, drained_by, over_its_time
 from aiqueue.admission.engine.events import (
     ClaimHeld,
     ConfigurationChanged,
@@ -363,20 +363,12 @@ class Engine:
         return False
 
     def _unsettled(self, draft: Draft) -> bool:
-        """Whether what was decided may let others have room made as soon as it is confirmed.
-
-        Claims may be won over. And who cannot be put out himself raises his side's share, so that others of it can be.
-        """
-        if draft.claims:
-            return True
-        if not any(map(self._backlog.waits.get, draft.roots)):
-            return False
-        opened = (terms_of(self._configuration, each.workload) for each in draft.admissions)
-        return any(not terms.preemptible or terms.min_runtime_us > terms.grace_us for terms in opened)
+        """Whether somebody waits who might have put out what is admitted, or told to end, by this Plan, once it is confirmed."""
+        return draft.decided and any(map(self._backlog.waits.get, draft.roots))
 
     def _contest(self, draft: Draft) -> Contest:
-        candidates = Candidates(self._runs, self._claims, self._nodes, draft.now_us)
-        preempting = Preempting(self._backlog, self._runs, self._claims, self._scales, draft, candidates=candidates)
+        candidates = Candidates(self._runs, self._nodes, draft.now_us)
+        preempting = Preempting(self._backlog, self._claims, self._scales, draft, candidates=candidates, returns=self._returns)
         return Contest(
             self._backlog,
             self._tournament,
@@ -385,6 +377,10 @@ class Engine:
             max_admissions=self._max_admissions,
             max_trials=self._max_trials,
         )
+
+    def _returns(self, run: OpenRun) -> bool:
+        """Whether a run that leaves was neither drained nor is over its time."""
+        return not over_its_time(run) and drained_by(run, self._configuration, self._nodes.get(run.tenant)) is None
 
     def _wake_at(self, now: datetime, later: bool, admissions: Sequence[Admission]) -> datetime | None:
         alarm = self._backlog.next_alarm()

@@ -1,18 +1,21 @@
 """Preempting: having room made for who waits, and giving it to him when it is there.
 
-1. `honour`, before the contest: claims whose room is there are admitted, those that mean nothing any more are withdrawn.
+1. `honour`: claims whose room is there are admitted, those that mean nothing any more are withdrawn.
 2. `offer`, where the next of a tenant does not fit: whose runs would make room for it (`preemption.py`), and in which flavors.
 3. `claim`, when it has won the tournament: those runs are told to end, and what they leave belongs to it.
+
+Elastic work claims room for its minimum, and takes what there is then: else it might have others put out for more than it has a
+right to. Who has to wait for nobody but runs that leave anyway, and may come back, claims nothing: their room is for whoever comes
+first by then, and that may be one of those who left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 
 from aiqueue.admission.engine import reasons
 from aiqueue.admission.engine.backlog import Backlog
-from aiqueue.admission.engine.buckets import Bucket, Contender, Line, Pending, Victims
+from aiqueue.admission.engine.buckets import Bucket, Contender, Line, Pending
 from aiqueue.admission.engine.candidates import Candidates
 from aiqueue.admission.engine.claims import Claims, HeldClaim, hold
 from aiqueue.admission.engine.draft import Draft
@@ -20,7 +23,7 @@ from aiqueue.admission.engine.instants import moment
 from aiqueue.admission.engine.needs import Needs, Placement
 from aiqueue.admission.engine.plan import Eviction
 from aiqueue.admission.engine.preemption import Asking, Found, find, hopeful
-from aiqueue.admission.engine.runs import OpenRun, Runs
+from aiqueue.admission.engine.runs import OpenRun
 from aiqueue.admission.engine.search import NOTHING, places, search
 from aiqueue.admission.engine.shares import Scales
 from aiqueue.admission.engine.tree import Cell, TenantNode, ways_up
@@ -33,21 +36,33 @@ _InVain = tuple[Asking, frozenset[Cell]]  # and of what there was too little
 class Preempting:
     """Preempting, for one contest.
 
+    Args:
+        backlog, claims, scales: what is known.
+        draft: what is decided.
+        candidates: who may have to make room.
+        returns: whether the workload of a run that leaves anyway may be admitted again when it has left.
+
     Attributes:
         searches: searches for victims.
     """
 
     def __init__(
-        self, backlog: Backlog, runs: Runs, claims: Claims, scales: Scales, draft: Draft, *, candidates: Candidates
+        self,
+        backlog: Backlog,
+        claims: Claims,
+        scales: Scales,
+        draft: Draft,
+        *,
+        candidates: Candidates,
+        returns: Callable[[OpenRun], bool],
     ) -> None:
         self._backlog = backlog
-        self._runs = runs
+        self._returns = returns
         self._claims = claims
         self._scales = scales
         self._draft = draft
         self._candidates = candidates
         self._hopeless: dict[str, list[_InVain]] = {}  # by line, what was asked in vain since something was decided
-        self._made: set[int] = set()  # workloads that claimed in this contest: nobody wins over those before they are confirmed
         self.searches = 0
 
     def moved(self) -> None:
@@ -183,10 +198,9 @@ class Preempting:
             return None
         self.searches += 1
         found = find(asking, self._candidates, self._scales)
-        if found is None or not found.victims:
+        leaving = found is not None and all(rule is None for _, rule in found.victims)
+        if found is None or (leaving and any(self._returns(each.of) for each, _ in found.victims)):
             self._hopeless.setdefault(asking.leaf.name, []).append((asking, _needed(asking)))
-            return None
-        if any(isinstance(each.of, HeldClaim) and each.of.workload.id in self._made for each, _ in found.victims):
             return None
         return found
 
@@ -195,33 +209,14 @@ class Preempting:
 
         None where it would borrow, with the victims gone, from a cell that it may not borrow from.
         """
-        with self._gone(found.victims):
-            level = max(cell.borrow_level(amount) for cell, amount in asking.takes)
-            kept = any(cell.borrows(amount) and cell.reaches(amount, stakes) for cell, amount in asking.takes)
-        return None if kept else (any(each.leaf is asking.leaf for each, _ in found.victims), level)
-
-    @contextmanager
-    def _gone(self, victims: Victims) -> Iterator[None]:
-        """The agreed usage as it will be without them. A claim that is won over leaves those whom it waited for."""
-        left = [
-            take
-            for each, _ in victims
-            if isinstance(each.of, HeldClaim)
-            for run in self._claims.awaited(each.of)
-            for take in run.takes
-        ]
-        takes = [take for each, _ in victims for take in each.takes]
-        for cell, amount in left:
-            cell.add(amount)
+        takes = [take for each, _ in found.victims for take in each.takes]
         for cell, amount in takes:
             cell.remove(amount)
-        try:
-            yield
-        finally:
-            for cell, amount in takes:
-                cell.add(amount)
-            for cell, amount in left:
-                cell.remove(amount)
+        level = max(cell.borrow_level(amount) for cell, amount in asking.takes)
+        kept = any(cell.borrows(amount) and cell.reaches(amount, stakes) for cell, amount in asking.takes)
+        for cell, amount in reversed(takes):
+            cell.add(amount)
+        return None if kept else (any(each.leaf is asking.leaf for each, _ in found.victims), level)
 
     # 3
 
@@ -232,23 +227,19 @@ class Preempting:
             raise ValueError("only who has victims claims their room")
         draft, journal = self._draft, self._draft.journal
         pending = self._backlog.pending[contender.age[3]]
-        placement = self._enlarged(contender)
-        run_ids: dict[int, None] = {}
+        placement = contender.placement
+        run_ids: list[int] = []
         for candidate, rule in contender.victims:
-            of = candidate.of
-            if isinstance(of, HeldClaim):
-                self.withdraw(of)
-                continue
-            run_ids[of.run_id] = None
-            if of.evict_at is None and rule is not None:
-                draft.evict(self._eviction(of, pending, line, rule))
+            run = candidate.of
+            run_ids.append(run.run_id)
+            if run.evict_at is None and rule is not None:
+                draft.evict(self._eviction(run, pending, line, rule))
         claim = Claim(
             pending.workload.id, line.name, placement.allocations, placement.counts, tuple(run_ids), moment(draft.now_us)
         )
         held = hold(claim, pending.workload, node, bucket.route.priority)
         journal.do(self._claims.make, self._claims.end, held)
         journal.do(self._backlog.claim, self._backlog.unclaim, pending, refusal_of(held, self._claims))
-        self._made.add(pending.workload.id)
         draft.claim(claim, node.root)
         self._look_again(node.root, (take for each, _ in contender.victims for take in each.takes))
 
@@ -265,20 +256,6 @@ class Preempting:
             workload.id,
             rule,
         )
-
-    def _enlarged(self, contender: Contender) -> Placement:
-        """The largest size that fits in the same flavors once its victims are gone; elastic work asks for the minimum at first."""
-        sizes = contender.bucket.sizes
-        if sizes is None or contender.victims is None:
-            return contender.placement
-        flavors = contender.placement.flavors
-
-        def fits(needs: Needs) -> Placement | None:
-            same = (place for place in places(needs) if place.flavors == flavors)
-            return next((place for place in same if all(cell.left() >= amount for cell, amount in place.takes)), None)
-
-        with self._gone(contender.victims):
-            return sizes.largest(fits) or contender.placement
 
 
 def _needed(asking: Asking) -> frozenset[Cell]:
