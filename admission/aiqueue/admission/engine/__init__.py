@@ -24,12 +24,13 @@ Taking room back. Who has no room and the better claim has runs put out, and the
 
     Waiting ──victims found, told to end──> claims ──room is there──> admitted
        ▲                                      │
-       └──cannot be met any more, won over────┘      gone, held, changed: the claim ends with it
+       └──cannot be met any more──────────────┘      gone, held, changed: the claim ends with it
 
 From then on two usages are kept apart in his tree (`tree.py`): what was agreed, with the claim and without those who make room, by
 which every rule goes; and what open runs hold. An admission has to fit both. So while room is being vacated nobody takes it,
-nor the free room beside it that the claimant counts on, and nothing is given away that is not there yet. Notice is not taken back:
-where a claim ends early, those who were told leave, and their room is anybody's.
+nor the free room beside it that the claimant counts on, and nothing is given away that is not there yet. Not even who has a better
+claim: that one waits until the room is taken, and then has it vacated again. Notice is not taken back: where a claim ends early,
+those who were told leave, and their room is anybody's.
 
 Where work stands (`buckets.py`, `standings.py`, `backlog.py`). Pending work that differs only in age is one bucket: (queue, class,
 shape). Only its oldest is ever tried. The buckets of a tenant are a line, sorted by queue weight 0, then the tenant's `order`
