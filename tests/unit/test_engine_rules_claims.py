@@ -184,6 +184,14 @@ class TestItsEnd:
         on.configure(make_tenant("b", {"h100": {GPU: 5}}))
         assert on.plan(NOW + 1).withdrawn_claims == (ASKS,)
 
+    def test_where_what_is_agreed_is_too_much_it_is_made_anew(self) -> None:
+        """50 claims 4 and run 2 keeps 4: 8 of the 7 that b is left with. So run 2 has to go as well."""
+        on = claiming(4)
+        on.configure(make_tenant("b", {"h100": {GPU: 7}}))
+        plan = on.plan(NOW + 1)
+        assert put_out(plan) == {2: WITHIN}
+        assert claimed(plan) == {ASKS: (1, 2)}
+
     def test_it_ends_when_its_tenant_is_closed(self) -> None:
         on = claiming()
         on.configure(make_tenant("b", {"h100": {GPU: 8}}, state=ObjectState.HOLD))

@@ -271,6 +271,13 @@ class TestReclaim:
         on.run(2, "c", 4, class_name="low")
         assert asks(on, "a", 4, class_name="urgent") == {1: NOMINAL}
 
+    def test_even_where_nobody_else_could_be_put_out(self) -> None:
+        """b has all that it borrows under a class that is not preemptible; c runs its own."""
+        on = lab(leaf("a", quota(4)), leaf("b", quota(4)), leaf("c", quota(4)))
+        on.run(1, "b", 8, class_name="solid")
+        on.run(2, "c", 4, class_name="low")
+        assert asks(on, "a", 4, class_name="urgent") == {}
+
     def test_once_it_borrows_nothing_more_the_rest_is_safe(self) -> None:
         """b runs 2, 2, 2 and 2. a asks for 5 of its 4 and one of c's: two of b's leave 4, the fifth would be b's own."""
         on = lab(leaf("a", quota(4)), leaf("b", quota(4)), leaf("c", quota(1)))
