@@ -10,7 +10,7 @@ from fractions import Fraction
 from itertools import combinations
 from typing import Any, NoReturn
 
-from aiqueue.admission.engine.candidates import Candidates
+from aiqueue.admission.engine.candidates import SHARE_RUNS, Candidates
 from aiqueue.admission.engine.claims import Claims, HeldClaim
 from aiqueue.admission.engine.instants import age_of, micros
 from aiqueue.admission.engine.preemption import Asking, find, hopeful
@@ -118,7 +118,7 @@ class Stage:
 
     def anew(self) -> Candidates:
         """Candidates of another contest."""
-        return Candidates(self.runs, self.claims, self.nodes, micros(at(self.scene.now)))
+        return Candidates(self.runs, self.nodes, micros(at(self.scene.now)))
 
     def find(self) -> list[Taken] | None:
         """Who has to make room, by number."""
@@ -185,16 +185,13 @@ class Naive:
 
     # Figures.
 
-    def claimant(self, holder: Holder, gone: Sequence[int]) -> Holder | None:
-        """Whose claim waits for a run, once these are gone."""
-        claims = (each for each in self.scene.holders if each.claims is not None and each.number not in gone)
-        return next((each for each in claims if each.claims is not None and holder.number in each.claims), None)
+    def claimed(self, holder: Holder) -> bool:
+        """Whether a claim waits for a run."""
+        return any(holder.number in (each.claims or ()) for each in self.scene.holders)
 
-    def quotas(self, gone: Sequence[int], *, asked: bool = True, without: Holder | None = None) -> Quotas:
-        """What is agreed with these gone, and without one more; the runs that a claim waits for go with it."""
-        out = [*gone, *((without.number, *(without.claims or ())) if without is not None else ())]
-        holders = [each for each in self.scene.holders if each.number not in out]
-        holders = [each for each in holders if each.claims is not None or self.claimant(each, gone) is None]
+    def quotas(self, gone: Sequence[int], *, asked: bool = True) -> Quotas:
+        """What is agreed with these gone: all claims, and the runs that none waits for."""
+        holders = [each for each in self.scene.holders if each.number not in gone and not self.claimed(each)]
         holdings: list[Holding] = [(each.tenant, allocations(each.amounts)) for each in holders]
         if asked:
             holdings.append((self.scene.asker.tenant, allocations(self.scene.asker.amounts)))
@@ -207,19 +204,18 @@ class Naive:
 
     # Who may be asked at all.
 
-    def leaves_anyway(self, holder: Holder, gone: Sequence[int]) -> bool:
+    def leaves_anyway(self, holder: Holder) -> bool:
         """Whether a run was told to end and nobody claims its room."""
-        return holder.claims is None and holder.evict_at is not None and self.claimant(holder, gone) is None
+        return holder.claims is None and holder.evict_at is not None and not self.claimed(holder)
 
     def may_ask(self, holder: Holder) -> bool:
-        """Whether contract and policy let a run that stays, or a claim, be asked."""
+        """Whether contract and policy let a run that stays be asked; a claim never is."""
         asker = self.scene.asker
-        if holder.number == asker.number or not holder.preemptible or not self.relevant(holder):
+        if holder.claims is not None or self.claimed(holder) or holder.evict_at is not None:
             return False
-        if holder.claims is None:
-            protected = holder.since + max(0, holder.min_runtime - holder.grace)
-            if holder.evict_at is not None or self.claimant(holder, ()) is not None or self.scene.now < protected:
-                return False
+        protected = holder.since + max(0, holder.min_runtime - holder.grace)
+        if not holder.preemptible or self.scene.now < protected or not self.relevant(holder):
+            return False
         record = self.scene.tenants[asker.tenant]
         if holder.tenant == asker.tenant:
             equal = record.within_tenant is WithinTenant.LOWER_OR_NEWER_EQUAL_PRIORITY and holder.priority == asker.priority
@@ -251,12 +247,14 @@ class Naive:
 
     def rank(self, holder: Holder) -> tuple[float, ...]:
         """Where it stands in its leaf."""
-        lost = 0.0
-        if holder.claims is None:
-            lost = max(0, self.scene.now - holder.since)
-            lost = lost % holder.checkpoint if holder.checkpoint else lost
-            lost *= sum(amount for pair, amount in holder.amounts.items() if pair[1] == self.scarcest())
+        lost = max(0, self.scene.now - holder.since)
+        lost = lost % holder.checkpoint if holder.checkpoint else lost
+        lost *= sum(amount for pair, amount in holder.amounts.items() if pair[1] == self.scarcest())
         return (holder.priority, lost, -holder.since, holder.number)
+
+    def place(self, holder: Holder) -> tuple[bool, tuple[float, ...]]:
+        """Where it stands among those of tenants of equal shares: after them if it is of the asker's own."""
+        return (holder.tenant == self.scene.asker.tenant, self.rank(holder))
 
     # Rules.
 
@@ -283,9 +281,7 @@ class Naive:
     def holds(self, rule: PreemptionRule | None, holder: Holder, gone: Sequence[int]) -> bool:
         """Whether a rule lets one be taken after these; of contract and policy it is not asked."""
         if rule is None:
-            return self.leaves_anyway(holder, gone) or (
-                self.claimant(holder, ()) is not None and self.claimant(holder, gone) is None
-            )
+            return self.leaves_anyway(holder)
         if rule is WITHIN or holder.tenant == self.scene.asker.tenant:
             return rule is WITHIN and holder.tenant == self.scene.asker.tenant
         mine, theirs = self.ways(holder)
@@ -297,16 +293,10 @@ class Naive:
 
     def by_share(self, rule: PreemptionRule, mine: str, theirs: str, holder: Holder, gone: Sequence[int]) -> bool:
         """Whether the shares of the two sides let one be taken after these."""
-        now, without = self.quotas(gone), self.quotas(gone, without=holder)
-        if not now.share(mine) < now.share(theirs):
+        now, without = self.quotas(gone), self.quotas([*gone, holder.number])
+        if holder.attempt > SHARE_RUNS or not now.share(mine) < now.share(theirs):
             return False
-        if rule is INITIAL:
-            return self.first_run(holder)
-        return now.share(mine) <= without.share(theirs)
-
-    def first_run(self, holder: Holder) -> bool:
-        """Whether it may be taken by the share before it goes: a run of a workload that was never put out."""
-        return holder.claims is None and holder.attempt == 1
+        return rule is INITIAL or now.share(mine) <= without.share(theirs)
 
     def legal(self, taken: Sequence[Taken]) -> bool:
         """Whether each may be taken when its turn comes."""
@@ -331,7 +321,7 @@ class Naive:
     def select(self) -> list[Taken] | None:
         """Take victims in turn until there is room."""
         taken: list[Taken] = []
-        leaving = [each for each in self.scene.holders if self.leaves_anyway(each, ()) and self.relevant(each)]
+        leaving = [each for each in self.scene.holders if self.leaves_anyway(each) and self.relevant(each)]
         for each in sorted(leaving, key=lambda each: (each.evict_at, each.priority, -each.since, each.number)):
             taken.append((each.number, None))
             if self.fits(_numbers(taken)):
@@ -346,38 +336,18 @@ class Naive:
             holder = left[name].pop(0)
             rule = next((each for each in (WITHIN, NOMINAL, FINAL) if self.holds(each, holder, _numbers(taken))), None)
             if rule is None:
-                refused.setdefault(name, []).extend([holder] if self.first_run(holder) else [])
-            elif self.take(taken, holder, rule):
+                refused.setdefault(name, []).extend([holder] if holder.attempt <= SHARE_RUNS else [])
+                continue
+            taken.append((holder.number, rule))
+            if self.fits(_numbers(taken)):
                 return taken
         while (name := self.next(refused, _numbers(taken))) is not None:
             holder = refused.pop(name)[0]
-            if self.holds(INITIAL, holder, _numbers(taken)) and self.take(taken, holder, INITIAL):
-                return taken
+            if self.holds(INITIAL, holder, _numbers(taken)):
+                taken.append((holder.number, INITIAL))
+                if self.fits(_numbers(taken)):
+                    return taken
         return None
-
-    def take(self, taken: list[Taken], holder: Holder, rule: PreemptionRule) -> bool:
-        """Take one, and what is freed by that; answers whether there is room."""
-        before = _numbers(taken)
-        taken.append((holder.number, rule))
-        for each in self.loose(before, holder):
-            if self.fits(_numbers(taken)):
-                break
-            taken.append((each.number, None))
-        return self.fits(_numbers(taken))
-
-    def loose(self, gone: Sequence[int], holder: Holder) -> list[Holder]:
-        """The runs of claims that were won over, this one last, which nobody took yet; those of one claim the first to end first."""
-        found: list[Holder] = []
-        for number in [*gone, holder.number]:
-            freed = [
-                each
-                for each in self.scene.holders
-                if each.number in (self.scene.holder(number).claims or ())
-                and each.number not in gone
-                and any(pair in self.scene.asker.amounts for pair in each.amounts)
-            ]
-            found += sorted(freed, key=lambda each: (each.evict_at, each.priority, -each.since, each.number))
-        return found
 
     def next(self, left: Mapping[str, list[Holder]], gone: Sequence[int]) -> str | None:
         """The leaf to be asked next."""
@@ -389,7 +359,7 @@ class Naive:
             open_ = [each for each in self.tree.children[name] if not self.pruned(each, left, gone)]
             most = max((now.share(each), bool(self.tree.children[each])) for each in open_)
             equal = [each for each in open_ if (now.share(each), bool(self.tree.children[each])) == most]
-            name = min(equal, key=lambda each: min(map(self.rank, self.firsts(each, left, gone))))
+            name = min(equal, key=lambda each: min(map(self.place, self.firsts(each, left, gone))))
         return name
 
     def firsts(self, name: str, left: Mapping[str, list[Holder]], gone: Sequence[int]) -> list[Holder]:
@@ -414,15 +384,10 @@ class Naive:
         while again:
             again = False
             for turn in list(reversed(taken))[1:]:
-                rest = self.without(taken, turn)
+                rest = [each for each in taken if each != turn]
                 if turn in taken and self.fits(_numbers(rest)) and self.legal(rest):
                     taken, again = rest, True
         return taken
-
-    def without(self, taken: Sequence[Taken], turn: Taken) -> list[Taken]:
-        """Those that are left without one, and without those that it freed."""
-        freed = self.scene.holder(turn[0]).claims or ()
-        return [each for each in taken if each != turn and each[0] not in freed]
 
     def lesser(self, taken: Sequence[Taken]) -> list[list[Taken]]:
         """All proper parts of what was taken that are legal and make room."""

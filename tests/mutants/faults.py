@@ -472,6 +472,15 @@ SIZES = _of(
 
 CONTRACT = (
     *_of(
+        "tree",
+        (
+            "as-if-they-had-left",
+            "return self.left() if self.actual is None else min(self.left(), self.actual.left())",
+            "return self.left()",
+            "What is let in has to fit beside those who make room as long as they are there.",
+        ),
+    ),
+    *_of(
         "endings",
         (
             "grace-forgotten",
@@ -544,9 +553,24 @@ CONTRACT = (
         ),
         (
             "first-in-first-out",
-            "return (held.terms.priority, lost, -held.opened_us, workload.id, held.run_id)",
-            "return (held.terms.priority, lost, held.opened_us, workload.id, held.run_id)",
+            "return (run.terms.priority, lost, -run.opened_us, workload.id, run.run_id)",
+            "return (run.terms.priority, lost, run.opened_us, workload.id, run.run_id)",
             "Of equal losses the last to be let in is put out first.",
+        ),
+        (
+            "shares-for-ever",
+            "return self.of.attempt <= SHARE_RUNS",
+            "return True",
+            "Nobody is put out for shares' sake more than five times.",
+        ),
+    ),
+    *_of(
+        "turns",
+        (
+            "own-before-others",
+            "return (lane.own, head.rank) if head is not None else _NOWHERE",
+            "return (False, head.rank) if head is not None else _NOWHERE",
+            "Of equal shares other tenants are asked before the asker's own.",
         ),
     ),
     *_of(
@@ -580,7 +604,7 @@ CONTRACT = (
         ),
         (
             "own-victims-put-back-blindly",
-            "elif not self._lawful_without(victim, group, farthest):",
+            "elif not self._lawful_without(victim, farthest):",
             "elif False:",
             "Victims are validated again when one is put back.",
         ),
@@ -609,16 +633,10 @@ CONTRACT = (
             "A claim that can no longer be met is withdrawn.",
         ),
         (
-            "asks-where-there-is-room",
-            "if any(cell.left() < amount for cell, amount in place.takes):",
-            "if place.takes:",
-            "Nobody is put out where there is, or will be, room.",
-        ),
-        (
-            "lets-in-before-they-left",
-            "if any(cell.available() < amount for cell, amount in held.takes):",
-            "if any(cell.left() < amount for cell, amount in held.takes):",
-            "Who claims is let in when its room is really there.",
+            "kept-from-its-claim",
+            "for line, _ in kept:  # what was kept for others since is none of it",
+            "for line, _ in kept[:0]:",
+            "What a Strict head comes to keep later is nothing that was claimed.",
         ),
     ),
     *_of(

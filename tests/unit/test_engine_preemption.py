@@ -1,9 +1,11 @@
 """Worked examples of the search for victims itself, with figures. GPUs of one flavor unless it is said otherwise."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 
+from aiqueue.admission.engine.candidates import SHARE_RUNS
 from aiqueue.admission.engine.instants import micros, moment
 from aiqueue.queue.records import Quota
 from aiqueue.queue.words import Reclaim, WithinTenant
@@ -183,36 +185,31 @@ class TestThoseWhoLeaveAnyway:
 
 
 class TestClaims:
-    def test_one_of_lower_priority_is_won_over_and_its_victims_come_with_it(self) -> None:
+    """A claim is nobody's candidate, nor is a run that one waits for."""
+
+    def test_not_of_its_own_tenant_whatever_the_priorities(self) -> None:
         held = [Holder(1, "t", {A: 8}, evict_at=1060), Holder(5, "t", {A: 8}, 1, claims=(1,))]
-        assert found(alone(*held, asks=Asker("t", {A: 4}, 2))) == [(5, WITHIN), (1, None)]
+        given = alone(*held, asks=Asker("t", {A: 4}, 9))
+        assert found(given) is None
+        assert not Stage(given).hopeful()
 
-    def test_no_more_of_its_victims_than_are_needed(self) -> None:
-        held = [
-            Holder(1, "t", {A: 4}, evict_at=1060),
-            Holder(2, "t", {A: 4}, evict_at=1050),
-            Holder(5, "t", {A: 8}, 1, claims=(1, 2)),
-        ]
-        assert found(alone(*held, asks=Asker("t", {A: 4}, 2))) == [(5, WITHIN), (2, None)]
+    def test_a_run_is_taken_rather_though_it_has_the_higher_priority(self) -> None:
+        held = [Holder(1, "t", {A: 4}, evict_at=1060), Holder(2, "t", {A: 4}, 3), Holder(5, "t", {A: 4}, 1, claims=(1,))]
+        assert found(alone(*held, asks=Asker("t", {A: 4}, 9))) == [(2, WITHIN)]
+        assert found(alone(*held, asks=Asker("t", {A: 5}, 9))) is None
 
-    def test_it_loses_no_work_and_so_comes_before_runs(self) -> None:
-        held = [
-            Holder(1, "t", {A: 4}, evict_at=1060),
-            Holder(2, "t", {A: 4}, since=900),
-            Holder(5, "t", {A: 4}, since=950, claims=(1,)),
-        ]
-        assert found(alone(*held, asks=Asker("t", {A: 4}, 2))) == [(5, WITHIN), (1, None)]
+    def test_not_of_a_tenant_that_borrows_what_is_ones_own(self) -> None:
+        tenants = [tenant("lab"), tenant("x", "lab", 4), tenant("y", "lab", 4)]
+        held = [Holder(1, "x", {A: 4}, evict_at=1060), Holder(5, "x", {A: 8}, claims=(1,))]
+        given = scene(tenants, held, Asker("y", {A: 4}, 9))
+        assert found(given) is None
+        assert not Stage(given).hopeful()
 
-    def test_its_own_is_nobody_to_ask(self) -> None:
-        held = [Holder(1, "t", {A: 8}, evict_at=1060), Holder(7, "t", {A: 8}, claims=(1,))]
-        assert found(alone(*held, asks=Asker("t", {A: 4}, 9, number=7))) is None
-
-    def test_across_tenants_by_the_same_rules(self) -> None:
-        """x claims 8 of lab's 8; y with 4 would be no more than x without, and x would have 0: only by the share before."""
-        held = [Holder(1, "z", {A: 8}, evict_at=1060), Holder(5, "x", {A: 6}, claims=(1,))]
-        assert found(pool(*held, asks=Asker("y", {A: 4}))) is None  # a claim is not won over by the share before it goes
-        held = [Holder(1, "z", {A: 8}, evict_at=1060), Holder(5, "x", {A: 4}, claims=(1,)), Holder(6, "x", {A: 4}, claims=())]
-        assert found(pool(*held, asks=Asker("y", {A: 4}))) == [(5, FINAL), (1, None)]
+    def test_not_by_shares(self) -> None:
+        """x claims 4 and 4 of lab's 8: were they runs, one would go for y."""
+        claims = [Holder(5, "x", {A: 4}, claims=()), Holder(6, "x", {A: 4}, claims=())]
+        assert found(pool(*claims, asks=Asker("y", {A: 4}))) is None
+        assert found(pool(Holder(5, "x", {A: 4}), claims[1], asks=Asker("y", {A: 4}))) == [(5, FINAL)]
 
 
 class TestNominal:
@@ -279,11 +276,25 @@ class TestShares:
             victims = [(1, INITIAL)]  # which is room enough for both
         assert found(pool(*held, asks=Asker("y", {A: asks}))) == victims
 
-    def test_a_workload_is_put_out_by_the_share_before_only_in_its_first_run(self) -> None:
-        assert found(pool(Holder(1, "x", {A: 8}), asks=Asker("y", {A: 4}))) == [(1, INITIAL)]
-        assert found(pool(Holder(1, "x", {A: 8}, attempt=2), asks=Asker("y", {A: 4}))) is None
-        both = [Holder(1, "x", {A: 4}, attempt=2), Holder(2, "x", {A: 4}, attempt=2)]
-        assert found(pool(*both, asks=Asker("y", {A: 4}))) == [(1, FINAL)]
+    @pytest.mark.parametrize(("attempt", "taken"), [(1, True), (SHARE_RUNS, True), (SHARE_RUNS + 1, False)])
+    def test_a_workload_is_put_out_by_shares_in_its_first_runs_only(self, attempt: int, taken: bool) -> None:
+        whole = pool(Holder(1, "x", {A: 8}, attempt=attempt), asks=Asker("y", {A: 4}))
+        assert found(whole) == ([(1, INITIAL)] if taken else None)
+        halves = pool(*(Holder(number, "x", {A: 4}, attempt=attempt) for number in (1, 2)), asks=Asker("y", {A: 4}))
+        assert found(halves) == ([(1, FINAL)] if taken else None)
+
+    def test_who_was_put_out_often_is_stepped_over(self) -> None:
+        often = Holder(1, "x", {A: 4}, attempt=SHARE_RUNS + 1)
+        assert found(pool(often, Holder(2, "x", {A: 4}, 9), asks=Asker("y", {A: 4}))) == [(2, FINAL)]
+        assert found(pool(often, Holder(2, "x", {A: 4}, 9), asks=Asker("y", {A: 5}))) is None
+        often = Holder(1, "x", {A: 1}, attempt=SHARE_RUNS + 1)
+        assert found(pool(often, Holder(2, "x", {A: 7}, 9), asks=Asker("y", {A: 4}))) == [(2, INITIAL)]
+
+    def test_whose_own_it_is_may_take_it_however_often_that_was(self) -> None:
+        often = Holder(1, "x", {A: 8}, attempt=100)
+        tenants = [tenant("lab"), tenant("x", "lab", 4), tenant("y", "lab", 4)]
+        assert found(scene(tenants, [often], Asker("y", {A: 4}))) == [(1, NOMINAL)]
+        assert found(alone(replace(often, tenant="t"), asks=Asker("t", {A: 4}, 1))) == [(1, WITHIN)]
 
     def test_of_each_tenant_one_by_the_share_before(self) -> None:
         """y asks for 3 of 8; x runs 4, z runs 4: one of each is tried, and the first is enough."""
@@ -301,6 +312,16 @@ class TestShares:
         ]
         tenants = [tenant("lab", None, 0), tenant("x", "lab"), tenant("z", "lab"), tenant("y", "lab", 8)]
         assert found(scene(tenants, held, Asker("y", {A: 4}))) == [(2, NOMINAL), (4, NOMINAL)]
+
+    def test_of_equal_shares_other_tenants_come_before_its_own(self) -> None:
+        """x borrows 4 of 12 GPUs, y 12 of 36 cpu. y asks for 2 GPUs, and its own run is the first by every other measure."""
+        quotas = (gpus(4), Quota("a", "cpu", 12))
+        tenants = [tenant("lab"), *(tenant(name, "lab", *quotas) for name in ("x", "y", "z"))]
+        held = [Holder(1, "x", {A: 2}, 5, since=0), Holder(2, "x", {A: 6}, 6), Holder(3, "y", {A: 2}, -1, since=900)]
+        both = [Holder(4, "y", {CPU: 24}, 9), Holder(5, "z", {A: 2}, 9)]
+        assert found(scene(tenants, [*held, *both], Asker("y", {A: 2}, 9))) == [(1, NOMINAL)]
+        both[0] = Holder(4, "y", {CPU: 25}, 9)
+        assert found(scene(tenants, [*held, *both], Asker("y", {A: 2}, 9))) == [(3, WITHIN)]
 
     def test_a_weight_divides(self) -> None:
         """x's 5 with weight 4 are less than z's 3."""
@@ -360,6 +381,16 @@ class TestHierarchies:
     def test_an_inner_tenant_comes_before_a_leaf_of_the_same_share(self) -> None:
         held = [Holder(1, "b", {A: 4}, priority=-1), Holder(2, "d", {A: 2}, since=5), Holder(3, "e", {A: 2})]
         assert found(scene(self.TENANTS, held, Asker("a", {A: 1}))) == [(2, FINAL)]
+
+    @pytest.mark.parametrize(("beside", "victim"), [("lab", (3, WITHIN)), ("hall", (1, NOMINAL))])
+    def test_its_own_wing_comes_before_a_leaf_and_after_another_wing_of_the_same_share(self, beside: str, victim: Taken) -> None:
+        """x borrows 4 of 12 GPUs, as does hall if it is under it; y and wing 12 of 36 cpu. y has run 3 of its own to ask."""
+        quotas = (gpus(4), Quota("a", "cpu", 12))
+        tenants = [tenant("lab"), tenant("wing", "lab"), tenant("hall", "lab")]
+        tenants += [tenant(name, parent, *quotas) for name, parent in (("x", beside), ("y", "wing"), ("z", "lab"))]
+        held = [Holder(1, "x", {A: 2}, 5, since=0), Holder(2, "x", {A: 6}, 6), Holder(3, "y", {A: 2}, -1, since=900)]
+        both = [Holder(4, "y", {CPU: 24}, 9), Holder(5, "z", {A: 2}, 9)]
+        assert found(scene(tenants, [*held, *both], Asker("y", {A: 2}, 9))) == [victim]
 
     def test_of_two_inner_tenants_of_the_same_share_the_first_candidate_decides(self) -> None:
         tenants = [*self.TENANTS, tenant("annex", "org"), tenant("f", "annex")]

@@ -140,7 +140,7 @@ class Bucket:
         return (*self.rank, *self.entries.first, self.serial)
 
 
-#: (a run, or a claim, that makes room; the rule by which)
+#: (a run that makes room; the rule by which)
 Victims = tuple[tuple[Candidate, PreemptionRule | None], ...]
 
 

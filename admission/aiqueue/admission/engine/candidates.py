@@ -1,33 +1,39 @@
-"""Who may have to make room: runs and claims of each leaf tenant, in the order in which they would be asked.
+"""Who may have to make room: runs of each leaf tenant, in the order in which they would be asked.
 
 The order inside a leaf is: lower priority; least work lost; latest opened; id of the workload. Work lost is time (since the start
-of the run, or its last checkpoint) times the amount held of the resource that is scarcest to whoever asks. A claim loses nothing,
-and counts as opened when it was made. As nothing of it runs yet, what its class promises to runs does not protect it.
+of the run, or its last checkpoint) times the amount held of the resource that is scarcest to whoever asks.
+
+Claims are nobody's candidates, nor are the runs that one waits for: what is claimed is the claimant's until it is admitted, gone,
+or wants it no longer.
 
 Runs that are evicting and that no claim waits for stand apart: their room comes whatever is decided, so they are taken first, the
 earliest end first.
 
 A `Candidates` is made for one contest. Runs are sorted once for each leaf and resource; who came to be claimed since is stepped
-over. Claims, and who is evicting unclaimed, are looked up as they stand, since the contest itself changes them.
+over. Who is evicting unclaimed is looked up as it stands, since the contest itself changes that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from heapq import heapify, heappop
 from math import inf
 
-from aiqueue.admission.engine.claims import Claims, HeldClaim
 from aiqueue.admission.engine.instants import SECOND, Age, age_of, micros
 from aiqueue.admission.engine.runs import OpenRun, Runs, Takes
 from aiqueue.admission.engine.tree import Pair, TenantNode
 from aiqueue.queue.records import Workload
 from aiqueue.queue.words import Reclaim, WithinTenant
 
-_Held = OpenRun | HeldClaim
-Rank = tuple[int, int, int, int, int]  # priority, work lost, -opened, workload, run (-1 for a claim): no two are equal
+Rank = tuple[int, int, int, int, int]  # priority, work lost, -opened, workload, run: no two are equal
+
+SHARE_RUNS = 5
+"""In how many of its runs, from the first on, a workload may be put out by the rules on shares.
+
+Without a bound these could go round together with the other rules for ever (`preemption.py`). Few enough that whoever is caught in
+that comes to rest; enough for one who is put out because tenants come and go, which is what shares are for.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,7 @@ class Asking:
 
     def may_ask(self, candidate: Candidate) -> bool:
         """Whether the policy of its tenant lets it ask a candidate."""
-        if candidate.workload_id == self.age[3] or candidate.rank[0] > self.highest(candidate.leaf):
+        if candidate.rank[0] > self.highest(candidate.leaf):
             return False
         return candidate.leaf is not self.leaf or candidate.rank[0] < self.priority or candidate.age > self.age
 
@@ -58,17 +64,17 @@ class Asking:
 
 
 class Candidate:
-    """What may have to make room: a run, or a claim that may be won over.
+    """A run that may have to make room.
 
     Attributes:
-        of: the run or the claim itself.
+        of: the run itself.
         leaf: the tenant that it is of.
         rank: where it stands inside its leaf.
     """
 
     __slots__ = ("leaf", "of", "rank")
 
-    def __init__(self, of: _Held, leaf: TenantNode, rank: Rank) -> None:
+    def __init__(self, of: OpenRun, leaf: TenantNode, rank: Rank) -> None:
         self.of = of
         self.leaf = leaf
         self.rank = rank
@@ -86,63 +92,50 @@ class Candidate:
     @property
     def age(self) -> Age:
         """How old its workload is."""
-        return age_of(self.of.workload) if isinstance(self.of, OpenRun) else self.of.age
+        return age_of(self.of.workload)
 
-    def first_run(self) -> bool:
-        """Whether it is the first run of its workload."""
-        return isinstance(self.of, OpenRun) and self.of.attempt <= 1
+    def for_shares(self) -> bool:
+        """Whether the rules on shares may put it out: not in later runs of its workload."""
+        return self.of.attempt <= SHARE_RUNS
 
     def free(self) -> bool:
-        """Whether nobody claims its room yet; a claim always is."""
-        return not isinstance(self.of, OpenRun) or (self.of.claimant is None and self.of.evict_at is None)
+        """Whether nobody told it to end, nor claims its room."""
+        return self.of.claimant is None and self.of.evict_at is None
 
 
 class Order:
-    """The candidates of a leaf, sorted only as far as somebody looked; those of another order of it among them.
+    """The candidates of a leaf, sorted only as far as somebody looked.
 
     Args:
         leaf: whose they are.
         rank: tells where one stands.
-        some: runs or claims.
-        base: the other order.
+        runs: its runs.
     """
 
-    __slots__ = ("_base", "_groups", "_heap", "_known", "_leaf", "_of_base", "_rank")
+    __slots__ = ("_groups", "_heap", "_known", "_leaf", "_rank")
 
-    def __init__(
-        self, leaf: TenantNode, rank: Callable[[_Held], Rank], some: Iterable[_Held], base: Order | None = None
-    ) -> None:
+    def __init__(self, leaf: TenantNode, rank: Callable[[OpenRun], Rank], runs: Iterable[OpenRun]) -> None:
         self._leaf = leaf
         self._rank = rank
-        self._base = base
-        self._of_base = 0
         self._known: list[Candidate] = []
-        by_priority: dict[int, list[_Held]] = {}
-        for each in some:
-            by_priority.setdefault(_priority_of(each), []).append(each)
+        by_priority: dict[int, list[OpenRun]] = {}
+        for run in runs:
+            by_priority.setdefault(run.terms.priority, []).append(run)
         self._groups = sorted(by_priority.items(), reverse=True)  # what is not looked at is not even ranked
-        self._heap: list[tuple[Rank, _Held]] = []
+        self._heap: list[tuple[Rank, OpenRun]] = []
 
     def at(self, place: int) -> Candidate | None:
         """The one at a place, from 0; None where there are not so many."""
         known = self._known
         while place >= len(known):
-            candidate = self._next()
-            if candidate is None:
-                return None
-            known.append(candidate)
+            if not self._heap:
+                if not self._groups:
+                    return None
+                self._heap = [(self._rank(run), run) for run in self._groups.pop()[1]]
+                heapify(self._heap)
+            rank, run = heappop(self._heap)
+            known.append(Candidate(run, self._leaf, rank))
         return known[place]
-
-    def _next(self) -> Candidate | None:
-        other = self._base.at(self._of_base) if self._base is not None else None
-        if not self._heap and self._groups:
-            self._heap = [(self._rank(each), each) for each in self._groups.pop()[1]]
-            heapify(self._heap)
-        if self._heap and (other is None or self._heap[0][0] < other.rank):
-            rank, of = heappop(self._heap)
-            return Candidate(of, self._leaf, rank)
-        self._of_base += 1
-        return other
 
 
 class Candidates:
@@ -150,14 +143,12 @@ class Candidates:
 
     Args:
         runs: open runs, charged to the cells of `nodes`.
-        claims: those that stand.
         nodes: tenants by name.
         now_us: the time of the contest.
     """
 
-    def __init__(self, runs: Runs, claims: Claims, nodes: Mapping[str, TenantNode], now_us: int) -> None:
+    def __init__(self, runs: Runs, nodes: Mapping[str, TenantNode], now_us: int) -> None:
         self._runs = runs
-        self._claims = claims
         self._nodes = nodes
         self._now_us = now_us
         self._orders: dict[tuple[str, str], Order] = {}
@@ -169,29 +160,25 @@ class Candidates:
         self._totals: dict[tuple[str, str], int] = {}
 
     def moved(self) -> None:
-        """Forget what was remembered of usage and claims. To be called whenever either changed."""
+        """Forget what was remembered of usage, and of who is claimed. To be called whenever either changed."""
         self._evicting.clear()
         self._borrowers.clear()
 
     # Those who stay unless they are asked.
 
     def in_order(self, leaf: TenantNode, resource: str) -> Order:
-        """The runs and claims of a leaf in the order of somebody to whom this resource is the scarcest."""
+        """The runs of a leaf in the order of somebody to whom this resource is the scarcest."""
         key = (leaf.name, resource)
         order = self._orders.get(key)
         if order is None:
-            order = self._orders[key] = Order(leaf, partial(self._rank, resource=resource), self._eligible(leaf.name))
-        claims = self._claims.of_tenant.get(leaf.name)
-        return Order(leaf, partial(self._rank, resource=resource), claims.values(), order) if claims else order
+            order = self._orders[key] = Order(leaf, lambda run: self._rank(run, resource), self._eligible(leaf.name))
+        return order
 
-    def any_below(self, leaf: TenantNode, pair: Pair, highest: float, *, but: int) -> bool:
-        """Whether anybody of a leaf who holds something of a pair has at most this priority; the claim of one workload aside.
+    def any_below(self, leaf: TenantNode, pair: Pair, highest: float) -> bool:
+        """Whether anybody of a leaf who holds something of a pair has at most this priority.
 
         May count some that came to be claimed.
         """
-        for held in self._claims.of_tenant.get(leaf.name, {}).values():
-            if held.workload.id != but and held.priority <= highest and _holds(held.takes, pair):
-                return True
         key = (leaf.name, pair)
         known = self._searches.get(key)
         if known is None:
@@ -200,9 +187,6 @@ class Candidates:
 
     def any_younger(self, leaf: TenantNode, pair: Pair, priority: int, age: Age) -> bool:
         """The same of those who have just this priority, and are younger."""
-        for held in self._claims.of_tenant.get(leaf.name, {}).values():
-            if held.priority == priority and held.age > age and _holds(held.takes, pair):
-                return True
         key = (leaf.name, pair)
         known = self._youngest.get(key)
         if known is None:
@@ -231,25 +215,15 @@ class Candidates:
         """Runs of a tree that were told to end and that no claim waits for, the earliest end first."""
         known = self._evicting.get(root.name)
         if known is None:
-            leavers = self._leavers(root).values()
-            known = self._evicting[root.name] = self.in_turn(
-                run for run in leavers if run.claimant is None and run.evict_at is not None
-            )
+            found = [
+                (micros(run.evict_at), Candidate(run, node, self._rank(run, "")))
+                for run in self._leavers(root).values()
+                if run.claimant is None and run.evict_at is not None and run.takes
+                if (node := self._nodes.get(run.tenant)) is not None
+            ]
+            found.sort(key=lambda each: (each[0], each[1].rank))
+            known = self._evicting[root.name] = [candidate for _, candidate in found]
         return known
-
-    def in_turn(self, runs: Iterable[OpenRun]) -> list[Candidate]:
-        """Runs that leave anyway as candidates, the earliest end first."""
-        found = [
-            (micros(run.evict_at) if run.evict_at is not None else self._now_us, Candidate(run, node, self._rank(run, "")))
-            for run in runs
-            if run.takes and (node := self._nodes.get(run.tenant)) is not None
-        ]
-        found.sort(key=lambda each: (each[0], each[1].rank))
-        return [candidate for _, candidate in found]
-
-    def awaited(self, held: HeldClaim) -> Iterator[OpenRun]:
-        """The runs that a claim waits for and that are still open."""
-        return self._claims.awaited(held)
 
     def leave(self, runs: Iterable[OpenRun], root: TenantNode) -> None:
         """Remember runs that were found as victims: they leave, and may come to be unclaimed again."""
@@ -298,23 +272,21 @@ class Candidates:
             known = self._totals[key] = sum(cell.subtree for (_, name), cell in root.cells.items() if name == resource)
         return known
 
-    def _rank(self, held: _Held, resource: str) -> Rank:
-        if isinstance(held, HeldClaim):
-            return (held.priority, 0, -held.claimed_us, held.workload.id, -1)
+    def _rank(self, run: OpenRun, resource: str) -> Rank:
         amount = 0
-        for cell, each in held.takes:
+        for cell, each in run.takes:
             if cell.resource == resource:
                 amount += each
-        workload = held.workload
+        workload = run.workload
         lost = 0
         if amount:
-            lost = self._now_us - held.opened_us
+            lost = self._now_us - run.opened_us
             if lost < 0:
                 lost = 0
             elif workload.checkpoint_seconds:
                 lost %= workload.checkpoint_seconds * SECOND
             lost *= amount
-        return (held.terms.priority, lost, -held.opened_us, workload.id, held.run_id)
+        return (run.terms.priority, lost, -run.opened_us, workload.id, run.run_id)
 
 
 class _Least:
@@ -324,21 +296,17 @@ class _Least:
 
     def __init__(self, runs: Iterator[OpenRun]) -> None:
         self._rest = runs
-        self._least = inf
+        self._least: int | None = None
 
     def at_most(self, highest: float) -> bool:
         """Whether any has at most this priority."""
-        if self._least > highest:
+        if self._least is None or self._least > highest:
             for run in self._rest:
-                if run.terms.priority < self._least:
+                if self._least is None or run.terms.priority < self._least:
                     self._least = run.terms.priority
                     if self._least <= highest:
                         break
-        return self._least <= highest
-
-
-def _priority_of(held: _Held) -> int:
-    return held.priority if isinstance(held, HeldClaim) else held.terms.priority
+        return self._least is not None and self._least <= highest
 
 
 def _holds(takes: Takes, pair: Pair) -> bool:

@@ -8,14 +8,15 @@ told by `candidates.py`; which leaf is asked next by `turns.py`. Then, one after
 3. of tenants that borrow, if with all of it the asker's tenant uses no more than its own of all that is needed (WithinNominal);
 4. else by shares, compared between the two tenants below the lowest that asker and candidate have in common: the asker's side
    with what it asks for (newP), the other with the candidate (oldT) and without (newT). newP <= newT and newP < oldT: FinalShare;
-5. where that is not enough, of each leaf the first that 4 refused and that was never put out, if newP < oldT: InitialShare.
+5. where that is not enough, of each leaf the first that 4 refused, if newP < oldT: InitialShare.
+
+4 and 5 take only runs of workloads that had few before (`SHARE_RUNS`). A claim is never taken, nor a run that one waits for.
 
 At last whoever can be spared is put back (`victims.py`). What is left is minimal: without any part of it either there is no room,
 or a rule by which another was taken does not hold in its turn. To look at single victims is enough for that. What one victim adds
 when it is put back counts against the rules only on the asker's side of where they compare, so it can break the rule of those
 alone that were taken from farther away in the tree. Hence if a smaller set will do, so does the whole without the farthest of the
-victims that are too many. (A claim that is won over is the exception: it brings back what it waited for, so there it is only
-true of one at a time.)
+victims that are too many.
 
 Why nobody is put out back and forth. Take V, who was put out for P, and ask by which rule V could have P put out:
 
@@ -26,17 +27,22 @@ Why nobody is put out back and forth. Take V, who was put out for P, and ask by 
 - FinalShare or WithinNominal for V after P came by shares: newP < oldT, so V's side with V again is not the lesser one; V may
   get P out as part of its own nominal, and then it is P's side that is above its own, and P does not get that back.
 - InitialShare is not safe by itself. When it takes several, or others come in between, V's side may come to be the lesser one.
-  So no workload is put out by it but in its first run: each at most once, whatever else happens. Nor does it win over claims.
 
 Equal shares are never traded, since newP < oldT is strict. Candidates are compared as things stand after each that is taken, and
 all of it is checked once more, in the order taken, when somebody is put back: else own victims that were put back could have been
 the reason why others were taken.
 
-What is not proven. The first three rules have different ideas of who is better, and three can go round: A above B in their tenant,
-C's share less than A's, B within its nominal of what C holds. That takes trees in which a workload is within its nominal of one
-flavor and borrows another. Nothing else that goes round is known, nor found by drawing (tests/property/test_engine_victims.py).
-Where it happens each turn costs a claim, a notice with its grace, and the minimal runtime of the class, so it happens at that
-pace and not at that of decisions; a minRuntime bounds what is lost.
+By itself each of the other rules is an order. Together they can go round: A above B in their tenant, B takes its nominal back from
+C, and C has the smaller share than A. Every such round has a step by shares in it, as has every one by InitialShare: WithinTenant
+goes up in its order, and WithinNominal takes from who borrows for who does not. So those steps are counted: no workload is put out by
+shares but in the first `SHARE_RUNS` of its runs. n workloads that are left to themselves are put out by shares `SHARE_RUNS` * n times
+at most, and then no round is left.
+
+What is not proven. That WithinTenant and WithinNominal cannot go round by themselves is argued above, not proven, where a workload is
+within its nominal of one flavor and borrows another; none is known, nor found by drawing (tests/property/test_engine_victims.py).
+And the bound is not on what may be lost before it is reached: each turn costs a notice with its grace, and the minimal runtime of
+the class, so it happens at that pace and not at that of decisions; a minRuntime bounds what is lost. Runs are counted whatever ended
+them, so a workload that was drained five times is put out by shares no more.
 """
 
 from __future__ import annotations
@@ -44,8 +50,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aiqueue.admission.engine.candidates import Asking, Candidate, Candidates
-from aiqueue.admission.engine.claims import HeldClaim
-from aiqueue.admission.engine.runs import OpenRun, Takes
+from aiqueue.admission.engine.runs import Takes
 from aiqueue.admission.engine.shares import Scales
 from aiqueue.admission.engine.tree import TenantNode
 from aiqueue.admission.engine.trial import Trial
@@ -71,7 +76,7 @@ def find(asking: Asking, candidates: Candidates, scales: Scales) -> Found | None
     trial = Trial(asking.leaf, asking.takes, scales)
     if not trial.needed:
         return None
-    victims = Victims(candidates, trial)
+    victims = Victims(trial)
     try:
         trial.enter()
         if not _select(asking, candidates, trial, victims):
@@ -80,7 +85,7 @@ def find(asking: Asking, candidates: Candidates, scales: Scales) -> Found | None
     finally:
         trial.restore()
     kept = victims.kept()
-    candidates.leave([each.candidate.of for each in kept if isinstance(each.candidate.of, OpenRun)], asking.leaf.root)
+    candidates.leave((each.candidate.of for each in kept), asking.leaf.root)
     return Found(tuple((each.candidate, each.rule) for each in kept))
 
 
@@ -122,7 +127,7 @@ def _select(asking: Asking, candidates: Candidates, trial: Trial, victims: Victi
         candidate = lane.head()
         if rule is not None and candidate is not None:
             lane.step()
-            if _take(candidate, rule, victims, turns):
+            if victims.take(candidate, rule):
                 return True
         turns.asked(lane)
     turns.again()
@@ -134,13 +139,6 @@ def _select(asking: Asking, candidates: Candidates, trial: Trial, victims: Victi
             return True
         turns.asked(lane)
     return False
-
-
-def _take(candidate: Candidate, rule: PreemptionRule, victims: Victims, turns: Turns) -> bool:
-    done = victims.take(candidate, rule)
-    if isinstance(candidate.of, HeldClaim):
-        turns.begin()
-    return done
 
 
 def _first_rule(lane: Lane, trial: Trial) -> PreemptionRule | None:
@@ -156,7 +154,7 @@ def _first_rule(lane: Lane, trial: Trial) -> PreemptionRule | None:
         return None
     refused: set[Takes] = set()
     while (candidate := lane.head()) is not None:
-        if candidate.takes not in refused:
+        if candidate.for_shares() and candidate.takes not in refused:
             if trial.stays_no_more(lane.leaf, candidate.takes):
                 return PreemptionRule.FINAL_SHARE
             refused.add(candidate.takes)
@@ -169,10 +167,10 @@ def _first_rule(lane: Lane, trial: Trial) -> PreemptionRule | None:
 
 def _may_ask_some(asking: Asking, candidates: Candidates, trial: Trial, leaf: TenantNode) -> bool:
     """Whether the policy of the asker's tenant lets it ask anybody of a leaf."""
-    highest, number = asking.highest(leaf), asking.age[3]
+    highest = asking.highest(leaf)
     by_age = leaf is asking.leaf and highest == asking.priority
     for pair in trial.needed:
-        if candidates.any_below(leaf, pair, highest - 1 if by_age else highest, but=number):
+        if candidates.any_below(leaf, pair, highest - 1 if by_age else highest):
             return True
         if by_age and candidates.any_younger(leaf, pair, asking.priority, asking.age):
             return True

@@ -93,11 +93,6 @@ class Trial:
         """Whether it is the asker's tenant, or above it."""
         return node.name in self._path
 
-    def overlaps(self, takes: Takes) -> bool:
-        """Whether any of these is of a pair that is asked for."""
-        asked = {(cell.flavor, cell.resource) for cell in self._cells}
-        return any((cell.flavor, cell.resource) in asked for cell, _ in takes)
-
     def needs(self, takes: Takes, leaf: TenantNode) -> bool:
         """Whether any of what a leaf takes is needed."""
         cells = self.needed_of(leaf)

@@ -1,12 +1,11 @@
 """Whose turn it is to make room: the leaf to be asked next, and whom of it.
 
 From the root down it is the tenant with the highest share; of equals one with others under it before a leaf, then the one with the
-first candidate. Left out are leaves in which nobody is left, and tenants that do not use more than their own of anything needed,
+first candidate, those of other tenants before the asker's own. Left out are leaves in which nobody is left, and tenants that do not use more than their own of anything needed,
 but for the asker's tenant and those above it.
 
 The children of each tenant are kept in a heap. What was taken from a leaf moves it and the tenants above it, so only those are
-entered again (`asked`). Who is left out stays so, since usage only falls; but for claims, which bring back what they waited for
-(`begin`).
+entered again (`asked`). Who is left out stays so, since usage only falls.
 """
 
 from __future__ import annotations
@@ -18,8 +17,10 @@ from aiqueue.admission.engine.tree import Cell, TenantNode
 from aiqueue.admission.engine.trial import Trial
 from aiqueue.queue.words import Reclaim
 
-#: (has a share that is not infinite, -share, is a leaf, rank of the first candidate)
-_Key = tuple[bool, int, bool, tuple[int, ...]]
+#: (the asker's own, rank)
+_Place = tuple[bool, tuple[int, ...]]
+#: (has a share that is not infinite, -share, is a leaf, place of the first candidate)
+_Key = tuple[bool, int, bool, _Place]
 
 
 class Lane:
@@ -71,9 +72,9 @@ class Lane:
             self._at += 1
 
     def refuse(self) -> None:
-        """Go past the first; who was put out before is not asked again."""
+        """Go past the first; who is put out for no share is not asked again."""
         head = self.head()
-        if self.refused is None and head is not None and head.first_run():
+        if self.refused is None and head is not None and head.for_shares():
             self.refused = head
         self.step()
 
@@ -102,10 +103,6 @@ class Turns:
     def again(self) -> None:
         """Begin again with the first of each leaf that was refused and may be asked again."""
         self._lanes = {name: lane for name, lane in self._lanes.items() if lane.again()}
-        self.begin()
-
-    def begin(self) -> None:
-        """Look at all tenants anew."""
         self._heaps.clear()
 
     def next(self) -> Lane | None:
@@ -152,12 +149,17 @@ class Turns:
 
     def _entry(self, node: TenantNode) -> tuple[_Key, str, int, TenantNode]:
         infinite, share = self._trial.share(node)
-        key = (not infinite, -share, not node.children, self._first_rank(node))
+        key = (not infinite, -share, not node.children, self._first_place(node))
         return key, node.name, self._entered.get(node.name, 0), node
 
-    def _first_rank(self, node: TenantNode) -> tuple[int, ...]:
-        """The least rank of a candidate under a tenant that is not left out; it decides between equals alone."""
+    def _first_place(self, node: TenantNode) -> _Place:
+        """The least place of a candidate under a tenant that is not left out; it decides between equals alone."""
         if node.children:
-            return min((self._first_rank(child) for child in node.children if not self._left_out(child)), default=())
-        head = self._lanes[node.name].head()
-        return head.rank if head is not None else ()
+            some = (self._first_place(child) for child in node.children if not self._left_out(child))
+            return min(some, default=_NOWHERE)
+        lane = self._lanes[node.name]
+        head = lane.head()
+        return (lane.own, head.rank) if head is not None else _NOWHERE
+
+
+_NOWHERE: _Place = (True, ())

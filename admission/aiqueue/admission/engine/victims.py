@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from aiqueue.admission.engine.candidates import Candidate, Candidates
-from aiqueue.admission.engine.claims import HeldClaim
+from aiqueue.admission.engine.candidates import Candidate
 from aiqueue.admission.engine.runs import Takes
 from aiqueue.admission.engine.trial import Trial
 from aiqueue.queue.words import PreemptionRule
@@ -17,33 +16,23 @@ class Victim:
 
     Attributes:
         rule: by which; None for a run that leaves whatever is decided.
-        freed: runs that nobody claims any more by it.
-        heirs: which of these were taken in turn.
         dropped: whether it was put back.
     """
 
-    __slots__ = ("candidate", "dropped", "freed", "heirs", "rule")
+    __slots__ = ("candidate", "dropped", "rule")
 
-    def __init__(self, candidate: Candidate, rule: PreemptionRule | None, freed: tuple[Candidate, ...] = ()) -> None:
+    def __init__(self, candidate: Candidate, rule: PreemptionRule | None) -> None:
         self.candidate = candidate
         self.rule = rule
-        self.freed = freed
-        self.heirs: list[Victim] = []
         self.dropped = False
-
-    def group(self) -> list[Victim]:
-        """It and those that cannot be taken without it."""
-        return [each for each in (self, *self.heirs) if not each.dropped]
 
 
 class Victims:
     """All that were taken, in the order taken."""
 
-    def __init__(self, candidates: Candidates, trial: Trial) -> None:
-        self._candidates = candidates
+    def __init__(self, trial: Trial) -> None:
         self._trial = trial
         self._taken: list[Victim] = []
-        self._loose: list[tuple[Victim, Candidate]] = []  # freed by a claim that was won over, and not taken
         self._unfit: set[_Alike] = set()
 
     def kept(self) -> list[Victim]:
@@ -51,39 +40,21 @@ class Victims:
         return [each for each in self._taken if not each.dropped]
 
     def take(self, candidate: Candidate, rule: PreemptionRule | None) -> bool:
-        """Take one; answers whether there is room then.
-
-        A claim that is won over leaves runs that nobody claims: they leave anyway, so they are taken before anybody else.
-        """
-        of, trial = candidate.of, self._trial
-        freed = self._candidates.in_turn(self._candidates.awaited(of)) if isinstance(of, HeldClaim) else []
-        victim = Victim(candidate, rule, tuple(freed))
-        self._taken.append(victim)
-        self._retake(victim)
-        self._loose.extend((victim, each) for each in freed if trial.overlaps(each.takes))
-        while self._loose and not trial.fits():
-            owner, each = self._loose.pop(0)
-            heir = Victim(each, None)
-            owner.heirs.append(heir)
-            self._taken.append(heir)
-            self._retake(heir)
-        return trial.fits()
+        """Take one; answers whether there is room then."""
+        self._taken.append(Victim(candidate, rule))
+        self._trial.free(candidate.takes, candidate.leaf)
+        return self._trial.fits()
 
     def _retake(self, victim: Victim) -> None:
         self._trial.free(victim.candidate.takes, victim.candidate.leaf)
-        for each in victim.freed:
-            self._trial.use(each.takes, each.leaf)
 
     def _untake(self, victim: Victim) -> None:
-        for each in victim.freed:
-            self._trial.free(each.takes, each.leaf)
         self._trial.use(victim.candidate.takes, victim.candidate.leaf)
 
     # Putting back.
 
     def put_back(self) -> None:
         """Put back whom it takes no longer, from the last but one to the first, until nobody else can be."""
-        self._unfit.clear()
         while self._pass():
             pass
 
@@ -99,7 +70,7 @@ class Victims:
         some = False
         for victim in reversed(kept):
             alike = (victim.candidate.leaf.name, victim.candidate.takes)
-            skip = victim is kept[-1] or victim.dropped or alike in self._unfit or alike in unlawful
+            skip = victim is kept[-1] or alike in self._unfit or alike in unlawful
             if not skip and self._try_without(victim, farthest, unlawful):
                 some = True
                 unlawful.clear()
@@ -109,34 +80,24 @@ class Victims:
         return some
 
     def _try_without(self, victim: Victim, farthest: int | None, unlawful: set[_Alike]) -> bool:
-        """Put one back, and those that cannot be taken without it, if the others do; answers whether."""
-        group = victim.group()
-        for each in reversed(group):
-            self._untake(each)
-        tried = None if victim.freed else (victim.candidate.leaf.name, victim.candidate.takes)
+        """Put one back if the others do; answers whether."""
+        self._untake(victim)
         if not self._trial.fits():
             refused = self._unfit
-        elif not self._lawful_without(victim, group, farthest):
+        elif not self._lawful_without(victim, farthest):
             refused = unlawful
         else:
-            for each in group:
-                each.dropped = True
-            if victim.freed:  # what it freed is claimed again: there may be more room than before
-                self._unfit.clear()
+            victim.dropped = True
             return True
-        if tried is not None:
-            refused.add(tried)
-        for each in group:
-            self._retake(each)
+        refused.add((victim.candidate.leaf.name, victim.candidate.takes))
+        self._retake(victim)
         return False
 
-    def _lawful_without(self, victim: Victim, group: list[Victim], farthest: int | None) -> bool:
-        """Whether each of the others, in turn, is taken by its rule where these are put back."""
-        if farthest is None:
-            return True
-        if not victim.freed and self._trial.meets_at(victim.candidate.leaf) <= farthest:
+    def _lawful_without(self, victim: Victim, farthest: int | None) -> bool:
+        """Whether each of the others, in turn, is taken by its rule where this one is put back."""
+        if farthest is None or self._trial.meets_at(victim.candidate.leaf) <= farthest:
             return True  # it adds nothing to the asker's side of what any later one was compared with
-        rest = [each for each in self.kept() if each not in group]
+        rest = [each for each in self.kept() if each is not victim]
         for each in reversed(rest):
             self._untake(each)
         lawful = True
