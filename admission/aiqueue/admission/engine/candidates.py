@@ -179,6 +179,9 @@ class Candidates:
 
         May count some that came to be claimed.
         """
+        priorities = self._runs.priorities.get(leaf.name)
+        if not priorities or min(priorities) > highest:
+            return False
         key = (leaf.name, pair)
         known = self._searches.get(key)
         if known is None:
@@ -187,6 +190,8 @@ class Candidates:
 
     def any_younger(self, leaf: TenantNode, pair: Pair, priority: int, age: Age) -> bool:
         """The same of those who have just this priority, and are younger."""
+        if priority not in self._runs.priorities.get(leaf.name, ()):
+            return False
         key = (leaf.name, pair)
         known = self._youngest.get(key)
         if known is None:
@@ -235,10 +240,9 @@ class Candidates:
         known = self._leaving.get(root.name)
         if known is None:
             known = self._leaving[root.name] = {
-                run.run_id: run
-                for leaf in root.leaves
-                for run in self._runs.of_tenant.get(leaf.name, {}).values()
-                if run.claimant is not None or run.evict_at is not None
+                run_id: run
+                for run_id, run in self._runs.leaving.items()
+                if (node := self._nodes.get(run.tenant)) is not None and node.root is root
             }
         return known
 

@@ -48,7 +48,7 @@ class Draft:
 
     def evict(self, eviction: Eviction) -> None:
         """Tell a run to end."""
-        self.journal.do(_tell, _untell, self._runs.open[eviction.run_id], eviction)
+        self.journal.do(self._tell, self._untell, self._runs.open[eviction.run_id], eviction)
         self.evictions.append(eviction)
 
     def claim(self, claim: Claim, root: TenantNode) -> None:
@@ -56,10 +56,8 @@ class Draft:
         self.claims.append(claim)
         self.roots[root.name] = root
 
+    def _tell(self, run: OpenRun, eviction: Eviction) -> None:
+        self._runs.tell(run, eviction.evict_at)
 
-def _tell(run: OpenRun, eviction: Eviction) -> None:
-    run.evict_at = eviction.evict_at
-
-
-def _untell(run: OpenRun, _: Eviction) -> None:
-    run.evict_at = None
+    def _untell(self, run: OpenRun, _: Eviction) -> None:
+        self._runs.tell(run, None)

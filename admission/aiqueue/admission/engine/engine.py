@@ -282,8 +282,8 @@ class Engine:
         known = self._runs.open.get(run.id)
         if known is not None and run.closed_at is None and (known.tenant, known.allocations) == (run.tenant, run.allocations):
             known.workload = run.workload  # what its owner says of it is another
-            known.evict_at = run.evict_at
-            known.terms = terms_of(self._configuration, run.workload)
+            self._runs.tell(known, run.evict_at)
+            self._runs.put_under(known, terms_of(self._configuration, run.workload))
             self._watch(known)
             return
         self._close(run.id)
@@ -326,7 +326,7 @@ class Engine:
             self._backlog.claims_room(workload_id, None)
         self._verdicts.configure(self._nodes)
         for run in self._runs.open.values():
-            run.terms = terms_of(configuration, run.workload)
+            self._runs.put_under(run, terms_of(configuration, run.workload))
             self._watch(run)
 
     # The steps of decide.

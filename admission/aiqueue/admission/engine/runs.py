@@ -70,6 +70,9 @@ class Runs:
     """Open runs by id, and what each tenant's runs hold in all.
 
     Attributes:
+        of_tenant: the runs of each tenant.
+        leaving: those that were told to end.
+        priorities: by tenant, how many of its runs that may be put out have each priority.
         moved: roots of the trees in which figures, or who holds them, changed since somebody cleared it.
     """
 
@@ -77,6 +80,8 @@ class Runs:
         self.open: dict[int, OpenRun] = {}
         self.of_workload: dict[int, int] = {}
         self.of_tenant: dict[str, dict[int, OpenRun]] = {}
+        self.leaving: dict[int, OpenRun] = {}
+        self.priorities: dict[str, dict[int, int]] = {}
         self.held: dict[tuple[str, str, str], int] = {}
         self.moved: dict[str, None] = {}
 
@@ -120,9 +125,40 @@ class Runs:
         self.open[run.run_id] = run
         self.of_workload[run.workload.id] = run.run_id
         self.of_tenant.setdefault(run.tenant, {})[run.run_id] = run
+        if run.evict_at is not None:
+            self.leaving[run.run_id] = run
+        self._grade(run)
         for each in run.allocations:
             key = (run.tenant, each.flavor, each.resource)
             self.held[key] = self.held.get(key, 0) + each.amount
+
+    def tell(self, run: OpenRun, evict_at: datetime | None) -> None:
+        """Note when a run was told to end; None takes that back."""
+        run.evict_at = evict_at
+        if evict_at is None:
+            self.leaving.pop(run.run_id, None)
+        else:
+            self.leaving[run.run_id] = run
+
+    def put_under(self, run: OpenRun, terms: Terms) -> None:
+        """Put an open run under other terms."""
+        self._ungrade(run)
+        run.terms = terms
+        self._grade(run)
+
+    def _grade(self, run: OpenRun) -> None:
+        if run.terms.preemptible:
+            of_tenant = self.priorities.setdefault(run.tenant, {})
+            of_tenant[run.terms.priority] = of_tenant.get(run.terms.priority, 0) + 1
+
+    def _ungrade(self, run: OpenRun) -> None:
+        if run.terms.preemptible:
+            of_tenant = self.priorities[run.tenant]
+            of_tenant[run.terms.priority] -= 1
+            if not of_tenant[run.terms.priority]:
+                del of_tenant[run.terms.priority]
+            if not of_tenant:
+                del self.priorities[run.tenant]
 
     def enter(self, run: OpenRun, nodes: Mapping[str, TenantNode]) -> None:
         """Enter a run and charge what it holds."""
@@ -137,6 +173,8 @@ class Runs:
             return None
         if self.of_workload.get(run.workload.id) == run_id:
             del self.of_workload[run.workload.id]
+        self.leaving.pop(run_id, None)
+        self._ungrade(run)
         of_tenant = self.of_tenant[run.tenant]
         del of_tenant[run_id]
         if not of_tenant:
