@@ -383,7 +383,9 @@ class TestHierarchies:
         assert found(scene(self.TENANTS, held, Asker("a", {A: 1}))) == [(2, FINAL)]
 
     @pytest.mark.parametrize(("beside", "victim"), [("lab", (3, WITHIN)), ("hall", (1, NOMINAL))])
-    def test_its_own_wing_comes_before_a_leaf_and_after_another_wing_of_the_same_share(self, beside: str, victim: Taken) -> None:
+    def test_its_own_wing_comes_before_a_leaf_and_after_another_wing_of_the_same_share(
+        self, beside: str, victim: Taken
+    ) -> None:
         """x borrows 4 of 12 GPUs, as does hall if it is under it; y and wing 12 of 36 cpu. y has run 3 of its own to ask."""
         quotas = (gpus(4), Quota("a", "cpu", 12))
         tenants = [tenant("lab"), tenant("wing", "lab"), tenant("hall", "lab")]
