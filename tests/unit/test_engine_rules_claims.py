@@ -152,6 +152,20 @@ class TestWhoseRoomItIs:
         on.pend(make_workload(51, gpus=8, queue="b", class_name="high", created=1))
         assert claimed(on.plan(NOW + 1)) == {}
 
+    def test_nor_is_it_kept_for_a_strict_head_that_comes_later(self) -> None:
+        """a claims 9 of 9. b, Strict, has 4 of these as its own, and takes nothing back: what it keeps for its head is not a's."""
+        strict = leaf("b", quota(4), queueing=Queueing.STRICT, reclaim=Reclaim.NEVER)
+        on = contested(Tenant("lab"), leaf("a", quota(5)), strict, classes=CLASSES)
+        on.run(1, "b", 6)
+        on.pend(make_workload(ASKS, gpus=9, queue="a"))
+        assert claimed(on.plan()) == {ASKS: (1,)}
+        on.pend(make_workload(60, gpus=3, queue="b", class_name="high"))
+        for _ in range(2):
+            plan = on.plan()
+            assert (plan.claims, plan.withdrawn_claims) == ((), ())
+        on.close(1)
+        assert on.admitted() == [ASKS]
+
 
 class TestItsEnd:
     @pytest.mark.parametrize("how", ["gone", "held", "other"])

@@ -286,6 +286,17 @@ class TestReclaim:
             on.run(number, "b", 2)
         assert asks(on, "a", 5) == {}
 
+    def test_also_where_others_keep_what_they_borrow(self) -> None:
+        """b borrows 2 of a's 4 and c 2, which c has under a class that is not preemptible: of b's 2, 2 and 2 only one could go."""
+        on = lab(leaf("a", quota(4)), leaf("b", quota(4)), leaf("c", quota(0)))
+        on.run(9, "c", 2, class_name="solid")
+        for number in (1, 2, 3):
+            on.run(number, "b", 2)
+        assert asks(on, "a", 4) == {}
+        on.gone(ASKS)
+        on.pend(make_workload(51, gpus=2, queue="a"))
+        assert put_out(on.plan()) == {1: NOMINAL}
+
     def test_whoever_has_the_larger_share_is_first(self) -> None:
         """a 6; b borrows 4, c borrows 2. a asks for 2: b's share is the larger, though c's run is of lower priority."""
         on = lab(leaf("a", quota(6)), leaf("b", quota(1)), leaf("c", quota(1)))
