@@ -4,6 +4,7 @@ A claim is what a workload will hold once those have left who make room for it. 
 actually it is the other way round, and what is let in has to fit both.
 """
 
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -155,7 +156,7 @@ class TestWhoseRoomItIs:
     def test_nor_is_it_kept_for_a_strict_head_that_comes_later(self) -> None:
         """a claims 9 of 9. b, Strict, has 4 of these as its own, and takes nothing back: what it keeps for its head is not a's."""
         strict = leaf("b", quota(4), queueing=Queueing.STRICT, reclaim=Reclaim.NEVER)
-        on = contested(Tenant("lab"), leaf("a", quota(5)), strict, classes=CLASSES)
+        on = contested(Tenant("lab"), leaf("a", quota(5), weight=Fraction(3)), strict, classes=CLASSES)
         on.run(1, "b", 6)
         on.pend(make_workload(ASKS, gpus=9, queue="a"))
         assert claimed(on.plan()) == {ASKS: (1,)}
