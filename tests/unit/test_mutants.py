@@ -14,6 +14,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "mutants"
 @pytest.fixture(scope="module")
 def table() -> Iterator[ModuleType]:
     """`mutants/faults.py`: that folder is no package, and its program runs by itself."""
+    sys.path.insert(0, str(FOLDER))
     spec = importlib.util.spec_from_file_location("faults", FOLDER / "faults.py")
     assert spec is not None
     assert spec.loader is not None
@@ -21,6 +22,7 @@ def table() -> Iterator[ModuleType]:
     sys.modules["faults"] = module  # its dataclasses look themselves up there
     spec.loader.exec_module(module)
     yield module
+    sys.path.remove(str(FOLDER))
     del sys.modules["faults"]
 
 
