@@ -6,8 +6,9 @@ A thousand leaf tenants in fifty trees, a queue each, and work of fifty shapes. 
 
 - drain: everything fits; Plans are confirmed until nothing is left. From the tenants' own quota; all of it borrowed; and all of it
   borrowed by work that has waited for longer than the starvation bound, where everybody waits for the champion of its tree.
-- stuck: nothing fits; the first decide, then deciding after one arrival, after many, and with nothing new.
-- churn: the cluster is full; one run ends, the engine decides, the Plan is confirmed, and again.
+- stuck: nothing fits, and who is there makes room for nobody; the first decide, then deciding after one arrival, after many, and with nothing new.
+- churn: the cluster is full; one run ends, the engine decides, the Plan is confirmed, and again. By shares that may have others put
+  out as well, who leave at once and wait again.
 - preempting: how long one gang that has others put out takes, by how many runs are open; see `preempting.py`. Has sizes of its own.
 
 Times are of the processor, so that other work on the machine disturbs them less.
@@ -28,7 +29,7 @@ from time import process_time
 from typing import Any
 
 from aiqueue.admission.engine import ConfigurationChanged, Engine, Event, RunClosed, WorkloadGone, WorkloadPending
-from aiqueue.queue.records import Configuration, Flavor, PodSet, Queue, Quota, Tenant, Workload, shape_of
+from aiqueue.queue.records import Class, Configuration, Flavor, PodSet, Queue, Quota, Tenant, Workload, shape_of
 from preempting import growth, preempting
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -60,7 +61,7 @@ def configuration(of_leaf: int, of_root: int = 0) -> Configuration:
             name = f"tenant-{tree * LEAVES + leaf:04}"
             tenants[name] = Tenant(name, root, Fraction(1 + leaf % 3), _quotas(of_leaf))
             queues[name, "main"] = Queue(name, "main", name)
-    return Configuration(1, {"h100": Flavor("h100")}, tenants, queues)
+    return Configuration(1, {"h100": Flavor("h100")}, tenants, queues, {"fixed": Class("fixed", preemptible=False)})
 
 
 def _quotas(gpus: int) -> tuple[Quota, ...]:
@@ -169,7 +170,7 @@ def _fillers() -> Iterator[Workload]:
     pod_sets, shape = shapes()[-1]
     for tree in range(TREES):
         name = f"tenant-{tree * LEAVES:04}"
-        yield Workload(10**8 + tree, f"filler-{tree}", name, "filler", "main", None, pod_sets, shape, START, START)
+        yield Workload(10**8 + tree, f"filler-{tree}", name, "filler", "main", "fixed", pod_sets, shape, START, START)
 
 
 def churn(size: int) -> dict[str, float]:
