@@ -19,7 +19,7 @@ def test_a_tenant_borrows_up_to_its_limit_and_what_it_borrowed_comes_back_when_t
     stage = floor.stage
     floor.tenant("lab")
     floor.tenant("chemistry", 8, ", borrowingLimit: 8", parent="lab")
-    floor.tenant("physics", 16, parent="lab")
+    floor.tenant("physics", 16, parent="lab", preemption="{reclaim: Never}")
     for name in ("chemistry", "physics"):
         floor.queue(name)
     for name in ("own", "borrowed"):
@@ -31,7 +31,7 @@ def test_a_tenant_borrows_up_to_its_limit_and_what_it_borrowed_comes_back_when_t
     (short,) = waiting["decision"]["shortfalls"]
     assert short == {"tenant": "chemistry", "flavor": "h100", "resource": GPU, "requested": "8", "available": "0"}
     assert f"needs 8 {GPU} of flavor h100, tenant chemistry has 0 of 16 free: short by 8" in floor.sentences("too-much")
-    # What is lent is not taken back by force: physics gets its idle half and waits for the other.
+    # By its policy physics takes nothing back by force: it gets its idle half and waits for the other.
     floor.submit("lender-1", "physics", 8)
     floor.until_running("lender-1")
     floor.submit("lender-2", "physics", 8)
