@@ -4,14 +4,15 @@
 2. `offer`, where the next of a tenant does not fit: whose runs would make room for it (`preemption.py`), and in which flavors.
 3. `claim`, when it has won the tournament: those runs are told to end, and what they leave belongs to it.
 
-Elastic work claims room for its minimum, and takes what there is then: else it might have others put out for more than it has a
-right to. Who has to wait for nobody but runs that leave anyway, and may come back, claims nothing: their room is for whoever comes
+Elastic work claims room for its minimum, and takes what there is then of its tenant's own: else it would have others put out, in the
+end, for more than it has a right to, and two such would put each other out for ever. Who has to wait for nobody but runs that leave anyway, and may come back, claims nothing: their room is for whoever comes
 first by then, and that may be one of those who left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 from aiqueue.admission.engine import reasons
 from aiqueue.admission.engine.backlog import Backlog
@@ -104,7 +105,7 @@ class Preempting:
         self._claims.end(held)
         try:
             if bucket.sizes is not None:
-                return bucket.sizes.largest(search, at_least=held.claim.counts)
+                return bucket.sizes.largest(partial(_grown, counts=held.claim.counts), at_least=held.claim.counts)
             if any(cell.available() < amount for cell, amount in held.takes):
                 return None
             return _placement(held)
@@ -256,6 +257,14 @@ class Preempting:
             workload.id,
             rule,
         )
+
+
+def _grown(sized: Needs, *, counts: Mapping[str, int]) -> Placement | None:
+    """Where elastic work fits that claimed room for these pods; larger, only without borrowing."""
+    placement = search(sized)
+    if placement is None or placement.counts == counts:
+        return placement
+    return None if any(cell.borrows(amount) for cell, amount in placement.takes) else placement
 
 
 def _needed(asking: Asking) -> frozenset[Cell]:
