@@ -162,7 +162,7 @@ class Contest:
         if kept:  # there may be room now, or room for what they like better
             self._journal.do(self._backlog.freed, _nothing, ways_up(cell for cell, _ in kept))
             self._backlog.retry(root)
-        self._preempting.moved()
+        self._preempting.moved(decided=False)
         self._backlog.stir(root)  # and at once: it matters to who wins next
         self._backlog.wake_hopeful(self._preempting.hopes)
         self._look_round(root, keeps)

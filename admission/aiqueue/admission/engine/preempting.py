@@ -64,12 +64,15 @@ class Preempting:
         self._draft = draft
         self._candidates = candidates
         self._hopeless: dict[str, list[_InVain]] = {}  # by line, what was asked in vain since something was decided
+        self._asked: set[int] = set()  # buckets that had hope since something was decided: they are not asked again before
         self.searches = 0
 
-    def moved(self) -> None:
-        """Something was decided: what is used is another."""
+    def moved(self, *, decided: bool = True) -> None:
+        """What is agreed is another: something was decided, or only what a Strict head keeps for itself changed."""
         self._candidates.moved()
         self._hopeless.clear()
+        if decided:
+            self._asked.clear()
 
     # 1
 
@@ -133,9 +136,12 @@ class Preempting:
 
     def hopes(self, bucket: Bucket) -> bool:
         """Whether it may be worth looking for somebody to make room for a bucket that waits."""
-        if not isinstance(bucket.needs, Needs):
+        if not isinstance(bucket.needs, Needs) or bucket.serial in self._asked:
             return False
-        return any(map(self._hopeful, self._askings(bucket.line, bucket, places(bucket.needs))))
+        hopes = any(map(self._hopeful, self._askings(bucket.line, bucket, places(bucket.needs))))
+        if hopes:
+            self._asked.add(bucket.serial)
+        return hopes
 
     def _hopeful(self, asking: Asking) -> bool:
         """Whether a search is worth while: not where somebody asked in vain for no more with no less right."""
