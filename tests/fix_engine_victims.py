@@ -154,7 +154,7 @@ def _claim(holder: Holder, node: TenantNode) -> HeldClaim:
     workload = make_workload(holder.number, created=holder.created)
     claim = Claim(holder.number, holder.tenant, allocations(holder.amounts), {}, holder.claims or (), at(holder.since))
     takes = tuple((node.cell(pair), amount) for pair, amount in holder.amounts.items())
-    return HeldClaim(claim, workload, node, takes, priority=holder.priority, age=age_of(workload))
+    return HeldClaim(claim, workload, node, takes)
 
 
 def allocations(amounts: Amounts) -> tuple[Allocation, ...]:

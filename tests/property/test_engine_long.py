@@ -66,7 +66,7 @@ def check_forgotten(ledger: Ledger) -> None:
     assert (ledger.shapes, ledger.overrides, ledger.claims) == ({}, {}, {})
     runs, backlog, claims = engine._runs, engine._backlog, engine._claims
     assert (runs.open, runs.of_workload, runs.of_tenant, runs.held) == ({}, {}, {}, {})
-    assert (claims.of_workload, claims.of_tenant, claims.lapsed) == ({}, {}, {})
+    assert (claims.of_workload, claims.lapsed) == ({}, {})
     assert backlog.pending == {}
     assert (len(backlog.alarms), len(backlog.turns)) == (0, 0)
     for node in engine._nodes.values():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from aiqueue.admission.engine.instants import Age, age_of, micros
+from aiqueue.admission.engine.instants import micros
 from aiqueue.admission.engine.routes import Route
 from aiqueue.admission.engine.runs import OpenRun, Runs, Takes, takes_of
 from aiqueue.admission.engine.tree import Cell, Pair, TenantNode
@@ -19,20 +19,18 @@ from aiqueue.queue.records import Claim, Workload
 class HeldClaim:
     """A claim that stands. Its takes are counted in the agreed usage, and the runs it waits for are not."""
 
-    __slots__ = ("age", "claim", "claimed_us", "node", "priority", "takes", "workload")
+    __slots__ = ("claim", "claimed_us", "node", "takes", "workload")
 
-    def __init__(self, claim: Claim, workload: Workload, node: TenantNode, takes: Takes, *, priority: int, age: Age) -> None:
+    def __init__(self, claim: Claim, workload: Workload, node: TenantNode, takes: Takes) -> None:
         self.claim = claim
         self.workload = workload
         self.node = node
         self.takes = takes
-        self.priority = priority
-        self.age = age
         self.claimed_us = micros(claim.claimed_at)
 
 
 class Claims:
-    """Claims that stand, by workload and by tenant.
+    """Claims that stand, by workload.
 
     Args:
         runs: what they wait for.
@@ -44,7 +42,6 @@ class Claims:
 
     def __init__(self, runs: Runs, wake: Callable[[Iterable[Cell]], None]) -> None:
         self.of_workload: dict[int, HeldClaim] = {}
-        self.of_tenant: dict[str, dict[int, HeldClaim]] = {}
         self.lapsed: dict[int, None] = {}
         self._runs = runs
         self._wake = wake
@@ -72,7 +69,6 @@ class Claims:
         for cell, amount in held.takes:
             cell.add(amount)
         self.of_workload[workload_id] = held
-        self.of_tenant.setdefault(held.node.name, {})[workload_id] = held
         self._moved(held)
 
     def end(self, held: HeldClaim) -> None:
@@ -86,10 +82,6 @@ class Claims:
             for cell, amount in run.takes:
                 cell.add(amount)
         del self.of_workload[workload_id]
-        of_tenant = self.of_tenant[held.node.name]
-        del of_tenant[workload_id]
-        if not of_tenant:
-            del self.of_tenant[held.node.name]
         for run in awaited:
             self._agree(run.takes)
         self._agree(held.takes)
@@ -123,7 +115,6 @@ class Claims:
         self._nodes = nodes
         known = list(self.of_workload.values())
         self.of_workload.clear()
-        self.of_tenant.clear()
         self._apart.clear()
         ended: list[int] = []
         for held in known:
@@ -132,7 +123,7 @@ class Claims:
                 self.lapsed[held.workload.id] = None
                 ended.append(held.workload.id)
             else:
-                self.make(hold(held.claim, held.workload, route.node, route.priority))
+                self.make(hold(held.claim, held.workload, route.node))
         return ended
 
     # What is apart.
@@ -174,9 +165,9 @@ class Claims:
         self._runs.moved[held.node.root.name] = None
 
 
-def hold(claim: Claim, workload: Workload, node: TenantNode, priority: int) -> HeldClaim:
+def hold(claim: Claim, workload: Workload, node: TenantNode) -> HeldClaim:
     """A claim of a workload on the cells of its tenant."""
-    return HeldClaim(claim, workload, node, takes_of(node, claim.allocations), priority=priority, age=age_of(workload))
+    return HeldClaim(claim, workload, node, takes_of(node, claim.allocations))
 
 
 def _top(cell: Cell) -> Cell:

@@ -264,7 +264,7 @@ class Engine:
             self._claims.lapsed[claim.workload_id] = None
             return
         self._claims.lapsed.pop(claim.workload_id, None)
-        held = hold(claim, pending.workload, node, pending.bucket.route.priority)
+        held = hold(claim, pending.workload, node)
         self._claims.make(held)
         self._backlog.claims_room(claim.workload_id, refusal_of(held, self._claims))
 

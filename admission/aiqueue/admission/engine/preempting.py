@@ -229,7 +229,7 @@ class Preempting:
 
     def claim(self, contender: Contender) -> None:
         """Have room made for a contender: it claims what those who make it leave."""
-        line, bucket, node = contender.line, contender.bucket, contender.line.node
+        line, node = contender.line, contender.line.node
         if contender.victims is None or node is None:
             raise ValueError("only who has victims claims their room")
         draft, journal = self._draft, self._draft.journal
@@ -244,7 +244,7 @@ class Preempting:
         claim = Claim(
             pending.workload.id, line.name, placement.allocations, placement.counts, tuple(run_ids), moment(draft.now_us)
         )
-        held = hold(claim, pending.workload, node, bucket.route.priority)
+        held = hold(claim, pending.workload, node)
         journal.do(self._claims.make, self._claims.end, held)
         journal.do(self._backlog.claim, self._backlog.unclaim, pending, refusal_of(held, self._claims))
         draft.claim(claim, node.root)
