@@ -123,7 +123,7 @@ class Stage:
     def find(self) -> list[Taken] | None:
         """Who has to make room, by number."""
         found = find(self.asking, self.candidates, self.scales)
-        return None if found is None else [(each.workload_id, rule) for each, rule in found.victims]
+        return None if found is None else [(each.of.workload.id, rule) for each, rule in found.victims]
 
     def hopeful(self) -> bool:
         """Whether there is hope."""

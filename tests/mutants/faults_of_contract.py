@@ -32,6 +32,12 @@ CONTRACT = (
     *of(
         "runs",
         (
+            "saved-work-is-lost",
+            "return elapsed % (every * SECOND) if every else elapsed",
+            "return elapsed",
+            "What was saved is not lost.",
+        ),
+        (
             "ends-before-its-minimal-runtime",
             "return max(now_us + self.terms.grace_us, self.opened_us + self.terms.min_runtime_us)",
             "return now_us + self.terms.grace_us",
@@ -78,12 +84,6 @@ CONTRACT = (
             "or candidate.rank[0] < self.priority or candidate.age > self.age",
             "or candidate.rank[0] <= self.priority",
             "Of its own tenant and priority a workload puts out only younger ones.",
-        ),
-        (
-            "saved-work-is-lost",
-            "lost %= workload.checkpoint_seconds * SECOND",
-            "lost += 0",
-            "What was saved is not lost.",
         ),
         (
             "first-in-first-out",

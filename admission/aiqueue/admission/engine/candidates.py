@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from heapq import heapify, heappop
 from math import inf
 
-from aiqueue.admission.engine.instants import SECOND, Age, age_of, micros
+from aiqueue.admission.engine.instants import Age, age_of, micros
 from aiqueue.admission.engine.runs import OpenRun, Runs, Takes
 from aiqueue.admission.engine.tree import Pair, TenantNode
 from aiqueue.queue.records import Workload
@@ -83,11 +83,6 @@ class Candidate:
     def takes(self) -> Takes:
         """What it holds."""
         return self.of.takes
-
-    @property
-    def workload_id(self) -> int:
-        """Whose it is."""
-        return self.of.workload.id
 
     @property
     def age(self) -> Age:
@@ -154,7 +149,6 @@ class Candidates:
         self._orders: dict[tuple[str, str], Order] = {}
         self._searches: dict[tuple[str, Pair], _Least] = {}
         self._youngest: dict[tuple[str, Pair], dict[int, Workload]] = {}
-        self._leaving: dict[str, dict[int, OpenRun]] = {}
         self._evicting: dict[str, list[Candidate]] = {}
         self._borrowers: dict[tuple[str, tuple[Pair, ...]], list[TenantNode]] = {}
         self._totals: dict[tuple[str, str], int] = {}
@@ -222,28 +216,12 @@ class Candidates:
         if known is None:
             found = [
                 (micros(run.evict_at), Candidate(run, node, self._rank(run, "")))
-                for run in self._leavers(root).values()
+                for run in self._runs.leaving.values()
                 if run.claimant is None and run.evict_at is not None and run.takes
-                if (node := self._nodes.get(run.tenant)) is not None
+                if (node := self._nodes.get(run.tenant)) is not None and node.root is root
             ]
             found.sort(key=lambda each: (each[0], each[1].rank))
             known = self._evicting[root.name] = [candidate for _, candidate in found]
-        return known
-
-    def leave(self, runs: Iterable[OpenRun], root: TenantNode) -> None:
-        """Remember runs that were found as victims: they leave, and may come to be unclaimed again."""
-        known = self._leavers(root)
-        for run in runs:
-            known[run.run_id] = run
-
-    def _leavers(self, root: TenantNode) -> dict[int, OpenRun]:
-        known = self._leaving.get(root.name)
-        if known is None:
-            known = self._leaving[root.name] = {
-                run_id: run
-                for run_id, run in self._runs.leaving.items()
-                if (node := self._nodes.get(run.tenant)) is not None and node.root is root
-            }
         return known
 
     # Figures.
@@ -284,12 +262,7 @@ class Candidates:
         workload = run.workload
         lost = 0
         if amount:
-            lost = self._now_us - run.opened_us
-            if lost < 0:
-                lost = 0
-            elif workload.checkpoint_seconds:
-                lost %= workload.checkpoint_seconds * SECOND
-            lost *= amount
+            lost = run.lost_us(self._now_us) * amount
         return (run.terms.priority, lost, -run.opened_us, workload.id, run.run_id)
 
 

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from aiqueue.admission.engine.backlog import Backlog
 from aiqueue.admission.engine.buckets import Bucket, Contender, Kept, Line, Standing
 from aiqueue.admission.engine.draft import Draft
+from aiqueue.admission.engine.journal import leave_it
 from aiqueue.admission.engine.needs import Needs, Placement
 from aiqueue.admission.engine.preempting import Preempting
 from aiqueue.admission.engine.search import NOTHING, search
@@ -160,7 +161,7 @@ class Contest:
         kept = line.reserved
         self._journal.do(self._backlog.keep, self._backlog.keep_again, line, kept, keeps)
         if kept:  # there may be room now, or room for what they like better
-            self._journal.do(self._backlog.freed, _nothing, ways_up(cell for cell, _ in kept))
+            self._journal.do(self._backlog.freed, leave_it, ways_up(cell for cell, _ in kept))
             self._backlog.retry(root)
         self._preempting.moved(decided=False)
         self._backlog.stir(root)  # and at once: it matters to who wins next
@@ -245,7 +246,7 @@ class Contest:
         if root.children:
             self._look_round(root, contender.placement.takes)
         elif len(line.behind):
-            self._journal.do(self._look_behind, _nothing, root)
+            self._journal.do(self._look_behind, leave_it, root)
 
     def _look_behind(self, root: TenantNode) -> None:
         """Have those of a tree looked at again who stand behind somebody overdue and do not fit any more: they wait now."""
@@ -258,7 +259,7 @@ class Contest:
     def _look_round(self, root: TenantNode, takes: Kept) -> None:
         """Have those of a tree looked at again whose place may be another now that this was taken."""
         if self._backlog.watch.watches(root):
-            self._journal.do(self._look_behind, _nothing, root)
+            self._journal.do(self._look_behind, leave_it, root)
         picky = root.name in self._backlog.picky or (root.name in self._backlog.lending and self._backlog.watch.watches(root))
         if not picky and _roomy(takes):
             return
@@ -300,10 +301,6 @@ def _place(
     if placement is None:
         search(needs, reserved=reserved, stakes=stakes, short=short)
     return placement
-
-
-def _nothing(*_: object) -> None:
-    """What was woken may stay awake: it is only looked at once more."""
 
 
 def _to_keep(line: Line) -> Kept:

@@ -39,3 +39,7 @@ class Journal:
             step(*arguments)
         self.applied = True
         return True
+
+
+def leave_it(*_: object) -> None:
+    """The inverse of waking somebody: who was woken may stay awake, and is only looked at once more."""

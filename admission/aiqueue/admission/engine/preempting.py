@@ -5,8 +5,8 @@
 3. `claim`, when it has won the tournament: those runs are told to end, and what they leave belongs to it.
 
 Elastic work claims room for its minimum, and takes what there is then of its tenant's own: else it would have others put out, in the
-end, for more than it has a right to, and two such would put each other out for ever. Who has to wait for nobody but runs that leave anyway, and may come back, claims nothing: their room is for whoever comes
-first by then, and that may be one of those who left.
+end, for more than it has a right to, and two such would put each other out for ever. Who has to wait for nobody but runs that leave
+anyway, and may come back, claims nothing: their room is for whoever comes first by then, and that may be one of those who left.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from aiqueue.admission.engine.candidates import Candidates
 from aiqueue.admission.engine.claims import Claims, HeldClaim, hold
 from aiqueue.admission.engine.draft import Draft
 from aiqueue.admission.engine.instants import moment
+from aiqueue.admission.engine.journal import leave_it
 from aiqueue.admission.engine.needs import Needs, Placement
 from aiqueue.admission.engine.plan import Eviction
 from aiqueue.admission.engine.preemption import Asking, Found, find, hopeful
@@ -127,7 +128,7 @@ class Preempting:
         self._look_again(held.node.root, held.takes)
 
     def _look_again(self, root: TenantNode, takes: Iterable[tuple[Cell, int]]) -> None:
-        self._draft.journal.do(self._backlog.freed, _nothing, ways_up(cell for cell, _ in takes))
+        self._draft.journal.do(self._backlog.freed, leave_it, ways_up(cell for cell, _ in takes))
         self._backlog.retry(root)
         self._backlog.stir(root)
         self.moved()
@@ -150,8 +151,11 @@ class Preempting:
             return False
         if hopeful(asking, self._candidates, self._scales):
             return True
-        self._hopeless.setdefault(asking.leaf.name, []).append((asking, needed))
+        self._in_vain(asking, needed)
         return False
+
+    def _in_vain(self, asking: Asking, needed: frozenset[Cell]) -> None:
+        self._hopeless.setdefault(asking.leaf.name, []).append((asking, needed))
 
     def offer(
         self,
@@ -207,7 +211,7 @@ class Preempting:
         found = find(asking, self._candidates, self._scales)
         leaving = found is not None and all(rule is None for _, rule in found.victims)
         if found is None or (leaving and any(self._returns(each.of) for each, _ in found.victims)):
-            self._hopeless.setdefault(asking.leaf.name, []).append((asking, _needed(asking)))
+            self._in_vain(asking, _needed(asking))
             return None
         return found
 
@@ -307,7 +311,3 @@ def _placement(held: HeldClaim) -> Placement:
     for each in held.claim.allocations:
         flavors[each.pod_set][each.resource] = each.flavor
     return Placement(held.takes, held.claim.allocations, flavors, dict(held.claim.counts))
-
-
-def _nothing(*_: object) -> None:
-    """What was woken may stay awake: it is only looked at once more."""

@@ -85,7 +85,6 @@ def find(asking: Asking, candidates: Candidates, scales: Scales) -> Found | None
     finally:
         trial.restore()
     kept = victims.kept()
-    candidates.leave((each.candidate.of for each in kept), asking.leaf.root)
     return Found(tuple((each.candidate, each.rule) for each in kept))
 
 
