@@ -12,16 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from aiqueue.queue.errors import AiqueueError
+from stand.printing import OfMachine, Say, progress
 from webhook import report
 from webhook.rounds import Block, Measured, Plan, Rounds
 from webhook.scene import Mode, Webhook, stage
@@ -29,8 +25,6 @@ from webhook.scene import Mode, Webhook, stage
 #: Back and forth, so that a drift of the machine is shared out, with few changes of mode.
 _THERE = (Mode.NOTHING, Mode.POLICIES, Mode.BOTH)
 _BACK = tuple(reversed(_THERE))
-
-Say = Callable[[str], None]
 
 
 def options() -> argparse.Namespace:
@@ -68,25 +62,6 @@ def _counts(text: str) -> list[int]:
     return [int(each) for each in text.split(",")]
 
 
-@contextmanager
-def progress(steps: int) -> Iterator[Say]:
-    """Something to call at the beginning of each of so many steps: a bar on a terminal, lines elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda words: print(words, file=sys.stderr, flush=True)
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description:<52}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=steps, completed=-1)
-
-        def say(words: str) -> None:
-            bar.update(task, description=words, advance=1)
-
-        yield say
-
-
 def measure(chosen: argparse.Namespace, sizes: list[int], folder: Path, say: Say) -> report.Found:
     """Set everything up, go through the rounds, and end it all."""
     blocks: list[Block] = []
@@ -114,7 +89,7 @@ def main() -> int:
     """Measure and print."""
     chosen = options()
     sizes: list[int] = chosen.queues
-    began, load = time.monotonic(), os.getloadavg()
+    machine = OfMachine()
     steps = 4 + chosen.rounds * len(_THERE) + max(1, chosen.rounds // 2) * (1 + len(sizes))
     try:
         with tempfile.TemporaryDirectory(prefix="aiqueue-bench-") as folder, progress(steps) as say:
@@ -122,14 +97,7 @@ def main() -> int:
     except AiqueueError as error:
         print(f"could not measure: {error}", file=sys.stderr)
         return 1
-    machine = {
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "load_before": round(load[0], 2),
-        "load_after": round(os.getloadavg()[0], 2),
-        "seconds": round(time.monotonic() - began),
-    }
-    print(json.dumps({"benchmark": "webhook", "options": vars(chosen), "machine": machine, **report.make(found)}))
+    print(json.dumps({"benchmark": "webhook", "options": vars(chosen), "machine": machine.told(), **report.make(found)}))
     return 0
 
 

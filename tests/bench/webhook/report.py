@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stand.printing import MIB, percentile
 from webhook.rounds import Block, Measured
 from webhook.scene import Mode
-
-_MIB = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +21,6 @@ class Found:
     refused: Sequence[tuple[Measured, Measured]]
     #: The webhook asked directly, for each number of queues.
     sizes: Mapping[int, Sequence[Measured]]
-
-
-def percentile(values: Sequence[float], percent: float) -> float:
-    """By nearest rank."""
-    ordered = sorted(values)
-    return ordered[max(0, -int(-len(ordered) * percent // 100) - 1)]
 
 
 def _pooled(measured: Sequence[Measured]) -> list[float]:
@@ -65,7 +58,7 @@ def _cost(measured: Sequence[Measured]) -> dict[str, Any]:
     return {
         "cpu_seconds": {name: round(total, 2) for name, total in totals.items()},
         "cpu_ms_per_request": {name: round(total / count * 1000, 3) for name, total in totals.items()},
-        "resident_mib": {name: round(max(one.resident[name] for one in measured) / _MIB) for name in measured[0].resident},
+        "resident_mib": {name: round(max(one.resident[name] for one in measured) / MIB) for name in measured[0].resident},
     }
 
 

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from pathlib import Path
 
 from aiqueue.cli.harness.errors import HarnessError
-from webhook import load, meters, world
+from stand import meters
+from stand.meters import Machine, Usage
+from webhook import counts, load, world
+from webhook.counts import Counts
 from webhook.load import Order, Outcome
-from webhook.meters import Counts, Usage
 from webhook.scene import Mode, Scene, Webhook
 
 TAKE_IN = "aiqueue-take-in"
-_STEAL_FIELD = 7
-_IDLE_FIELDS = (3, 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +35,6 @@ class Plan:
     closed_seconds: float
     connections: int
     refused_rate: float
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """CPU seconds of the whole machine so far: used by anybody, and taken by its host."""
-
-    used: float
-    stolen: float
-
-    @classmethod
-    def now(cls) -> Machine:
-        fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
-        ticks = os.sysconf("SC_CLK_TCK")
-        idle = sum(fields[each] for each in _IDLE_FIELDS)
-        return cls((sum(fields) - idle - fields[_STEAL_FIELD]) / ticks, fields[_STEAL_FIELD] / ticks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +66,7 @@ class Block:
 def measure(scene: Scene, webhook: Webhook, order: Order) -> Measured:
     """Carry out an order, watching every program."""
     pids = scene.pids(webhook)
-    counted = meters.counts(scene.api)
+    counted = counts.counts(scene.api)
     for name, pid in pids.items():
         if name != "postgres":
             meters.forget_peak(pid)
@@ -100,7 +83,7 @@ def measure(scene: Scene, webhook: Webhook, order: Order) -> Measured:
         outcome,
         cpu,
         resident,
-        meters.counts(scene.api).since(counted),
+        counts.counts(scene.api).since(counted),
         max(0.0, machine_after.used - machine.used - sum(cpu.values()) - outcome.cpu_seconds),
         machine_after.stolen - machine.stolen,
         wall,

@@ -1,80 +1,21 @@
-"""What programs used, from /proc, and what the API server counted, from its /metrics."""
+"""What the API server counted, from its /metrics."""
 
 from __future__ import annotations
 
-import os
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from aiqueue.cli.harness.api import Api
 from aiqueue.cli.harness.errors import HarnessError
 
-_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 #: Of one webhook, as its configuration calls it.
 WEBHOOK = "jobs.aiqueue.dev"
 _ASKED = "apiserver_admission_webhook_admission_duration_seconds"
 _FAILED_OPEN = "apiserver_admission_webhook_fail_open_count"
 _CHECKED = ("apiserver_validating_admission_policy_check_total", "apiserver_mutating_admission_policy_check_total")
 _SERIES = re.compile(r"^(?P<name>[a-z_]+)\{(?P<labels>[^}]*)\} (?P<value>\S+)$", re.MULTILINE)
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """CPU seconds so far, and resident memory now, of a program and its descendants."""
-
-    cpu_seconds: float
-    resident_bytes: int
-
-
-def _stat(pid: int) -> list[str]:
-    # What follows the name, which may itself hold brackets: state, parent, ...
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-
-
-def _children() -> Mapping[int, Sequence[int]]:
-    found: dict[int, list[int]] = defaultdict(list)
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                found[int(_stat(int(entry.name))[1])].append(int(entry.name))
-            except (FileNotFoundError, ProcessLookupError):
-                continue  # ended meanwhile
-    return found
-
-
-def usage(pid: int) -> Usage:
-    """Of a program that runs; what its descendants used counts also when they have ended and been waited for."""
-    children, left = _children(), [pid]
-    ticks = resident = 0
-    while left:
-        each = left.pop()
-        left += children.get(each, [])
-        try:
-            fields = _stat(each)
-            memory = Path(f"/proc/{each}/statm").read_text().split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        ticks += sum(int(field) for field in fields[11:15])
-        # Shared pages of Postgres would count once for each of its processes.
-        resident += int(memory[1]) - (int(memory[2]) if each != pid else 0)
-    return Usage(ticks / _TICKS_PER_SECOND, resident * _PAGE_BYTES)
-
-
-def forget_peak(pid: int) -> None:
-    """Let the peak of a program's resident memory begin anew."""
-    Path(f"/proc/{pid}/clear_refs").write_text("5")
-
-
-def peak_bytes(pid: int) -> int:
-    """The most memory a program had resident since `forget_peak`; itself only, not its children."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise HarnessError(f"the kernel does not say how much memory process {pid} had")
 
 
 @dataclass(frozen=True, slots=True)
