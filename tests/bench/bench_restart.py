@@ -1,0 +1,212 @@
+"""How long after a crash of the leader the next Job is admitted: prints one JSON line.
+
+    python tests/bench/bench_restart.py [--jobs 100000] [--rounds 3] [--kinds cold,standby]
+
+A real etcd, API server and Postgres begin anew for each number of Jobs. Thirty tenants in five trees are each filled by one running
+Job, and so many suspended Jobs of 50 shapes wait behind them, stored by the API server and taken into the ledger by the controller
+itself. Nothing is held: were there room, they would run.
+
+In each round the leader is killed with SIGKILL; while nobody leads, one running Job ends, so that there is something to admit. The next
+leader is a controller that starts at that moment (`cold`) or one that has been standing by (`standby`). The clock stops when another
+session of the ledger sees the first run of a newer term, and when a watch shows the first Job unsuspended. The lease of the old
+leader, 4 s, has to run out first, as the controller is shipped. Postgres waits for its disk at each commit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+from aiqueue.cli.harness import ports
+from aiqueue.cli.harness.errors import HarnessError
+from aiqueue.cli.harness.waiting import until
+from aiqueue.queue.errors import AiqueueError
+from restart import world
+from restart.crash import Crash, crash
+from stand import jobs, sender
+from stand.parts import Controller, Costs, Stand, stand
+from stand.printing import OfMachine, Say, progress
+
+KINDS = ("cold", "standby")
+SECONDS_A_JOB = 0.02
+SECONDS_MORE = 60.0
+AT_ONCE = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was measured with one number of Jobs."""
+
+    jobs: int
+    filled_seconds: float
+    filling: Costs
+    crashes: Sequence[Crash]
+
+    def told(self) -> dict[str, Any]:
+        """For the line of JSON."""
+        worst = {
+            kind: max(each.at["admitted"] for each in self.crashes if each.kind == kind)
+            for kind in KINDS
+            if any(each.kind == kind for each in self.crashes)
+        }
+        return {
+            "jobs": self.jobs,
+            "worst_admitted_seconds": {kind: round(seconds, 2) for kind, seconds in worst.items()},
+            "crashes": [each.told() for each in self.crashes],
+            "filled": {"per_second": round(self.jobs / self.filled_seconds), **self.filling.told()},
+        }
+
+
+def options() -> argparse.Namespace:
+    """What was asked on the command line."""
+    parser = argparse.ArgumentParser(description="Measure how long after a crash the next Job is admitted.")
+    parser.add_argument("--jobs", default="100000", help="how many wait (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="crashes of each kind (default %(default)s)")
+    parser.add_argument("--kinds", default=",".join(KINDS), help="who leads next (default %(default)s)")
+    chosen = parser.parse_args()
+    chosen.jobs = [int(each) for each in chosen.jobs.split(",")]
+    chosen.kinds = chosen.kinds.split(",")
+    for value in chosen.jobs:
+        if not len(world.PLACES) <= value <= 200_000:
+            parser.error(f"--jobs {value}: write a whole number from {len(world.PLACES)} to 200000")
+    for kind in chosen.kinds:
+        if kind not in KINDS:
+            parser.error(f"--kinds {kind}: write cold, standby or both with a comma between them")
+    most = len(world.PLACES) // len(chosen.kinds)
+    if not 0 < chosen.rounds <= most:
+        parser.error(f"--rounds {chosen.rounds}: write a whole number from 1 to {most}, since each takes a tenant of its own")
+    return chosen
+
+
+def fill(ground: Stand, count: int, say: Say) -> tuple[float, Costs]:
+    """Fill the tenants, and have so many Jobs wait behind; returns how long the latter took, in seconds, and what it cost."""
+    ground.namespaces(world.NAMESPACES)
+    ground.apply(world.records())
+    ground.start_controller().await_ready()
+    sender.send(ground.order([jobs.create(place.namespace, world.filler(place)) for place in world.PLACES], status=201))
+    until(lambda: _started(ground) == len(world.PLACES), seconds=SECONDS_MORE, what="that all tenants are full")
+    with ground.measured() as costs:
+        began = time.monotonic()
+        for first in range(0, count, AT_ONCE):
+            say(f"{count} Jobs: creating them, {first} are there")
+            made = [world.job(number, "wait") for number in range(first, min(first + AT_ONCE, count))]
+            sender.send(ground.order([jobs.create(place.namespace, content) for place, content in made], status=201))
+        most = SECONDS_MORE + count * SECONDS_A_JOB
+        until(lambda: _all_wait(ground, count), seconds=most, what=f"that {count} Jobs wait")
+        took = time.monotonic() - began
+    return took, costs
+
+
+def _started(ground: Stand) -> int:
+    return ground.number("SELECT count(*) FROM run WHERE started_at IS NOT NULL AND closed_at IS NULL")
+
+
+def _all_wait(ground: Stand, count: int) -> bool:
+    """Whether all Jobs are in the ledger, and the engine has said of each why it waits."""
+    if ground.number("SELECT count(*) FROM workload WHERE state = 'Pending'") != count:
+        return False
+    explained = ground.number(
+        "SELECT count(*) FROM workload w JOIN queue q ON q.namespace = w.namespace AND q.name = w.queue_name"
+        " JOIN shape_decision d ON d.tenant_id = q.tenant_id AND d.shape = w.shape WHERE w.state = 'Pending'"
+    )
+    return explained == count
+
+
+def _settle(ground: Stand) -> None:
+    """Wait until the leader has done all that there was to do."""
+    ground.controllers[-1].await_ready()
+    until(
+        lambda: ground.number("SELECT count(*) FROM action") == 0,
+        seconds=SECONDS_MORE,
+        what="that the leader has nothing left to do",
+    )
+
+
+def _stand_by(ground: Stand) -> Controller:
+    """Start a controller beside the leader, and wait until it could take over."""
+    standby = ground.start_controller()
+
+    def ready() -> bool:
+        try:
+            with urlopen(f"http://{ports.LOOPBACK}:{standby.health_port}/readyz", timeout=5) as got:
+                return bool(got.status == HTTPStatus.OK)
+        except OSError:
+            return False
+
+    until(ready, seconds=SECONDS_MORE, what="that the standby is ready")
+    return standby
+
+
+def restart(ground: Stand, chosen: argparse.Namespace, count: int, say: Say) -> Found:
+    """Crash the leader again and again.
+
+    Raises:
+        HarnessError: nobody went on.
+    """
+    took, filling = fill(ground, count, say)
+    crashes = []
+    places = iter(world.PLACES)
+    for kind in chosen.kinds:
+        for number in range(chosen.rounds):
+            say(f"{count} Jobs: crash {number + 1} of {chosen.rounds}, {kind}")
+            _settle(ground)
+            crashes.append(crash(ground, next(places), _stand_by(ground) if kind == "standby" else None))
+    _settle(ground)
+    _require_whole(ground, count)
+    return Found(count, took, filling, crashes)
+
+
+def _require_whole(ground: Stand, count: int) -> None:
+    """Nothing may be lost or started twice.
+
+    Raises:
+        HarnessError: the ledger and the cluster differ.
+    """
+    waiting, running = ground.number("SELECT count(*) FROM workload WHERE state = 'Pending'"), _started(ground)
+    done = ground.number("SELECT count(*) FROM run WHERE closed_at IS NOT NULL")
+    if waiting + running + done != count + len(world.PLACES):
+        raise HarnessError(f"{waiting} Jobs wait, {running} run and {done} ended, of {count + len(world.PLACES)}")
+    unsuspended = 0
+    for namespace in world.NAMESPACES:
+        items = ground.api.call("GET", jobs.path(namespace) + "?labelSelector=aiqueue.dev%2Fqueue")["items"]
+        unsuspended += sum(not each["spec"]["suspend"] for each in items)
+    if unsuspended != running + done:
+        raise HarnessError(f"{unsuspended} Jobs are not suspended, {running} run and {done} ended")
+
+
+def measure(chosen: argparse.Namespace, folder: Path, say: Say) -> dict[str, Any]:
+    """All there is to print."""
+    found = []
+    for count in chosen.jobs:
+        say(f"{count} Jobs: starting etcd, the API server and Postgres")
+        with stand(folder / str(count)) as ground:
+            found.append(restart(ground, chosen, count, say))
+    return {"sizes": [each.told() for each in found]}
+
+
+def main() -> int:
+    """Measure and print."""
+    chosen = options()
+    machine = OfMachine()
+    steps = sum(1 + -(-count // AT_ONCE) + chosen.rounds * len(chosen.kinds) for count in chosen.jobs)
+    try:
+        with tempfile.TemporaryDirectory(prefix="aiqueue-bench-") as folder, progress(steps) as say:
+            found = measure(chosen, Path(folder), say)
+    except AiqueueError as error:
+        print(f"could not measure: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps({"benchmark": "restart", "options": vars(chosen), "machine": machine.told(), **found}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""Thirty tenants in five trees that are full, each with a Job that holds all of its GPUs, and Jobs of fifty shapes behind them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from admission.world import GPU, LEAVES, NAMESPACES, NODE_LABELS, PLACES, TREES, Place, job
+from aiqueue.queue.documents import Record
+from aiqueue.queue.records import Class, Flavor, Queue, Quota, Tenant
+from stand import jobs
+
+__all__ = ["NAMESPACES", "PLACES", "Place", "completion", "filler", "filler_name", "job", "records"]
+
+GPUS = 8
+_GIB = 2**30
+# Only GPUs are scarce: of the rest there is enough for as many Jobs as ever run at once.
+_PLENTY = {"cpu": 1_000_000, "memory": 10_000 * _GIB}
+
+
+def records() -> list[Record]:
+    """What an administrator writes: every leaf tenant has the GPUs of one filler, and those above have none of their own."""
+    found: list[Record] = [Flavor("h100", node_labels=NODE_LABELS), Class("normal", priority=100)]
+    quotas = tuple(Quota("h100", resource, amount) for resource, amount in ({GPU: GPUS} | _PLENTY).items())
+    found += [Tenant(f"tree-{tree}") for tree in range(TREES)]
+    for place in PLACES:
+        name = f"tree-{place.tree}-{place.leaf}"
+        found.append(Tenant(name, parent=f"tree-{place.tree}", quotas=quotas))
+        found.append(Queue(place.namespace, place.queue, name, default_class="normal"))
+    return found
+
+
+def filler_name(place: Place) -> str:
+    """Of the Job that fills a tenant."""
+    return f"filler-{place.leaf}"
+
+
+def filler(place: Place) -> dict[str, Any]:
+    """The Job that fills a tenant: it holds all of its GPUs."""
+    return jobs.job(filler_name(place), place.queue, {GPU: str(GPUS), "cpu": "1", "memory": "1Gi"})
+
+
+def completion(now: str) -> dict[str, Any]:
+    """The patch that makes a Job of one pod complete, as the Job controller would; `now` as RFC 3339 has it."""
+    done = [
+        {"type": kind, "status": "True", "reason": "CompletionsReached", "lastProbeTime": now, "lastTransitionTime": now}
+        for kind in ("SuccessCriteriaMet", "Complete")
+    ]
+    return {"status": {"startTime": now, "completionTime": now, "succeeded": 1, "completedIndexes": "0", "conditions": done}}
+
+
+assert len(PLACES) == TREES * LEAVES
