@@ -87,6 +87,8 @@ def measure(ground: Stand, chosen: argparse.Namespace, say: Say) -> dict[str, An
         "work_seconds": round(world.cpu_seconds(due) / figures.TOTAL_CPU, 2),
         "creates": figures.lateness(due, outcome),
         "seconds_to_admission": figures.waits(due, outcome, kept),
+        "seconds_held": figures.holding(due, outcome, kept),
+        "done_by_ten_seconds": figures.done_by_ten_seconds(outcome),
         "plans": plans,
         "executor": dict(sorted(outcome.counts.items())),
         "requests": dict(asked.most_common()),

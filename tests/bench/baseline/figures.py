@@ -95,6 +95,34 @@ def use(due: Sequence[world.Due], outcome: Outcome, kept: Sequence[Kept]) -> Map
     }
 
 
+def holding(due: Sequence[world.Due], outcome: Outcome, kept: Sequence[Kept]) -> Mapping[str, Any]:
+    """Where the time goes in which the last run of each Job holds quota, in seconds by class.
+
+    Until the watch saw it unsuspended, until the executor had told that it was complete, and until the ledger had its quota back.
+    """
+    last = {run.job: run for run in kept if run.outcome == "Finished"}
+    parts: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
+    for each, lived in zip(due, outcome.jobs, strict=True):
+        run = last[f"{each.place.namespace}/{each.name}"]
+        begin, end = (outcome.began + when for when in lived.spans[-1])
+        parts[run.class_name].append((begin - run.opened_at, end - begin, run.closed_at - end))
+    return {
+        name: {
+            what: _summary(values)
+            for what, values in zip(
+                ("opened_to_unsuspended", "unsuspended_to_done", "done_to_closed"), zip(*some, strict=True), strict=True
+            )
+        }
+        for name, some in parts.items()
+    }
+
+
+def done_by_ten_seconds(outcome: Outcome) -> Sequence[int]:
+    """How many Jobs were done in each ten seconds."""
+    counts = Counter(int(lived.done // 10) for lived in outcome.jobs)
+    return [counts[each] for each in range(max(counts) + 1)]
+
+
 def admissions(kept: Sequence[Kept]) -> Mapping[str, Any]:
     """How often Jobs were let in and put out."""
     attempts: Counter[str] = Counter()
