@@ -157,7 +157,7 @@ def test_a_service_account_whose_token_rotates(
         client.get_job(kube_namespace, "a")
     token_file.write_text(content["users"][0]["user"]["token"])
     # The file is read once a minute at most; that minute has passed.
-    hook: Any = client._api.configuration.refresh_api_key_hook
+    hook: Any = client.access._api.configuration.refresh_api_key_hook
     hook.__closure__[0].cell_contents.token_expires_at = datetime.min  # noqa: DTZ901 - the library's clock is naive
     with pytest.raises(errors.Forbidden, match=f"system:serviceaccount:{kube_namespace}:default"):
         client.get_job(kube_namespace, "a")

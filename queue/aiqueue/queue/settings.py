@@ -17,7 +17,8 @@ class Settings(BaseSettings):
         cluster_name: the name of that cluster in the ledger.
         lease_seconds: how long a term lasts without renewal; a standby takes over after it.
         health_address: `host:port` where the controller answers /healthz and /readyz; empty for none.
-        unsuspend_threads: PATCH requests in flight at once.
+        start_connections: Jobs that are started at once.
+        act_threads: other requests in flight at once that change Jobs.
         max_admissions_per_plan: bound of one Plan.
         unknown_jobs_per_minute: running Jobs that nobody admitted and that are suspended at most, before everything stops.
         usage_check_seconds: how often the usage of the engine is compared with that of the ledger.
@@ -36,7 +37,8 @@ class Settings(BaseSettings):
     cluster_name: str = Field(default="default", pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
     lease_seconds: float = Field(default=4.0, ge=1, le=60)
     health_address: str = ""
-    unsuspend_threads: int = Field(default=16, ge=1, le=64)
+    start_connections: int = Field(default=32, ge=1, le=256)
+    act_threads: int = Field(default=8, ge=1, le=64)
     max_admissions_per_plan: int = Field(default=500, ge=1, le=10_000)
     unknown_jobs_per_minute: int = Field(default=10, ge=0, le=1000)
     usage_check_seconds: float = Field(default=600, ge=1)

@@ -3,6 +3,9 @@
 What doing an action means is `hands`; when and in which order is decided here. An action that must be tried again waits for a
 back-off with full jitter, and everything of its workload behind it. While paused, or when the term is not trusted, nothing is
 begun.
+
+Starts of Jobs, of which there are most, can be taken by a lane first (`lane`): `begin_start` gives out those that nobody has tried, and what
+did not go through at once comes back by `left` and is done like all else.
 """
 
 from __future__ import annotations
@@ -62,6 +65,10 @@ class Actor:
         self._failures: dict[int, int] = {}
         self._sequence = itertools.count()
         self._paused = False
+        self._starts: deque[tuple[int, int]] | None = (
+            None  # (turn, workload) for the lane, in order; None while there is no lane
+        )
+        self._wake_lane: Callable[[], object] = lambda: None
         self._busy: set[int] = set()  # workloads whose oldest action is being done
 
     def start(self) -> None:
@@ -78,9 +85,44 @@ class Actor:
             self._paused = paused
             self._condition.notify_all()
 
+    def open_lane(self, wake: Callable[[], object]) -> None:
+        """Keep starts that nobody has tried for `begin_start`; `wake` is called when there are any."""
+        with self._condition:
+            self._starts = deque()
+            self._wake_lane = wake
+
+    @property
+    def starts(self) -> int:
+        """About how many starts wait for the lane."""
+        return len(self._starts or ())
+
+    def begin_start(self) -> Action | None:
+        """The next start for the lane, None if none may begin now. It ends with `started` or `left`."""
+        with self._condition:
+            if self._paused or self._workers.stopping or not self._starts or not self._trusted():
+                return None
+            while self._starts:
+                turn, workload_id = self._starts.popleft()
+                if self._turns.get(workload_id) == turn:
+                    self._busy.add(workload_id)
+                    return self._waiting[workload_id][0]
+            return None
+
+    def started(self, action: Action) -> None:
+        """The lane started the Job."""
+        self._finish(action, (Result.DONE, ""))
+
+    def left(self, action: Action) -> None:
+        """The lane could not start the Job at once, or does not know whether it did: it is a matter for the hands."""
+        with self._condition:
+            self._busy.discard(action.workload_id)
+            self._give_turn(action, 0.0)
+            self._condition.notify()
+
     def submit(self, actions: Iterable[Action]) -> None:
         """Take actions on, in this order for each workload. Those already taken on are ignored."""
         with self._condition:
+            before = self.starts
             for action in actions:
                 if action.id in self._held:
                     continue
@@ -89,7 +131,11 @@ class Actor:
                 line.append(action)
                 if len(line) == 1:
                     self._schedule(action)
-            self._condition.notify_all()
+            if self._due:
+                self._condition.notify_all()
+            woken = self.starts > before
+        if woken:
+            self._wake_lane()
 
     def withdraw(self, closed: Mapping[int, int]) -> None:
         """Forget actions of runs that were closed, given by workload: the ledger has deleted them.
@@ -132,8 +178,16 @@ class Actor:
 
     def _schedule(self, action: Action, after_seconds: float = 0.0) -> None:
         wait = (action.not_before - self._now()).total_seconds() if action.not_before else 0.0
+        untried = action.kind is ActionKind.UNSUSPEND and action.id not in self._failures
+        if self._starts is not None and untried and action.resource_version and wait <= 0:
+            turn = self._turns[action.workload_id] = next(self._sequence)
+            self._starts.append((turn, action.workload_id))
+        else:
+            self._give_turn(action, max(wait, after_seconds))
+
+    def _give_turn(self, action: Action, after_seconds: float) -> None:
         turn = self._turns[action.workload_id] = next(self._sequence)
-        heapq.heappush(self._due, (time.monotonic() + max(0.0, wait, after_seconds), turn, action.workload_id))
+        heapq.heappush(self._due, (time.monotonic() + max(0.0, after_seconds), turn, action.workload_id))
 
     def _take(self) -> Action | None:
         """Wait for the next action that is due; None when stopping."""
@@ -179,6 +233,7 @@ class Actor:
                 self._failures.pop(action.id, None)
                 self._waiting[action.workload_id].popleft()
                 self._next(action.workload_id)
-            self._condition.notify()
+            if self._due:
+                self._condition.notify()
         if not isinstance(outcome, Again):
             self._inbox.put(ActionEnded(action, *outcome))

@@ -72,3 +72,14 @@ def reach(point: str) -> None:
         raise LedgerError(f"fault injected at {point}")
     elif fault is Fault.HANG:
         threading.Event().wait()
+
+
+def reach_patch(when: str, kind: ActionKind) -> None:
+    """The points `before` and `after` a PATCH: that of any kind, and that of its own.
+
+    Raises:
+        LedgerError: one of them is armed with `raise`.
+    """
+    if _armed:
+        reach(f"act.{when}-patch")
+        reach(f"act.{when}-{kind.lower()}")

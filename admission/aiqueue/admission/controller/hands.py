@@ -8,6 +8,9 @@ suspend always changes the Job (it writes the run annotation), an unsuspend that
 from __future__ import annotations
 
 from collections.abc import Callable
+from urllib.parse import urlencode
+
+import msgspec
 
 from aiqueue.admission.controller import faults, rewriting
 from aiqueue.admission.controller.actor import Again, Ended
@@ -16,7 +19,7 @@ from aiqueue.admission.controller.follow import unchanged
 from aiqueue.admission.controller.notices import Notices, Tell
 from aiqueue.admission.controller.term import Term
 from aiqueue.admission.kube import patches
-from aiqueue.admission.kube.client import KubeClient
+from aiqueue.admission.kube.client import WRITING, KubeClient, job_path
 from aiqueue.admission.kube.errors import Conflict, Forbidden, Invalid, KubeError, NotFound, Unavailable
 from aiqueue.admission.kube.jobs import observe
 from aiqueue.queue.observations import Observation
@@ -25,6 +28,7 @@ from aiqueue.queue.store.actions import Action
 from aiqueue.queue.words import ActionKind
 
 _LOOKS = 5
+_WRITING = urlencode(WRITING)
 _STOPS = (ActionKind.SUSPEND, ActionKind.EXPIRE)
 
 
@@ -111,15 +115,19 @@ class JobHands:
         """Send a PATCH while the term is trusted. False on a conflict."""
         if not self._term.trusted():
             raise Unavailable("the term is not trusted any more", doing=f"patch of Job {action.namespace}/{action.name}")
-        faults.reach("act.before-patch")
-        faults.reach(f"act.before-{action.kind.lower()}")
+        faults.reach_patch("before", action.kind)
         try:
             self._client.patch_job(action.namespace, action.name, body)
         except Conflict:
             return False
-        faults.reach("act.after-patch")
-        faults.reach(f"act.after-{action.kind.lower()}")
+        faults.reach_patch("after", action.kind)
         return True
+
+    def opening(self, action: Action) -> tuple[str, bytes]:
+        """Path and body of the PATCH that starts the Job as it was decided on."""
+        assert action.stamp is not None  # noqa: S101 -- an unsuspend always has a run
+        body = rewriting.start(action, action.stamp, action.resource_version)
+        return f"{job_path(action.namespace, action.name)}?{_WRITING}", msgspec.json.encode(body)
 
     def _unsuspend(self, action: Action) -> Ended | Again:
         assert action.stamp is not None  # noqa: S101 -- an unsuspend always has a run

@@ -26,6 +26,7 @@ from aiqueue.admission.controller.confirm import Confirmer
 from aiqueue.admission.controller.facts import Fact, Inbox
 from aiqueue.admission.controller.follow import Context
 from aiqueue.admission.controller.hands import JobHands
+from aiqueue.admission.controller.lane import Lane
 from aiqueue.admission.controller.mirror import Mirror
 from aiqueue.admission.controller.observing import Observing, latest
 from aiqueue.admission.controller.registration import Registration
@@ -54,6 +55,8 @@ _log = structlog.get_logger()
 _ASK_SECONDS = 1.0  # how often the configuration revision is asked for without a notification
 _HOUSE_SECONDS = 10.0
 _PLANS_A_ROUND = 20
+#: The more a round has to follow, the longer the next one gathers: a transaction costs about as much for fifty Jobs as for one.
+_GATHER_SECONDS, _GATHER_MOST_SECONDS = 0.005, 0.05
 _REBUILD_MOST_SECONDS = 10.0
 _REBUILD_READ_SECONDS = 120  # a large ledger is read in one transaction that holds no lock
 
@@ -82,15 +85,16 @@ class Leader:
         self._actor = Actor(
             self._hands,
             self._inbox,
-            threads=settings.unsuspend_threads,
+            threads=settings.act_threads,
             trusted=term.trusted,
             now=term.clock.now,
         )
+        self._lane = Lane(self._actor, client, self._hands.opening, settings.start_connections)
         self._confirmer = Confirmer(self._inbox)
         self._configuration = Configuration(revision=-1)
         self._engine = Engine(max_admissions=settings.max_admissions_per_plan)
         self._replace_decisions = True
-        self._wake_in = 0.0
+        self._wake_in = self._round_at = 0.0
         self._asked_at = self._housed_at = self._usage_at = time.monotonic()
 
     def run(self, stop: threading.Event) -> None:
@@ -100,6 +104,7 @@ class Leader:
             AiqueueError: of a kind that rebuilding cannot mend.
         """
         self._actor.start()
+        self._lane.start()
         self._confirmer.start()
         self._events.start()
         backoff = Backoff(random.Random(), longest_seconds=_REBUILD_MOST_SECONDS)
@@ -119,6 +124,7 @@ class Leader:
                     _log.warning("engine thrown away", why=str(error), failures=backoff.failures)
                     stop.wait(pause)
         finally:
+            self._lane.stop()
             self._actor.stop()
             self._hands.close()
             self._confirmer.stop()
@@ -215,17 +221,20 @@ class Leader:
 
     def _round(self, observing: Observing) -> None:
         # 1
+        self.term.lost.wait(min(self._wake_in, max(0.0, self._round_at - time.monotonic())))
         changes = self.jobs.drain(self._wake_in)
+        self._round_at = time.monotonic()
         self._unwritten += self._inbox.drain()
+        self._round_at += min(_GATHER_MOST_SECONDS, _GATHER_SECONDS * (len(changes.upserts) + len(self._unwritten)))
         # 2
-        if self._unwritten:
-            observing.hear(self._unwritten)
-            self._unwritten = []
+        observing.hear(self._unwritten)
         cluster = self.registration.cluster.name
         observing.look(observe(job, cluster=cluster) for job in changes.upserts)
         observing.absent([job.metadata.uid for job in changes.absent])
         if changes.replaced:  # all there is was told: whatever else is needed may be gone
             observing.miss(row for row in observing.mirror.needed() if self.jobs.get(row.uid) is None)
+        observing.flush()
+        self._unwritten = []
         self._actor.pause(self._unknown.too_many)
         # 3
         self._configure(observing)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
@@ -51,6 +51,8 @@ class Observing:
     foreign: dict[str, str]
     tell: Tell = lambda _event: None
     usages: ToldUsages = field(init=False)
+    #: Starts that were done and are not in the ledger yet: they go into it with what is observed next, in one transaction.
+    _started: list[ActionEnded] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.usages = ToldUsages(self.engine)
@@ -64,22 +66,54 @@ class Observing:
         batch = Batch()
         self.context.now = self.term.clock.now()
         observations = list(observations)
+        ended = self._add_starts(batch)
         for seen in observations:
             occupant = self.mirror.occupant(seen)
             if occupant is not None:
                 follow.gone(batch, occupant, self.context)
-            follow.follow(batch, seen, self.mirror.known.get(seen.uid), self.context)
+            row = self.mirror.known.get(seen.uid)
+            if row is not None and row.run is not None and row.run.id in ended:
+                row = replace(row, run=replace(row.run, started=True))
+            follow.follow(batch, seen, row, self.context)
             if not seen.running:
                 self.foreign.pop(seen.uid, None)
         self.foreign.update(batch.foreign)
         self._write(batch)
+        self.actor.acknowledged(batch.changes.done_actions)
         for seen in observations:
             self.mirror.followed(seen)
 
+    def _add_starts(self, batch: Batch) -> set[int]:
+        """Add starts that were done, not too many at once; returns their runs."""
+        some, self._started = self._started[:_BATCH], self._started[_BATCH:]
+        if some:
+            faults.reach("acknowledge.before")
+        for fact in some:
+            batch.changes.done_actions.append(fact.action.id)
+            self._action_ended(batch, fact)
+        return {run.run_id for run in batch.changes.started}
+
     def hear(self, facts: Iterable[Fact]) -> None:
-        """Follow what workers reported. Hearing it again changes nothing."""
-        for some in _in_batches(facts, _uid_of):
+        """Follow what workers reported. Hearing it again changes nothing.
+
+        That Jobs were started, the commonest report, is kept for the next transaction: a `look`, or `flush`.
+        """
+        rest: list[Fact] = []
+        for fact in facts:
+            if isinstance(fact, ActionEnded) and fact.action.kind is ActionKind.UNSUSPEND and fact.result is Result.DONE:
+                self._started.append(fact)
+            else:
+                rest.append(fact)
+        started = {fact.action.uid for fact in self._started}
+        if any(_uid_of(fact) in started for fact in rest):  # what they mean depends on it
+            self.flush()
+        for some in _in_batches(rest, _uid_of):
             self._hear(some)
+
+    def flush(self) -> None:
+        """Write what was heard and is not in the ledger yet."""
+        while self._started:
+            self._look(())
 
     def _hear(self, facts: Iterable[Fact]) -> None:
         batch = Batch()

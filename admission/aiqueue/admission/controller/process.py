@@ -47,7 +47,7 @@ class Controller:
         self._settings = settings
         self.stop = threading.Event()
         self._holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-        threads = settings.unsuspend_threads
+        threads = settings.act_threads
         self._client = (
             KubeClient.from_kubeconfig(settings.kubeconfig, connections=threads + 8)
             if settings.kubeconfig is not None

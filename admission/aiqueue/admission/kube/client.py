@@ -12,20 +12,20 @@ from __future__ import annotations
 import importlib.metadata
 import re
 from collections.abc import Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import msgspec
 import urllib3
-import yaml
-from kubernetes import client as official
-from kubernetes import config as official_config
 
-from aiqueue.admission.kube import errors, names, objects
+from aiqueue.admission.kube import access, errors, names, objects
+from aiqueue.admission.kube.access import Access
 from aiqueue.admission.kube.watches import JobWatch, error_of
 
 if TYPE_CHECKING:
+    from kubernetes import client as official
     from urllib3.response import BaseHTTPResponse
 
 CONNECT_TIMEOUT_SECONDS = 5.0
@@ -37,9 +37,8 @@ MAX_PAGES = 10_000  # bound of a loop that the server ends
 JOBS = "/apis/batch/v1/jobs"
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")  # what `kubectl proxy` offers there needs no TLS
-
-_loaders: Any = official_config  # its functions carry no types
+#: The query of every write.
+WRITING = {"fieldManager": names.FIELD_MANAGER, "fieldValidation": "Strict"}
 
 T = TypeVar("T", bound=objects.Object)
 _jobs = msgspec.json.Decoder(objects.JobList)
@@ -65,12 +64,9 @@ class KubeClient:
     """
 
     def __init__(self, configuration: official.Configuration, *, connections: int = 16, component: str = "controller") -> None:
-        configuration.connection_pool_maxsize = connections
-        configuration.keep_alive = True
-        configuration.retries = False
-        self._api = official.ApiClient(configuration)
-        self._pool: urllib3.PoolManager = self._api.rest_client.pool_manager
-        self._host = str(configuration.host).rstrip("/")
+        self.access = Access(configuration, connections)
+        self._pool = self.access.pool
+        self._host = self.access.host
         self._agent = user_agent(component)
 
     @classmethod
@@ -83,17 +79,7 @@ class KubeClient:
             UnusableCredentials: the file is missing, is no kubeconfig, names credentials that cannot be read, or would have
                 us talk to a server that does not prove who it is.
         """
-        configuration = official.Configuration()
-        try:
-            _loaders.load_kube_config(
-                config_file=str(path), context=context, client_configuration=configuration, persist_config=False
-            )
-        except (official_config.ConfigException, OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
-            raise errors.UnusableCredentials(
-                f"kubeconfig {str(path)!r} cannot be used: {error}; check that the file exists and that kubectl can use it"
-            ) from error
-        _require_proof(configuration, path)
-        return cls(configuration, connections=connections, component=component)
+        return cls(access.of_kubeconfig(path, context), connections=connections, component=component)
 
     @classmethod
     def in_cluster(cls, *, connections: int = 16, component: str = "controller") -> KubeClient:
@@ -102,15 +88,7 @@ class KubeClient:
         Raises:
             UnusableCredentials: this is no pod, or its service account's token is not mounted.
         """
-        configuration = official.Configuration()
-        try:
-            _loaders.load_incluster_config(client_configuration=configuration)
-        except (official_config.ConfigException, OSError) as error:
-            raise errors.UnusableCredentials(
-                f"the pod's service account cannot be used: {error}; outside a cluster name a kubeconfig file, "
-                "inside one set automountServiceAccountToken"
-            ) from error
-        return cls(configuration, connections=connections, component=component)
+        return cls(access.of_pod(), connections=connections, component=component)
 
     @property
     def host(self) -> str:
@@ -186,7 +164,7 @@ class KubeClient:
             KubeError: there is no telling.
         """
         try:
-            return self._get(_job_path(namespace, name), {}, _job, f"get of Job {namespace}/{name}")
+            return self._get(job_path(namespace, name), {}, _job, f"get of Job {namespace}/{name}")
         except errors.NotFound:
             return None
 
@@ -197,7 +175,7 @@ class KubeClient:
             KubeError: `Conflict` where the uid or resourceVersion named in the patch is not the Job's; `NotFound`,
                 `Invalid`, `Forbidden` (a policy, perhaps). After `Unavailable` the patch may have been applied or not.
         """
-        return self._write("PATCH", _job_path(namespace, name), body, _job, f"patch of Job {namespace}/{name}")
+        return self._write("PATCH", job_path(namespace, name), body, _job, f"patch of Job {namespace}/{name}")
 
     def patch_job_status(self, namespace: str, name: str, body: Mapping[str, Any]) -> objects.Job:
         """Apply a JSON merge patch to the status of a Job; nothing else that is in the patch has an effect.
@@ -205,7 +183,7 @@ class KubeClient:
         Raises:
             KubeError: as `patch_job`; `Forbidden` where the account may not, which only servers before 1.36 ask for.
         """
-        path = f"{_job_path(namespace, name)}/status"
+        path = f"{job_path(namespace, name)}/status"
         return self._write("PATCH", path, body, _job, f"patch of the status of Job {namespace}/{name}")
 
     # Other objects
@@ -288,6 +266,15 @@ class KubeClient:
 
     # Transport
 
+    def headers(self, content_type: str | None = None) -> dict[str, str]:
+        """What every request says of us and what it carries.
+
+        Raises:
+            UnusableCredentials: they cannot be renewed.
+        """
+        found = {"Accept": "application/json", "User-Agent": self._agent, **self.access.authorization()}
+        return found if content_type is None else {**found, "Content-Type": content_type}
+
     def _write(
         self,
         method: str,
@@ -299,10 +286,9 @@ class KubeClient:
         content_type: str = MERGE_PATCH,
         timeout_seconds: float = READ_TIMEOUT_SECONDS,
     ) -> T:
-        query = {"fieldManager": names.FIELD_MANAGER, "fieldValidation": "Strict"}
         encoded = msgspec.json.encode(body)
         answer = self._send(
-            method, path, query, doing, body=encoded, content_type=content_type, timeout_seconds=timeout_seconds
+            method, path, WRITING, doing, body=encoded, content_type=content_type, timeout_seconds=timeout_seconds
         )
         return self._decoded(answer, decoder, doing)
 
@@ -322,16 +308,11 @@ class KubeClient:
         stream: bool = False,
     ) -> BaseHTTPResponse:
         url = f"{self._host}{path}?{urlencode(query)}" if query else f"{self._host}{path}"
-        headers = {"Accept": "application/json", "User-Agent": self._agent}
-        if content_type is not None:
-            headers["Content-Type"] = content_type
         try:
-            # Runs the hook that reads a rotated token again, so it belongs to each request.
-            self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
-            return self._pool.request(
+            answer = self._pool.request(
                 method,
                 url,
-                headers=headers,
+                headers=self.headers(content_type),
                 body=body,
                 timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_SECONDS, read=timeout_seconds),
                 retries=False,
@@ -340,8 +321,9 @@ class KubeClient:
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise errors.Unavailable(f"no answer from {self._host}: {error}", doing=doing) from error
-        except official_config.ConfigException as error:
-            raise errors.UnusableCredentials(f"the credentials for {self._host} cannot be renewed: {error}") from error
+        if answer.status == HTTPStatus.UNAUTHORIZED:
+            self.access.refused()
+        return answer
 
     def _decoded(self, response: BaseHTTPResponse, decoder: msgspec.json.Decoder[T], doing: str) -> T:
         if response.status >= 300:
@@ -365,21 +347,8 @@ class KubeClient:
         return error
 
 
-def _require_proof(configuration: official.Configuration, path: str | Path) -> None:
-    """Refuse a server whose certificate would not be verified: it would be sent our credentials."""
-    url = urlsplit(str(configuration.host))
-    if url.scheme == "https" and not configuration.verify_ssl:
-        raise errors.UnusableCredentials(
-            f"kubeconfig {str(path)!r} sets insecure-skip-tls-verify: take it out, and put the authority of the server's "
-            "certificate into certificate-authority-data"
-        )
-    if url.scheme != "https" and url.hostname not in _LOOPBACK:
-        raise errors.UnusableCredentials(
-            f"kubeconfig {str(path)!r} names the server {configuration.host!r}, which does not speak TLS: write an https URL"
-        )
-
-
-def _job_path(namespace: str, name: str) -> str:
+def job_path(namespace: str, name: str) -> str:
+    """Where the API server has a Job."""
     return f"/apis/batch/v1/namespaces/{path_segment(namespace)}/jobs/{path_segment(name)}"
 
 
