@@ -14,6 +14,7 @@ import msgspec
 
 from aiqueue.cli.harness.errors import HarnessError
 from baseline import executor, statuses, world
+from baseline.orders import Order, Outcome, Planned
 from stand import jobs, sender
 from stand.parts import Stand
 from stand.printing import rounded
@@ -73,13 +74,13 @@ def raw(ground: Stand, count: int, name: str) -> Raw:
     return Raw(count, made.seconds, freed.seconds, *seconds)
 
 
-def execute(ground: Stand, due: Sequence[world.Due], most_seconds: float) -> executor.Outcome:
+def execute(ground: Stand, due: Sequence[world.Due], most_seconds: float) -> Outcome:
     """Have the executor create these Jobs and run them.
 
     Raises:
         HarnessError: it failed, the controller ended, or not all Jobs were done in time.
     """
-    order = executor.Order(
+    order = Order(
         ground.server_port,
         str(ground.cluster.ca_file),
         ground.admin_token,
@@ -101,7 +102,7 @@ def execute(ground: Stand, due: Sequence[world.Due], most_seconds: float) -> exe
             errors.seek(0)
             raise HarnessError(f"the executor failed: {errors.read().decode(errors='replace').strip()[-1000:]}")
         output.seek(0)
-        return msgspec.json.decode(output.read(), type=executor.Outcome)
+        return msgspec.json.decode(output.read(), type=Outcome)
 
 
 def _await(ground: Stand, process: subprocess.Popen[bytes], seconds: float) -> None:
@@ -118,7 +119,7 @@ def _await(ground: Stand, process: subprocess.Popen[bytes], seconds: float) -> N
             continue
 
 
-def _planned(due: world.Due) -> executor.Planned:
+def _planned(due: world.Due) -> Planned:
     path = jobs.path(due.place.namespace)
     body = msgspec.json.encode(due.content()).decode()
-    return executor.Planned(due.seconds, path, f"{path}/{due.name}", body, world.KINDS[due.kind].run_seconds)
+    return Planned(due.seconds, path, f"{path}/{due.name}", body, world.KINDS[due.kind].run_seconds)

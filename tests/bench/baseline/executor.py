@@ -21,18 +21,22 @@ import sys
 import time
 from asyncio import Task, TimerHandle
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
 import aiohttp
 import msgspec
+import uvloop
 
 from aiqueue.cli.harness.errors import HarnessError
 from aiqueue.cli.harness.ports import LOOPBACK
 from baseline import statuses
+from baseline.lines import Lines
+from baseline.orders import Lived, Order, Outcome, Planned
 from stand import sender
 
 CREATE_CONNECTIONS = 32
@@ -42,46 +46,6 @@ WATCH_PAUSE_SECONDS = 0.2
 #: Conflicts of one Job in one state. Each is answered by what the watch tells next.
 MOST_CONFLICTS = 50
 _WATCH = "/apis/batch/v1/jobs?watch=true&labelSelector=aiqueue.dev%2Fqueue&timeoutSeconds=3600"
-
-
-class Planned(msgspec.Struct, frozen=True):
-    """A Job to create: when from the beginning, where, its path once it is there, its content as JSON, and how long it runs."""
-
-    due_seconds: float
-    collection: str
-    path: str
-    body: str
-    run_seconds: float
-
-
-class Order(msgspec.Struct, frozen=True):
-    """What to do, and for how long at most."""
-
-    port: int
-    ca_file: str
-    token: str
-    jobs: Sequence[Planned]
-    most_seconds: float
-
-
-class Lived(msgspec.Struct):
-    """What became of a Job, in seconds from the beginning. `spans` are from each unsuspend seen to its end."""
-
-    sent: float = 0.0
-    created: float = 0.0
-    unsuspended: float = 0.0
-    done: float = 0.0
-    spans: list[tuple[float, float]] = msgspec.field(default_factory=list)
-
-
-class Outcome(msgspec.Struct):
-    """What came of an order. `began` is in seconds since the epoch; jobs are in the order of the order."""
-
-    began: float
-    jobs: Sequence[Lived]
-    counts: dict[str, int]
-    cpu_seconds: float
-    resident_bytes: int
 
 
 class Phase(enum.Enum):
@@ -137,6 +101,17 @@ class _Slot:
     busy: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """A patch on its way: what it is, and the slot's phase, run and `told` that it was made of, at which resourceVersion."""
+
+    what: str
+    phase: Phase
+    run: int
+    told: bool
+    version: int
+
+
 @dataclass(slots=True)
 class Executor:
     """All Jobs of an order."""
@@ -144,6 +119,8 @@ class Executor:
     order: Order
     session: aiohttp.ClientSession
     loop: asyncio.AbstractEventLoop
+    creates: Lines = field(init=False)
+    patches: Lines = field(init=False)
     began: float = 0.0
     epoch: float = 0.0
     counts: Counter[str] = field(default_factory=Counter)
@@ -157,6 +134,7 @@ class Executor:
 
     def __post_init__(self) -> None:
         self.failed = self.loop.create_future()
+        self.creates, self.patches = (Lines(self.order.port, self.order.ca_file, self.order.token, self.fail) for _ in range(2))
         for plan in self.order.jobs:
             slot = _Slot(plan, Lived(), statuses.path(plan.path))
             parts = plan.path.split("/")
@@ -176,7 +154,12 @@ class Executor:
 
     def _ended(self, task: Task[None]) -> None:
         self.tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None and not self.failed.done():
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        """End everything, unless it is over."""
+        if not self.failed.done() and not self.all_done.is_set():
             self.failed.set_exception(error)
 
     async def first_of(self, awaited: Coroutine[Any, Any, bool], seconds: float) -> None:
@@ -197,18 +180,14 @@ class Executor:
             if wait > 0:
                 await asyncio.sleep(wait)
             await free.acquire()
-            self.spawn(self._create(slot, free.release))
+            slot.lived.sent = self.now()
+            answered = partial(self._created, slot, free)
+            self.creates.send("POST", slot.plan.collection, "application/json", slot.plan.body.encode(), answered)
 
-    async def _create(self, slot: _Slot, ended: Callable[[], None]) -> None:
-        slot.lived.sent = self.now()
-        headers = {"Content-Type": "application/json"}
-        try:
-            async with self.session.post(slot.plan.collection, data=slot.plan.body.encode(), headers=headers) as answer:
-                content = await answer.read()
-                if answer.status != HTTPStatus.CREATED:
-                    raise HarnessError(f"the create of {slot.plan.path} was answered {answer.status}: {content[:300]!r}")
-        finally:
-            ended()
+    def _created(self, slot: _Slot, free: asyncio.Semaphore, status: int, content: bytes) -> None:
+        free.release()
+        if status != HTTPStatus.CREATED:
+            self.fail(HarnessError(f"the create of {slot.plan.path} was answered {status}: {content[:300]!r}"))
         slot.lived.created = self.now()
         self.counts["creates"] += 1
 
@@ -285,9 +264,9 @@ class Executor:
             return
         if slot.phase is Phase.STOPPING or (slot.phase is Phase.RUNNING and (not slot.told or slot.elapsed)):
             slot.busy = True
-            self.spawn(self._write(slot))
+            self._write(slot)
 
-    async def _write(self, slot: _Slot) -> None:
+    def _write(self, slot: _Slot) -> None:
         phase, run, told, version = slot.phase, slot.run, slot.told, slot.version
         now = self.epoch + self.now()
         if phase is Phase.STOPPING:
@@ -296,33 +275,36 @@ class Executor:
             what, body = "starts", statuses.start(str(version), now, resumed=slot.stopped_before)
         else:
             what, body = "completes", statuses.complete(str(version), now, resumed=slot.stopped_before)
-        headers = {"Content-Type": sender.MERGE_PATCH}
-        async with self.session.patch(slot.status_path, data=body, headers=headers) as answer:
-            content = await answer.read()
+        answered = partial(self._answered, slot, _Said(what, phase, run, told, version))
+        self.patches.send("PATCH", slot.status_path, sender.MERGE_PATCH, body, answered)
+
+    def _answered(self, slot: _Slot, said: _Said, status: int, content: bytes) -> None:
         slot.busy = False
-        if answer.status == HTTPStatus.CONFLICT:
+        if status == HTTPStatus.CONFLICT:
             self.counts["conflicts"] += 1
             slot.conflicts += 1
-            slot.obsolete = max(slot.obsolete, version)
+            slot.obsolete = max(slot.obsolete, said.version)
             if slot.conflicts > MOST_CONFLICTS:
-                raise HarnessError(f"the status of {slot.plan.path} could not be written: it changed {slot.conflicts} times")
-        elif answer.status == HTTPStatus.OK:
-            self.counts[what] += 1
+                self.fail(
+                    HarnessError(f"the status of {slot.plan.path} changed {slot.conflicts} times while it was to be written")
+                )
+        elif status == HTTPStatus.OK:
+            self.counts[said.what] += 1
             slot.version = max(slot.version, int(_written.decode(content).metadata.resource_version))
-            self._written(slot, phase, run, told=told)
+            self._written(slot, said)
         else:
-            raise HarnessError(f"the status of {slot.plan.path} was answered {answer.status}: {content[:500]!r}")
+            self.fail(HarnessError(f"the status of {slot.plan.path} was answered {status}: {content[:500]!r}"))
         self._sync(slot)
 
-    def _written(self, slot: _Slot, phase: Phase, run: int, *, told: bool) -> None:
+    def _written(self, slot: _Slot, said: _Said) -> None:
         """The API server has what was to be said of that run."""
-        if phase is Phase.STOPPING:
+        if said.phase is Phase.STOPPING:
             slot.stopped_before = True
-        if slot.run != run:
+        if slot.run != said.run:
             return
-        if phase is Phase.STOPPING:
+        if said.phase is Phase.STOPPING:
             slot.phase = Phase.WAITING
-        elif told:
+        elif said.told:
             slot.lived.done = self.now()
             if slot.phase is Phase.RUNNING:
                 slot.lived.spans.append((slot.seen_at, slot.lived.done))
@@ -357,12 +339,17 @@ async def execute(order: Order) -> Outcome:
     timeout = aiohttp.ClientTimeout(total=sender.ANSWER_SECONDS)
     async with aiohttp.ClientSession(
         f"https://{LOOPBACK}:{order.port}",
-        connector=sender.connector(order.ca_file, CREATE_CONNECTIONS + STATUS_CONNECTIONS + 1),
+        connector=sender.connector(order.ca_file, 1),
         headers=sender.headers(order.token),
         timeout=timeout,
         read_bufsize=2**20,
     ) as session:
         executor = Executor(order, session, asyncio.get_running_loop())
+        executor.loop.set_exception_handler(
+            lambda _loop, said: executor.fail(said.get("exception") or HarnessError(said["message"]))
+        )
+        await executor.creates.open(CREATE_CONNECTIONS)
+        await executor.patches.open(STATUS_CONNECTIONS)
         executor.spawn(executor.watch())
         await executor.first_of(executor.watching.wait(), sender.ANSWER_SECONDS)
         gc.collect()
@@ -385,7 +372,7 @@ def main() -> int:
     """Carry out the order on stdin."""
     order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
     try:
-        outcome = asyncio.run(execute(order))
+        outcome = uvloop.run(execute(order))
     except (HarnessError, aiohttp.ClientError, TimeoutError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1

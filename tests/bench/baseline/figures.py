@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from baseline import world
-from baseline.executor import Outcome
 from baseline.ledger import Kept, Limits, Span, held, sweep
+from baseline.orders import Outcome
 from stand.printing import percentile
 
 #: A create that was sent later than this after it was due was late.
