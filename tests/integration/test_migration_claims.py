@@ -108,7 +108,7 @@ def test_it_is_filled_from_the_closed_runs_and_all_else_is_yet_to_be_said(older:
 
 
 def test_a_controller_of_the_version_before_writes_as_it_did(older: Engine) -> None:
-    go(older, "0003")
+    go(older, "head")
     with transaction(older) as connection:
         connection.execute(text(WORKLOAD), {"id": 7, "state": "Evicting"})
         values = {"id": 7, "attempt": 1, "began": 1.0, "ended": None, "told": True, "outcome": "Running"}

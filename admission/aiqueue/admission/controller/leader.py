@@ -29,6 +29,7 @@ from aiqueue.admission.controller.hands import JobHands
 from aiqueue.admission.controller.lane import Lane
 from aiqueue.admission.controller.mirror import Mirror
 from aiqueue.admission.controller.observing import Observing, latest
+from aiqueue.admission.controller.pace import Pace
 from aiqueue.admission.controller.registration import Registration
 from aiqueue.admission.controller.rewriting import Standing
 from aiqueue.admission.controller.term import Term
@@ -53,7 +54,6 @@ from aiqueue.queue.words import ActionKind
 
 _log = structlog.get_logger()
 _ASK_SECONDS = 1.0  # how often the configuration revision is asked for without a notification
-_HOUSE_SECONDS = 10.0
 _PLANS_A_ROUND = 20
 #: The more a round has to follow, the longer the next one gathers: a transaction costs about as much for fifty Jobs as for one.
 _GATHER_SECONDS, _GATHER_MOST_SECONDS = 0.005, 0.05
@@ -95,7 +95,8 @@ class Leader:
         self._engine = Engine(max_admissions=settings.max_admissions_per_plan)
         self._replace_decisions = True
         self._wake_in = self._round_at = 0.0
-        self._asked_at = self._housed_at = self._usage_at = time.monotonic()
+        self._asked_at = self._usage_at = time.monotonic()
+        self._archiving = Pace()
 
     def run(self, stop: threading.Event) -> None:
         """Lead until the term is lost or `stop` is set.
@@ -353,9 +354,11 @@ class Leader:
             if truth != dict(self._engine.usage()) or differing or not observing.usages.agrees(usages):
                 self.usage_differences += 1
                 raise LedgerConflict("the engine's usage differs from the ledger's")
-        if now - self._housed_at >= _HOUSE_SECONDS:
-            self._housed_at = now
+        if self._archiving.due(now):
+            began, most = time.monotonic(), self._archiving.amount
             with self.term.transaction() as connection:
-                moved = housekeeping.archive(connection, self.term.number, self.settings.archive_after_seconds)
+                moved = housekeeping.archive(connection, self.term.number, self.settings.archive_after_seconds, most)
+                told = housekeeping.tell_tenants(connection, self.term.number, most - len(moved)) if len(moved) < most else 0
                 housekeeping.forget_plans(connection, self.term.number)
+            self._archiving.done(began, time.monotonic(), len(moved) + told)
             observing.mirror.forget(moved)

@@ -7,12 +7,12 @@ from sqlalchemy import Connection, text
 from aiqueue.queue.store import leadership
 from aiqueue.queue.words import LIVE_STATES
 
-_BATCH = 500
+BATCH = 500
 _KEEP_PLANS = 1000
 
 
-def archive(connection: Connection, term: int, after_seconds: float) -> list[str]:
-    """Move up to 500 terminal workloads that ended `after_seconds` ago, with their runs, out of the hot tables.
+def archive(connection: Connection, term: int, after_seconds: float, most: int = BATCH) -> list[str]:
+    """Move terminal workloads that ended `after_seconds` ago, with their runs, out of the hot tables, at most so many.
 
     Workloads whose Job is gone but whose run is still open stay. Returns the uids that moved.
 
@@ -29,7 +29,7 @@ def archive(connection: Connection, term: int, after_seconds: float) -> list[str
                 " AND NOT EXISTS (SELECT 1 FROM run r WHERE r.workload_id = w.id AND r.closed_at IS NULL)"
                 " ORDER BY w.ended_at LIMIT :batch"
             ),
-            {"after": after_seconds, "batch": _BATCH},
+            {"after": after_seconds, "batch": most},
         ).scalars()
     )
     if not ids:
@@ -37,9 +37,11 @@ def archive(connection: Connection, term: int, after_seconds: float) -> list[str
     connection.execute(
         text(
             "INSERT INTO archived_workload (id, cluster_id, uid, namespace, name, queue_name, class_name, shape, user_name, owner,"
-            "  created_at, observed_at, ended_at, state, attempt, pod_sets)"
+            "  created_at, observed_at, ended_at, state, attempt, tenant, pod_sets)"
             " SELECT w.id, w.cluster_id, w.uid, w.namespace, w.name, w.queue_name, w.class_name, w.shape, w.user_name, w.owner,"
             "  w.created_at, w.observed_at, w.ended_at, w.state, w.attempt,"
+            "  coalesce((SELECT t.name FROM run r JOIN tenant t ON t.id = r.tenant_id"
+            "             WHERE r.workload_id = w.id ORDER BY r.attempt DESC LIMIT 1), ''),"
             "  coalesce((SELECT jsonb_agg(to_jsonb(p) - 'workload_id' ORDER BY p.position, p.name)"
             "              FROM pod_set p WHERE p.workload_id = w.id), '[]')"
             " FROM workload w WHERE w.id = ANY(:ids)"
@@ -63,6 +65,24 @@ def archive(connection: Connection, term: int, after_seconds: float) -> list[str
     connection.execute(text("DELETE FROM run WHERE workload_id = ANY(:ids)"), {"ids": ids})
     moved = connection.execute(text("DELETE FROM workload WHERE id = ANY(:ids) RETURNING uid"), {"ids": ids})
     return list(moved.scalars())
+
+
+def tell_tenants(connection: Connection, term: int, most: int = BATCH) -> int:
+    """Fill in, in some of the archived workloads that an older version archived, whose they were. Returns how many those are.
+
+    Raises:
+        TermLost: another controller leads.
+    """
+    leadership.fence(connection, term)
+    told = connection.execute(
+        text(
+            "UPDATE archived_workload w SET tenant = coalesce((SELECT r.tenant FROM archived_run r WHERE r.workload_id = w.id"
+            " ORDER BY r.attempt DESC LIMIT 1), '') WHERE w.id = ANY (ARRAY("
+            "SELECT id FROM archived_workload WHERE tenant IS NULL ORDER BY ended_at DESC, id DESC LIMIT :most))"
+        ),
+        {"most": most},
+    )
+    return told.rowcount
 
 
 def forget_plans(connection: Connection, term: int) -> int:

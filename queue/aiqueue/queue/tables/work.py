@@ -255,7 +255,10 @@ class ActionRow(Base):
 
 
 class ArchivedWorkloadRow(Base):
-    """A terminal workload, out of the hot table. `pod_sets` as they were."""
+    """A terminal workload, out of the hot table. `pod_sets` as they were.
+
+    `tenant` is that of its last run, "" if it had none; NULL where an older version archived it, until it is filled in.
+    """
 
     __tablename__ = "archived_workload"
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
@@ -274,11 +277,22 @@ class ArchivedWorkloadRow(Base):
     state: Mapped[Name]
     attempt: Mapped[int] = mapped_column(Integer)
     pod_sets: Mapped[JsonList]
+    tenant: Mapped[str | None] = mapped_column(Text)
     __table_args__ = (
         one_of("state", WorkloadState),
         Index("ix_archived_workload_name", "namespace", "name"),
         Index("ix_archived_workload_ended_at", "ended_at"),
         Index("ix_archived_workload_uid", "uid"),
+        Index("ix_archived_workload_tenant", "tenant", "ended_at", "id"),
+        Index("ix_archived_workload_untold", "ended_at", "id", postgresql_where=text("tenant IS NULL")),
+        Index("ix_archived_workload_queue", "namespace", "queue_name", "ended_at"),
+        Index(
+            "ix_archived_workload_other",
+            "state",
+            "ended_at",
+            "id",
+            postgresql_where=text(f"state <> '{WorkloadState.FINISHED}'"),
+        ),
     )
 
 
@@ -303,4 +317,6 @@ class ArchivedRunRow(Base):
         one_of("outcome", RunOutcome),
         one_of("evict_rule", PreemptionRule),
         Index("ix_archived_run_closed_at", "closed_at"),
+        Index("ix_archived_run_tenant", "tenant", "id"),
+        Index("ix_archived_run_other", "outcome", "id", postgresql_where=text(f"outcome <> '{RunOutcome.FINISHED}'")),
     )

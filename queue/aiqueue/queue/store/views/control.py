@@ -16,14 +16,19 @@ from aiqueue.queue.tables.base import quoted
 from aiqueue.queue.words import LIVE_STATES, Reason, WorkloadState
 
 _LIVE = f"w.state IN ({quoted(LIVE_STATES)})"
-_SHAPES = f"""
+_SHAPES = """
 SELECT t.name AS tenant, d.shape, NULL::bigint AS workload_id, NULL AS workload, d.reason, d.message, d.would_change, d.evidence,
-       d.decided_at,
-       (SELECT count(*) FROM queue q JOIN workload w ON w.namespace = q.namespace AND w.queue_name = q.name
-         WHERE q.tenant_id = d.tenant_id AND {_LIVE} AND w.state = '{WorkloadState.PENDING}' AND w.shape = d.shape
-           AND NOT EXISTS (SELECT FROM workload_decision o WHERE o.workload_id = w.id)) AS waiting
+       d.decided_at, coalesce(c.waiting, 0) AS waiting
   FROM shape_decision d JOIN tenant t ON t.id = d.tenant_id
 """
+_WAIT = f"""
+  FROM queue q JOIN workload w ON w.namespace = q.namespace AND w.queue_name = q.name
+ WHERE {_LIVE} AND w.state = '{WorkloadState.PENDING}'
+   AND NOT EXISTS (SELECT FROM workload_decision o WHERE o.workload_id = w.id)
+"""
+# All that wait are counted at once, or those alone that one verdict is on.
+_COUNTED = f"LEFT JOIN (SELECT q.tenant_id, w.shape, count(*) AS waiting {_WAIT} %s GROUP BY 1, 2) c USING (tenant_id, shape)"
+_COUNTED_ONE = f"CROSS JOIN LATERAL (SELECT count(*) AS waiting {_WAIT} AND q.tenant_id = d.tenant_id AND w.shape = d.shape) c"
 _OVERRIDES = """
 SELECT t.name AS tenant, w.shape, w.id AS workload_id, w.namespace || '/' || w.name AS workload, d.reason, d.message,
        d.would_change, d.evidence, d.decided_at, 1 AS waiting
@@ -87,14 +92,16 @@ class AuditView:
 def list_decisions(connection: Connection, *, tenant: str | None = None, limit: int = DEFAULT_LIMIT) -> list[DecisionView]:
     """Stored verdicts, those by which most wait first; only of `tenant` if given."""
     condition = "" if tenant is None else "WHERE tenant = :tenant"
-    query = f"SELECT * FROM ({_SHAPES} UNION ALL {_OVERRIDES}) d {condition} ORDER BY waiting DESC, tenant, shape, workload_id LIMIT :limit"
+    counted = _COUNTED % ("" if tenant is None else "AND q.tenant_id = (SELECT id FROM tenant WHERE name = :tenant)")
+    every = f"{_SHAPES} {counted} UNION ALL {_OVERRIDES}"
+    query = f"SELECT * FROM ({every}) d {condition} ORDER BY waiting DESC, tenant, shape, workload_id LIMIT :limit"
     return _decisions(connection, query, {"limit": limit} | ({} if tenant is None else {"tenant": tenant}))
 
 
 def decision_of(connection: Connection, workload_id: int) -> DecisionView | None:
     """The stored verdict by which a workload waits: its own, else that of its shape; None if nobody decided yet."""
     own = _decisions(connection, f"{_OVERRIDES} WHERE w.id = :id", {"id": workload_id})
-    shared = f"{_SHAPES} WHERE (t.id, d.shape) IN (SELECT q.tenant_id, w.shape FROM workload w JOIN queue q"
+    shared = f"{_SHAPES} {_COUNTED_ONE} WHERE (t.id, d.shape) IN (SELECT q.tenant_id, w.shape FROM workload w JOIN queue q"
     shared += " ON q.namespace = w.namespace AND q.name = w.queue_name WHERE w.id = :id)"
     found = own or _decisions(connection, shared, {"id": workload_id})
     return found[0] if found else None

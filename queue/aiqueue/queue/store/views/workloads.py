@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,10 +18,12 @@ from aiqueue.queue.words import LIVE_STATES, TERMINAL_STATES, PreemptionRule, Re
 # Spelled as in the partial indexes of `tables.work`, or the planner would not use them.
 _LIVE = f"w.state IN ({quoted(LIVE_STATES)})"
 _WAITING = quoted((WorkloadState.PENDING, WorkloadState.HELD))
-_SUBTREE = """(WITH RECURSIVE subtree AS (
-   SELECT id, name FROM tenant WHERE name = :tenant
-   UNION ALL SELECT c.id, c.name FROM tenant c JOIN subtree s ON c.parent_id = s.id) SELECT name FROM subtree)"""
+# Begins a query: `subtree` is the tenant with all below it.
+_SUBTREE = """WITH RECURSIVE subtree AS (
+  SELECT id, name FROM tenant WHERE name = :tenant
+  UNION ALL SELECT c.id, c.name FROM tenant c JOIN subtree s ON c.parent_id = s.id)"""
 
+# What a page shows is looked up for its rows only, after `page` has found which they are.
 _HOT = f"""
 SELECT w.id, w.uid, c.name AS cluster, w.namespace, w.name, w.queue_name, coalesce(rt.name, qt.name) AS tenant,
        coalesce(w.class_name, d.name) AS class_name, w.shape, w.state, w.state_since, w.attempt, w.user_name, w.owner,
@@ -38,7 +40,7 @@ SELECT w.id, w.uid, c.name AS cluster, w.namespace, w.name, w.queue_name, coales
        coalesce(pw.namespace || '/' || pw.name, pa.namespace || '/' || pa.name) AS preempted_by,
        w.checkpoint_seconds, w.max_runtime_seconds, w.ran_seconds,
        false AS archived, %(key_at)s AS key_at, %(key_state)s AS key_state
-  FROM workload w
+  FROM page JOIN workload w ON w.id = page.id
   JOIN cluster c ON c.id = w.cluster_id
   LEFT JOIN queue q ON q.namespace = w.namespace AND q.name = w.queue_name
   LEFT JOIN tenant qt ON qt.id = q.tenant_id
@@ -51,16 +53,34 @@ SELECT w.id, w.uid, c.name AS cluster, w.namespace, w.name, w.queue_name, coales
   LEFT JOIN shape_decision sd ON sd.tenant_id = q.tenant_id AND sd.shape = w.shape
 """
 _ARCHIVED = """
-SELECT w.id, w.uid, c.name AS cluster, w.namespace, w.name, w.queue_name, lr.tenant, w.class_name, w.shape, w.state,
+SELECT w.id, w.uid, c.name AS cluster, w.namespace, w.name, w.queue_name, nullif(coalesce(w.tenant, lr.tenant), '') AS tenant, w.class_name, w.shape, w.state,
        w.ended_at AS state_since, w.attempt, w.user_name, w.owner, w.created_at, w.ended_at, NULL AS not_before, NULL AS invalid,
        NULL AS reason, NULL AS message, NULL AS would_change,
        (SELECT f.opened_at FROM archived_run f WHERE f.workload_id = w.id ORDER BY f.attempt LIMIT 1) AS first_admitted_at,
        w.pod_sets, NULL AS evict_at, NULL AS evict_outcome, NULL AS evict_rule, NULL AS evict_message, NULL AS preempted_by, NULL AS checkpoint_seconds,
        NULL AS max_runtime_seconds, NULL AS ran_seconds, true AS archived, w.ended_at AS key_at, NULL AS key_state
-  FROM archived_workload w
+  FROM page JOIN archived_workload w ON w.id = page.id
   JOIN cluster c ON c.id = w.cluster_id
   LEFT JOIN LATERAL (SELECT a.tenant FROM archived_run a WHERE a.workload_id = w.id ORDER BY a.attempt DESC LIMIT 1) lr ON true
 """
+# Of the tenant that holds what it runs on, else of the one that its queue feeds.
+_OF_TENANT = f"""workload w LEFT JOIN queue q ON q.namespace = w.namespace AND q.name = w.queue_name
+  LEFT JOIN run r ON r.workload_id = w.id AND r.closed_at IS NULL
+ WHERE coalesce(r.tenant_id, q.tenant_id) = ANY (ARRAY({_SUBTREE} SELECT id FROM subtree)) AND"""
+# The latest of each tenant by its index, of which the page takes the latest. Rows that a controller of version 0003 archived do not
+# say whose they are.
+_ARCHIVED_OF_TENANT = f"""
+{_SUBTREE}
+SELECT w.id FROM (
+  SELECT one.* FROM subtree s CROSS JOIN LATERAL (
+    SELECT w.id, w.ended_at FROM archived_workload w
+     WHERE w.tenant = s.name AND %(conditions)s %(order)s LIMIT :limit) one
+  UNION ALL
+  (SELECT w.id, w.ended_at FROM archived_workload w
+    WHERE w.tenant IS NULL AND %(conditions)s
+      AND (SELECT a.tenant FROM archived_run a WHERE a.workload_id = w.id ORDER BY a.attempt DESC LIMIT 1)
+          IN (SELECT name FROM subtree) %(order)s LIMIT :limit)) w
+%(order)s LIMIT :limit"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,59 +225,65 @@ def workload_of(row: RowMapping) -> WorkloadView:
     )
 
 
-def _conditions(wanted: WorkloadFilter, tenant: str) -> tuple[list[str], dict[str, Any]]:
-    """Conditions that all parts share; `tenant` is the expression of a row's tenant."""
+def _conditions(wanted: WorkloadFilter) -> tuple[list[str], dict[str, Any]]:
+    """Conditions on the columns that all parts share."""
     conditions: list[str] = []
     values: dict[str, Any] = {}
-    for column, value in (
-        ("namespace", wanted.namespace),
-        ("name", wanted.name),
-        ("queue_name", wanted.queue),
-        ("state", wanted.state),
-    ):
+    for column, value in (("namespace", wanted.namespace), ("name", wanted.name), ("queue_name", wanted.queue)):
         if value is not None:
             conditions.append(f"w.{column} = :{column}")
-            values[column] = str(value)
-    if wanted.name is not None:
-        # Name every cluster, since the index of names begins with it.
-        conditions.append("w.cluster_id = ANY (ARRAY(SELECT id FROM cluster))")
+            values[column] = value
     if wanted.tenant is not None:
-        conditions.append(f"{tenant} IN {_SUBTREE}")
         values["tenant"] = wanted.tenant
+    if wanted.state is not None:
+        conditions.append(f"w.state = '{wanted.state}'")  # a word of ours, spelled out for the partial indexes
     return conditions, values
 
 
+def _hot(wanted: WorkloadFilter) -> str:
+    """Where workloads of the hot table are looked for, up to the conditions."""
+    return "workload w WHERE" if wanted.tenant is None else _OF_TENANT
+
+
 def _live(connection: Connection, wanted: WorkloadFilter, after: Cursor | None, limit: int) -> Sequence[RowMapping]:
-    conditions, values = _conditions(wanted, "coalesce(rt.name, qt.name)")
+    conditions, values = _conditions(wanted)
     conditions.append(_LIVE)
+    if wanted.name is not None:
+        # Name every cluster, since the index of names begins with it.
+        conditions.append("w.cluster_id = ANY (ARRAY(SELECT id FROM cluster))")
     if after is not None:
         conditions.append("(w.state, w.created_at, w.id) > (:after_state, :after_at, :after_id)")
         values |= {"after_state": after.state, "after_at": after.at, "after_id": after.id}
-    query = (
-        f"{_HOT % {'key_at': 'w.created_at', 'key_state': 'w.state'}}"
-        f" WHERE {' AND '.join(conditions)} ORDER BY w.state, w.created_at, w.id LIMIT :limit"
-    )
-    return connection.execute(text(query), {**values, "limit": limit}).mappings().all()
+    order = "ORDER BY w.state, w.created_at, w.id"
+    page = f"SELECT w.id FROM {_hot(wanted)} {' AND '.join(conditions)} {order} LIMIT :limit"
+    shown = _HOT % {"key_at": "w.created_at", "key_state": "w.state"}
+    return _page(connection, page, f"{shown} {order}", {**values, "limit": limit})
 
 
 def _ended(connection: Connection, wanted: WorkloadFilter, after: Cursor | None, limit: int) -> Sequence[RowMapping]:
-    conditions, values = _conditions(wanted, "coalesce(rt.name, qt.name)")
+    conditions, values = _conditions(wanted)
     conditions.append(f"NOT ({_LIVE})")
-    key = "coalesce(w.ended_at, w.state_since)"
-    if after is not None:
-        conditions.append(f"({key}, w.id) < (:after_at, :after_id)")
-        values |= {"after_at": after.at, "after_id": after.id}
-    query = (
-        f"{_HOT % {'key_at': key, 'key_state': 'NULL'}}"
-        f" WHERE {' AND '.join(conditions)} ORDER BY {key} DESC, w.id DESC LIMIT :limit"
-    )
-    return connection.execute(text(query), {**values, "limit": limit}).mappings().all()
-
-
-def _archived(connection: Connection, wanted: WorkloadFilter, after: Cursor | None, limit: int) -> Sequence[RowMapping]:
-    conditions, values = _conditions(wanted, "lr.tenant")
     if after is not None:
         conditions.append("(w.ended_at, w.id) < (:after_at, :after_id)")
         values |= {"after_at": after.at, "after_id": after.id}
-    query = f"{_ARCHIVED} WHERE {' AND '.join(conditions) or 'true'} ORDER BY w.ended_at DESC, w.id DESC LIMIT :limit"
-    return connection.execute(text(query), {**values, "limit": limit}).mappings().all()
+    order = "ORDER BY w.ended_at DESC, w.id DESC"
+    page = f"SELECT w.id FROM {_hot(wanted)} {' AND '.join(conditions)} {order} LIMIT :limit"
+    shown = _HOT % {"key_at": "w.ended_at", "key_state": "NULL"}
+    return _page(connection, page, f"{shown} {order}", {**values, "limit": limit})
+
+
+def _archived(connection: Connection, wanted: WorkloadFilter, after: Cursor | None, limit: int) -> Sequence[RowMapping]:
+    conditions, values = _conditions(wanted)
+    if after is not None:
+        conditions.append("(w.ended_at, w.id) < (:after_at, :after_id)")
+        values |= {"after_at": after.at, "after_id": after.id}
+    order = "ORDER BY w.ended_at DESC, w.id DESC"
+    if wanted.tenant is None:
+        page = f"SELECT w.id FROM archived_workload w WHERE {' AND '.join(conditions) or 'true'} {order} LIMIT :limit"
+    else:
+        page = _ARCHIVED_OF_TENANT % {"conditions": " AND ".join(["true", *conditions]), "order": order}
+    return _page(connection, page, f"{_ARCHIVED} {order}", {**values, "limit": limit})
+
+
+def _page(connection: Connection, page: str, shown: str, values: Mapping[str, Any]) -> Sequence[RowMapping]:
+    return connection.execute(text(f"WITH page AS MATERIALIZED ({page}) {shown}"), values).mappings().all()
