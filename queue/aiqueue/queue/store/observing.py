@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +13,7 @@ from aiqueue.queue.errors import LedgerConflict
 from aiqueue.queue.observations import Observation
 from aiqueue.queue.store import leadership, usage
 from aiqueue.queue.store.changes import AdoptedRun, Changes, NewAction, NewWorkload, SeenAgain
-from aiqueue.queue.store.codec import pod_set_to_json
+from aiqueue.queue.store.codec import pod_set_to_json, to_json
 from aiqueue.queue.store.usage import UsageKey
 from aiqueue.queue.usage import Usage
 from aiqueue.queue.words import TERMINAL_STATES, AuditVerb, WorkloadState
@@ -78,7 +77,7 @@ def _rows(connection: Connection, statement: str, rows: Iterable[Mapping[str, An
     listed = list(rows)
     if not listed:
         return []
-    result = connection.execute(text(statement), {"rows": json.dumps(listed), **values})
+    result = connection.execute(text(statement), {"rows": to_json(listed), **values})
     return list(result.mappings()) if result.returns_rows else []
 
 
@@ -317,7 +316,7 @@ def _adopt(
     taken = [x for a in adopted for x in a.allocations]
     written = _rows(
         connection,
-        f"{INSERT_ALLOCATIONS} RETURNING run_id",
+        f"{_INSERT_ALLOCATIONS} RETURNING run_id",
         (
             {
                 "run_id": run_of[ids[a.uid]][0],
@@ -343,7 +342,7 @@ def _adopt(
     return {a.uid: run_of[ids[a.uid]] for a in adopted}
 
 
-INSERT_ALLOCATIONS = """
+_INSERT_ALLOCATIONS = """
 INSERT INTO allocation (run_id, pod_set, flavor_id, resource, amount)
 SELECT v.run_id, v.pod_set, f.id, v.resource, v.amount
   FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS v(run_id bigint, pod_set text, flavor text, resource text, amount bigint)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,8 +12,7 @@ from sqlalchemy import Connection, text
 from aiqueue.queue.errors import ConfigurationMoved, LedgerConflict
 from aiqueue.queue.records import Allocation, Claim, Decision
 from aiqueue.queue.store import leadership, usage
-from aiqueue.queue.store.codec import evidence_to_json
-from aiqueue.queue.store.observing import INSERT_ALLOCATIONS
+from aiqueue.queue.store.codec import evidence_to_json, to_json
 from aiqueue.queue.store.usage import UsageKey
 from aiqueue.queue.tables.base import quoted
 from aiqueue.queue.usage import Usage
@@ -83,6 +81,41 @@ class Committed:
     usages: Mapping[UsageKey, Usage]
 
 
+# One statement, so that the rows, which hold whole templates, are sent and read once.
+_ADMIT = text(
+    f"""
+WITH v AS MATERIALIZED (
+  SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS v(workload_id bigint, attempt integer, tenant text, namespace text,
+         queue_name text, resource_version text, original jsonb, injected jsonb, allocations jsonb)),
+admitted AS (
+  UPDATE workload w SET state = '{WorkloadState.ADMITTED}', state_since = :now, attempt = v.attempt, not_before = NULL
+    FROM v WHERE w.id = v.workload_id AND w.state = '{WorkloadState.PENDING}' AND w.attempt = v.attempt - 1
+     AND NOT w.owner_suspended AND NOT w.hold_requested
+  RETURNING w.id),
+opened AS (
+  INSERT INTO run (workload_id, attempt, cluster_id, tenant_id, queue_id, term, opened_at, original, injected)
+  SELECT v.workload_id, v.attempt, :cluster, t.id, q.id, :term, :now, v.original, v.injected
+    FROM v JOIN admitted ON admitted.id = v.workload_id JOIN tenant t ON t.name = v.tenant
+    JOIN queue q ON q.namespace = v.namespace AND q.name = v.queue_name
+  RETURNING workload_id, id, attempt),
+taken AS (
+  INSERT INTO allocation (run_id, pod_set, flavor_id, resource, amount)
+  SELECT opened.id, x.pod_set, f.id, x.resource, x.amount
+    FROM opened JOIN v ON v.workload_id = opened.workload_id
+   CROSS JOIN LATERAL jsonb_to_recordset(v.allocations) AS x(pod_set text, flavor text, resource text, amount bigint)
+    JOIN flavor f ON f.name = x.flavor
+  RETURNING run_id),
+told AS (
+  INSERT INTO action (cluster_id, workload_id, run_id, attempt, kind, term, resource_version)
+  SELECT :cluster, opened.workload_id, opened.id, opened.attempt, '{ActionKind.UNSUSPEND}', :term, v.resource_version
+    FROM opened JOIN v ON v.workload_id = opened.workload_id
+  RETURNING workload_id, id)
+SELECT (SELECT count(*) FROM admitted), (SELECT count(*) FROM opened), (SELECT count(*) FROM taken),
+       (SELECT jsonb_object_agg(workload_id, id) FROM opened), (SELECT jsonb_object_agg(workload_id, id) FROM told)
+"""
+)
+
+
 def commit(connection: Connection, term: int, cluster_id: int, plan: PlanRows, *, replace_decisions: bool = False) -> Committed:
     """Write a Plan whole, in the caller's transaction.
 
@@ -140,56 +173,25 @@ def _admit(
             "resource_version": admission.resource_version,
             "original": admission.original,
             "injected": admission.injected,
+            "allocations": [
+                {"pod_set": x.pod_set, "flavor": x.flavor, "resource": x.resource, "amount": x.amount}
+                for x in admission.allocations
+            ],
         }
         for admission in admissions
     ]
-    record = (
-        "jsonb_to_recordset(CAST(:rows AS jsonb)) AS v(workload_id bigint, attempt integer, tenant text, namespace text,"
-        " queue_name text, resource_version text, original jsonb, injected jsonb)"
-    )
-    admitted = connection.execute(
-        text(
-            f"UPDATE workload w SET state = '{WorkloadState.ADMITTED}', state_since = :now, attempt = v.attempt, not_before = NULL"
-            f" FROM {record} WHERE w.id = v.workload_id AND w.state = '{WorkloadState.PENDING}' AND w.attempt = v.attempt - 1"
-            " AND NOT w.owner_suspended AND NOT w.hold_requested"
-        ),
-        {"rows": json.dumps(rows), "now": now},
-    )
-    if admitted.rowcount != len(rows):
-        raise LedgerConflict(f"{len(rows)} workloads were to be admitted, {admitted.rowcount} of them are pending")
+    values = {"rows": to_json(rows), "now": now, "cluster": cluster_id, "term": term}
+    admitted, opened, taken, run_of, action_of = connection.execute(_ADMIT, values).one()
+    if admitted != len(rows):
+        raise LedgerConflict(f"{len(rows)} workloads were to be admitted, {admitted} of them are pending")
+    if opened != len(rows):
+        raise LedgerConflict(f"{len(rows)} runs were to be opened, {opened} have their tenant and queue")
+    allocations = sum(len(admission.allocations) for admission in admissions)
+    if taken != allocations:
+        raise LedgerConflict(f"{allocations} allocations were to be taken, {taken} have their flavor")
+    ids = [str(admission.workload_id) for admission in admissions]
     connection.execute(text("DELETE FROM claim WHERE workload_id = ANY(:ids)"), {"ids": [row["workload_id"] for row in rows]})
-    opened = connection.execute(
-        text(
-            "INSERT INTO run (workload_id, attempt, cluster_id, tenant_id, queue_id, term, opened_at, original, injected)"
-            " SELECT v.workload_id, v.attempt, :cluster, t.id, q.id, :term, :now, v.original, v.injected"
-            f" FROM {record} JOIN tenant t ON t.name = v.tenant"
-            " JOIN queue q ON q.namespace = v.namespace AND q.name = v.queue_name RETURNING workload_id, id"
-        ),
-        {"rows": json.dumps(rows), "now": now, "cluster": cluster_id, "term": term},
-    ).all()
-    run_of: dict[int, int] = {workload_id: run_id for workload_id, run_id in opened}  # noqa: C416 -- typed rows
-    if len(run_of) != len(rows):
-        raise LedgerConflict(f"{len(rows)} runs were to be opened, {len(run_of)} have their tenant and queue")
-    allocations = [
-        {"run_id": run_of[a.workload_id], "pod_set": x.pod_set, "flavor": x.flavor, "resource": x.resource, "amount": x.amount}
-        for a in admissions
-        for x in a.allocations
-    ]
-    if allocations:
-        written = connection.execute(text(INSERT_ALLOCATIONS), {"rows": json.dumps(allocations)})
-        if written.rowcount != len(allocations):
-            raise LedgerConflict(f"{len(allocations)} allocations were to be taken, {written.rowcount} have their flavor")
-    actions = connection.execute(
-        text(
-            "INSERT INTO action (cluster_id, workload_id, run_id, attempt, kind, term, resource_version)"
-            f" SELECT r.cluster_id, r.workload_id, r.id, r.attempt, '{ActionKind.UNSUSPEND}', :term, v.resource_version"
-            f" FROM {record} JOIN run r ON r.workload_id = v.workload_id AND r.attempt = v.attempt RETURNING workload_id, id"
-        ),
-        {"rows": json.dumps(rows), "term": term},
-    ).all()
-    action_of: dict[int, int] = {workload_id: action_id for workload_id, action_id in actions}  # noqa: C416 -- typed rows
-    ids = [admission.workload_id for admission in admissions]
-    return tuple(run_of[i] for i in ids), tuple(action_of[i] for i in ids)
+    return tuple(run_of[each] for each in ids), tuple(action_of[each] for each in ids)
 
 
 def _evict(
@@ -217,21 +219,21 @@ def _evict(
             " preempted_by = v.preempted_by, evict_rule = v.rule, evict_noticed_at = coalesce(r.evict_noticed_at, :now)"
             f" FROM {record} WHERE r.id = v.run_id"
         ),
-        {"rows": json.dumps(rows), "now": now},
+        {"rows": to_json(rows), "now": now},
     )
     connection.execute(
         text(
             f"UPDATE workload w SET state = '{WorkloadState.EVICTING}', state_since = :now"
             f" FROM {record} WHERE w.id = v.workload_id AND w.state = '{WorkloadState.ADMITTED}'"
         ),
-        {"rows": json.dumps(rows), "now": now},
+        {"rows": to_json(rows), "now": now},
     )
     connection.execute(
         text(
             f"DELETE FROM action a USING {record} WHERE a.run_id = v.run_id AND a.kind <> v.kind"
             f" AND a.kind IN ('{ActionKind.SUSPEND}', '{ActionKind.EXPIRE}')"
         ),
-        {"rows": json.dumps(rows)},
+        {"rows": to_json(rows)},
     )
     for some in (notices, rows):  # the notice comes first, since actions of a workload are carried out in order of id
         connection.execute(
@@ -240,7 +242,7 @@ def _evict(
                 f" SELECT :cluster, v.workload_id, v.run_id, v.attempt, v.kind, :term, v.evict_at FROM {record}"
                 " ON CONFLICT (workload_id, attempt, kind) DO UPDATE SET not_before = least(action.not_before, excluded.not_before)"
             ),
-            {"rows": json.dumps(some), "cluster": cluster_id, "term": term},
+            {"rows": to_json(some), "cluster": cluster_id, "term": term},
         )
     return _open_actions(connection, ids)
 
@@ -295,7 +297,7 @@ def _claim(connection: Connection, term: int, plan: PlanRows) -> None:
             " ON CONFLICT (workload_id) DO UPDATE SET tenant_id = excluded.tenant_id, counts = excluded.counts,"
             "  allocations = excluded.allocations, run_ids = excluded.run_ids, claimed_at = excluded.claimed_at, term = excluded.term"
         ),
-        {"rows": json.dumps(rows), "term": term},
+        {"rows": to_json(rows), "term": term},
     )
     if written.rowcount != len(rows):
         raise LedgerConflict(
@@ -312,7 +314,7 @@ def _decide(connection: Connection, plan: PlanRows, now: datetime) -> None:
                 " jsonb_to_recordset(CAST(:rows AS jsonb)) AS v(tenant text, shape text)"
                 " WHERE t.name = v.tenant AND d.tenant_id = t.id AND d.shape = v.shape"
             ),
-            {"rows": json.dumps([{"tenant": tenant, "shape": shape} for tenant, shape in plan.withdrawn_shapes])},
+            {"rows": to_json([{"tenant": tenant, "shape": shape} for tenant, shape in plan.withdrawn_shapes])},
         )
     if plan.withdrawn_workloads:
         connection.execute(
@@ -345,7 +347,7 @@ def _decide(connection: Connection, plan: PlanRows, now: datetime) -> None:
         if rows:
             connection.execute(
                 text(f"INSERT INTO {table} ({key}, {columns}) {source} ON CONFLICT ({key}) DO UPDATE SET {update}"),
-                {"rows": json.dumps(rows), "now": now},
+                {"rows": to_json(rows), "now": now},
             )
 
 

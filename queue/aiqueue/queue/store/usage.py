@@ -10,7 +10,6 @@ without folding, counted again from the runs that the ledger still holds (`repai
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
@@ -18,6 +17,7 @@ from sqlalchemy import Connection, text
 
 from aiqueue.queue.errors import LedgerConflict
 from aiqueue.queue.store import leadership
+from aiqueue.queue.store.codec import to_json
 from aiqueue.queue.usage import Usage, folded
 
 #: (namespace, queue, resource)
@@ -133,7 +133,7 @@ def fold(connection: Connection, run_ids: Sequence[int], now: datetime) -> Mappi
             }
         )
     if rows:
-        connection.execute(_KEEP, {"rows": json.dumps(rows)})
+        connection.execute(_KEEP, {"rows": to_json(rows)})
     return found
 
 
