@@ -36,7 +36,7 @@ from aiqueue.cli.harness.errors import HarnessError
 from aiqueue.cli.harness.ports import LOOPBACK
 from baseline import statuses
 from baseline.lines import Lines
-from baseline.orders import Lived, Order, Outcome, Planned
+from baseline.orders import Lived, Order, Outcome, Planned, done_by_ten_seconds
 from stand import sender
 
 CREATE_CONNECTIONS = 32
@@ -361,7 +361,7 @@ async def execute(order: Order) -> Outcome:
             phases = Counter(slot.phase.name.lower() for slot in executor.slots)
             raise HarnessError(
                 f"of {len(executor.slots)} Jobs {phases['done']} were done within {order.most_seconds:g} s: "
-                f"{dict(phases)}, {dict(executor.counts)}"
+                f"{dict(phases)}, {dict(executor.counts)}, by ten seconds {done_by_ten_seconds(slot.lived for slot in executor.slots)}"
             )
         for task in executor.tasks:
             task.cancel()

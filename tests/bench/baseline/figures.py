@@ -117,12 +117,6 @@ def holding(due: Sequence[world.Due], outcome: Outcome, kept: Sequence[Kept]) ->
     }
 
 
-def done_by_ten_seconds(outcome: Outcome) -> Sequence[int]:
-    """How many Jobs were done in each ten seconds."""
-    counts = Counter(int(lived.done // 10) for lived in outcome.jobs)
-    return [counts[each] for each in range(max(counts) + 1)]
-
-
 def admissions(kept: Sequence[Kept]) -> Mapping[str, Any]:
     """How often Jobs were let in and put out."""
     attempts: Counter[str] = Counter()
