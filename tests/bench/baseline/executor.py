@@ -39,8 +39,9 @@ from baseline.lines import Lines
 from baseline.orders import Lived, Order, Outcome, Planned, done_by_ten_seconds
 from stand import sender
 
-CREATE_CONNECTIONS = 32
-STATUS_CONNECTIONS = 64
+#: More would only wait in the API server, and watches with them: it ends a watch that it cannot serve in time.
+CREATE_CONNECTIONS = 16
+STATUS_CONNECTIONS = 16
 MOST_WATCHES = 20
 WATCH_PAUSE_SECONDS = 0.2
 #: Conflicts of one Job in one state. Each is answered by what the watch tells next.
