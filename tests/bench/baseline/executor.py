@@ -42,8 +42,8 @@ from stand import sender
 #: More would only wait in the API server, and watches with them: it ends a watch that it cannot serve in time.
 CREATE_CONNECTIONS = 16
 STATUS_CONNECTIONS = 16
-MOST_WATCHES = 20
-WATCH_PAUSE_SECONDS = 0.2
+MOST_WATCHES = 200
+WATCH_PAUSE_SECONDS = 0.05
 #: Conflicts of one Job in one state. Each is answered by what the watch tells next.
 MOST_CONFLICTS = 50
 _WATCH = "/apis/batch/v1/jobs?watch=true&labelSelector=aiqueue.dev%2Fqueue&timeoutSeconds=3600"
