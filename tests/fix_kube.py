@@ -101,6 +101,7 @@ class Forwarder:
         self._lock = threading.Lock()
         self._wires: list[Wire] = []
         self._ended = threading.Event()
+        self._silent = threading.Event()
         self._threads: list[threading.Thread] = []
         self.state = "open"
         self.accepted = 0
@@ -177,12 +178,15 @@ class Forwarder:
         for end in pairs:
             end.close()
 
-    @staticmethod
-    def _pass(source: Any, pairs: dict[socket.socket, socket.socket | None]) -> bool:
+    def silence(self) -> None:
+        """From now on nothing is carried over any connection, and none is broken."""
+        self._silent.set()
+
+    def _pass(self, source: Any, pairs: dict[socket.socket, socket.socket | None]) -> bool:
         try:
             data = source.recv(1 << 16)
             target = pairs[source]
-            if data and target is not None:
+            if data and target is not None and not self._silent.is_set():
                 target.sendall(data)
         except OSError:
             return False

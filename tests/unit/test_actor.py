@@ -220,3 +220,95 @@ def test_stopping_waits_for_what_is_being_done_and_begins_nothing_new(stand: Sta
     stand.gate.set()
     stopping.join(WAIT_SECONDS)
     assert len(stand.did) == 4
+
+
+class WithLane:
+    """An actor that keeps starts for a lane, and what the lane was told."""
+
+    def __init__(self, stand: Stand) -> None:
+        self.stand = stand
+        self.woken = 0
+        self.actions: list[Action] = []
+        stand.actor.open_lane(self._wake)
+
+    def _wake(self) -> None:
+        self.woken += 1
+
+    def begin(self) -> list[int]:
+        """Begin all that may be begun."""
+        begun = []
+        while (action := self.stand.actor.begin_start()) is not None:
+            begun.append(action)
+        self.actions = begun
+        return [action.id for action in begun]
+
+
+@pytest.fixture
+def lane(stand: Stand) -> WithLane:
+    return WithLane(stand)
+
+
+def test_untried_starts_are_kept_for_the_lane_in_their_order(stand: Stand, lane: WithLane) -> None:
+    stand.actor.submit(make_action(number, workload=number) for number in (3, 1, 2))
+    assert (lane.woken, stand.actor.starts) == (1, 3)
+    assert lane.begin() == [3, 1, 2]
+    for action in lane.actions:
+        stand.actor.started(action)
+    assert stand.until_ended(3) == [(number, Result.DONE) for number in (3, 1, 2)]
+    assert stand.did == []
+    assert stand.actor._waiting == {}
+
+
+def test_the_lane_gets_nothing_but_starts_that_were_decided_on_a_version(stand: Stand, lane: WithLane) -> None:
+    stand.actor.submit([make_action(1, resource_version=""), make_action(2, workload=2, kind=ActionKind.SUSPEND)])
+    assert lane.begin() == []
+    assert sorted(number for number, _ in stand.until_ended(2)) == [1, 2]
+    assert sorted(stand.did) == [1, 2]
+
+
+def test_what_the_lane_leaves_is_done_by_the_hands_before_what_is_behind_it(stand: Stand, lane: WithLane) -> None:
+    stand.actor.submit([make_action(1), make_action(2, kind=ActionKind.SUSPEND)])
+    assert lane.begin() == [1]
+    (first,) = lane.actions
+    assert lane.begin() == []
+    stand.actor.left(first)
+    assert stand.until_ended(2) == [(1, Result.DONE), (2, Result.DONE)]
+    assert stand.did == [1, 2]
+
+
+def test_a_start_that_the_hands_have_to_try_again_does_not_come_back_to_the_lane(stand: Stand, lane: WithLane) -> None:
+    stand.answers[1] = [Again("later"), Again("later")]
+    stand.actor.submit([make_action(1)])
+    lane.begin()
+    stand.actor.left(lane.actions[0])
+    stand.until_ended(1)
+    assert stand.did == [1, 1, 1]
+    assert lane.begin() == []
+
+
+def test_behind_what_the_hands_do_a_start_waits_and_then_is_the_lanes(stand: Stand, lane: WithLane) -> None:
+    stand.gate.clear()
+    stand.actor.submit([make_action(1, kind=ActionKind.SUSPEND), make_action(2)])
+    stand.until(lambda: stand.did, "the first to be begun")
+    assert lane.begin() == []
+    stand.gate.set()
+    stand.until_ended(1)
+    stand.until(lambda: lane.begin() == [2], "the start to be the lane's")
+
+
+def test_the_lane_begins_nothing_while_paused_or_untrusted(stand: Stand, lane: WithLane) -> None:
+    stand.actor.submit([make_action(1)])
+    stand.actor.pause(True)
+    assert lane.begin() == []
+    stand.actor.pause(False)
+    stand.trusted = False
+    assert lane.begin() == []
+    stand.trusted = True
+    assert lane.begin() == [1]
+
+
+def test_a_start_that_was_withdrawn_is_not_the_lanes_any_more(stand: Stand, lane: WithLane) -> None:
+    stand.actor.submit([make_action(1), make_action(2, workload=2)])
+    stand.actor.withdraw({1: 1})
+    assert lane.begin() == [2]
+    assert stand.actor.pending == 1

@@ -82,8 +82,9 @@ class Actor:
     def pause(self, paused: bool) -> None:
         """Begin nothing while paused."""
         with self._condition:
-            self._paused = paused
-            self._condition.notify_all()
+            if paused != self._paused:
+                self._paused = paused
+                self._condition.notify_all()
 
     def open_lane(self, wake: Callable[[], object]) -> None:
         """Keep starts that nobody has tried for `begin_start`; `wake` is called when there are any."""

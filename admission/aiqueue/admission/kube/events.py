@@ -6,7 +6,8 @@ sends what is there.
 Invariants:
 - telling takes no request and no wait, whatever the API server does;
 - at most `LENGTH` notes wait. When they are full the oldest Normal one makes room, else the oldest; what was dropped is counted;
-- at most `PER_SECOND` requests a second on average, `BURST` at once; Warnings go first;
+- at most `PER_SECOND` requests a second on average, `BURST` at once; Warnings go first, and while the server is busy with the work itself
+  they go alone;
 - the same note about the same Job within `SERIES_SECONDS` is one Event whose series counts;
 - a note is tried at most `TRIES` times, with back-off in between; what the server refuses for good is counted and forgotten.
 
@@ -49,6 +50,7 @@ _SERIES = 2000  # notes of late that are remembered
 _NOTE_BYTES = 1024  # the server's limit
 _NAME_LENGTH = 200  # of 253, the rest tells Events about one Job apart
 _SAY_SECONDS = 60.0
+_BUSY_SECONDS = 0.25  # how often it is asked whether the server is still busy
 
 Kind = Literal["Normal", "Warning"]
 _WARNINGS = frozenset({EventReason.EVICTION_NOTICE, EventReason.EXPIRED})
@@ -166,6 +168,8 @@ class Events:
         self._said_at = -_SAY_SECONDS
         self._dropped_said = 0
         self._thread = threading.Thread(target=self._work, name="events", daemon=True)
+        #: Whether the server is needed for the work itself: Normal notes wait then.
+        self.busy: Callable[[], bool] = lambda: False
         self.sent = 0
         self.dropped = 0
         self.failed = 0
@@ -225,14 +229,15 @@ class Events:
         with self._condition:
             while True:
                 now = time.monotonic()
-                line = self._urgent or self._normal
+                busy = self._stop_at is None and self.busy()
+                line = self._urgent or ({} if busy else self._normal)
                 if self._stop_at is not None and (now >= self._stop_at or not line):
                     return None
                 self._free_at = max(self._free_at, now - self._ahead)
                 if line and (self._free_at <= now or self._stop_at is not None):
                     self._free_at += self._every
                     return line.pop(next(iter(line)))
-                self._condition.wait(timeout=self._free_at - now if line else None)
+                self._condition.wait(timeout=self._free_at - now if line else _BUSY_SECONDS if busy else None)
 
     def _work(self) -> None:
         while (taken := self._take()) is not None:
