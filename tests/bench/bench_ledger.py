@@ -42,16 +42,24 @@ def options() -> argparse.Namespace:
     parser.add_argument("--archived", type=int, default=1_000_000, help="finished workloads (default %(default)s)")
     parser.add_argument("--live", type=int, default=100_000, help="live workloads (default %(default)s)")
     parser.add_argument("--queues", type=int, default=300, help="queues (default %(default)s)")
-    parser.add_argument("--commits", type=int, default=5000, help="workloads of each size of commit (default %(default)s)")
+    parser.add_argument(
+        "--commits",
+        type=int,
+        default=5000,
+        help="workloads of each size of commit, and less of one alone (default %(default)s)",
+    )
     parser.add_argument("--churn", type=int, default=20, help="rounds of 5000 workloads that come and go (default %(default)s)")
     parser.add_argument("--times", type=int, default=20, help="how often each list is asked for (default %(default)s)")
-    parser.add_argument("--commands", type=int, default=5, help="how often by the command (default %(default)s)")
+    parser.add_argument(
+        "--commands", type=int, default=2, help="how often by the command, but for the first (default %(default)s)"
+    )
+    parser.add_argument("--only", default="", help="of the lists, those whose command has this in it (default: all)")
     chosen = parser.parse_args()
     for name, least, most in (
         ("archived", SAMPLE, 10_000_000),
         ("live", SAMPLE, 1_000_000),
         ("queues", 30, 10_000),
-        ("commits", 10, 100_000),
+        ("commits", 0, 100_000),
         ("churn", 0, 1000),
         ("times", 0, 1000),
         ("commands", 0, 1000),
@@ -73,6 +81,7 @@ def measure(chosen: argparse.Namespace, folder: Path, say: Say) -> dict[str, Any
         say(f"{chosen.live} live workloads")
         copies = chosen.live // SAMPLE - 1
         filling.copy(made, filling.LIVE, sample, range(1, copies + 1), copies)
+        life.moved(filling.settle(made, chosen.queues))
         copies, done, grown = chosen.archived // SAMPLE - 1, 0, []
         for size in sorted({*(each for each in GROWN if each < chosen.archived), chosen.archived}):
             say(f"{size} archived workloads")
@@ -82,12 +91,11 @@ def measure(chosen: argparse.Namespace, folder: Path, say: Say) -> dict[str, Any
         filling.require_alike(
             made, sample, [*(filling.LIVE if chosen.live > SAMPLE else ()), *(filling.ARCHIVE if done else ())]
         )
-        say("tenants own what their runs hold")
-        life.moved(filling.settle(made, chosen.queues))
         made.vacuum()
         if chosen.times:
-            found["lists"] = lists.measure(made, chosen.times, chosen.commands, say)
-        found["commits"] = commits.commits(made, life, SIZES, chosen.commits, say)
+            found["lists"] = lists.measure(made, chosen.times, chosen.commands, chosen.only, say)
+        if chosen.commits:
+            found["commits"] = commits.commits(made, life, SIZES, chosen.commits, say)
         found["growth"] = {"archive": grown, "indexes": growth.indexes(made, growth.ARCHIVED)}
         if chosen.churn:
             found["growth"]["churn"] = growth.churn(made, life, chosen.churn, 500, say)

@@ -37,7 +37,7 @@ def test_while_more_is_left_it_takes_its_share_of_the_time_and_no_long_time_at_o
 
 
 def test_slow_parts_are_done_few_at_a_time_and_never_none() -> None:
-    pace = Pace(seconds=0.04, least=20, most=2000)
+    pace = Pace(seconds=0.04, share=0.1, least=20, most=2000)
     _, took = busy(pace, seconds=1000.0, seconds_a_part=0.01)
     assert pace.amount == 20
     assert sum(took) / 1000.0 < 0.11

@@ -5,6 +5,7 @@ They are the same in code, in tables (CHECK constraints are made from them), in 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 
@@ -166,3 +167,8 @@ class AuditVerb(StrEnum):
     DELETED = "Deleted"
     ADOPTED = "Adopted"
     REGISTERED = "Registered"
+
+
+def quoted(words: Iterable[str]) -> str:
+    """SQL list of our own constant words."""
+    return ", ".join(f"'{word}'" for word in words)

@@ -41,7 +41,7 @@ def commits(made: Ground, life: Life, sizes: Sequence[int], most: int, say: Say)
     found: dict[str, Any] = {"bare": [bare(made, min(most, 1000))]}
     for size in sizes:
         say(f"commits of {size}")
-        times = max(1, min(most, 1000, 10 * most // size) if size < 10 else most // size)
+        times = max(1, min(1000, most // size))
         unborn = [life.unborn(size) for _ in range(times)]
         alive: list[list[One]] = []
         observed = timed(made, iter([_keeping(alive, life.observe, each) for each in unborn]))

@@ -69,7 +69,8 @@ def _of_workload(name: str, condition: str, step: str, times: Sequence[str]) -> 
         times=times,
         id=_W.format("t.id"),
         uid=_UID.format("id"),
-        name=f"left(t.name, -{world.DIGITS}) || lpad({_W.format('t.id')}::text, {world.DIGITS}, '0')",
+        # A digit that no number of `world` begins with, so that no two live workloads have one name.
+        name=f"left(t.name, -{world.DIGITS}) || '9' || lpad({_W.format('t.id')}::text, {world.DIGITS - 1}, '0')",
     )
 
 

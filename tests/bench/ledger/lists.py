@@ -24,6 +24,8 @@ from stand.printing import Say, percentile
 
 _OPTIONS = ("namespace", "queue", "tenant", "state")
 EXPLAIN = "explain"
+#: An explanation has an engine built of the whole ledger: it is asked for so many times at most.
+EXPLANATIONS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,16 +125,26 @@ def _some(made: Ground, table: str, state: str) -> tuple[str, str, str, str]:
     return row[0], row[1], row[2], row[3]
 
 
-def measure(made: Ground, times: int, command_times: int, say: Say) -> dict[str, Any]:
-    """Time every list so many times, and its command so many times."""
+def measure(made: Ground, times: int, command_times: int, only: str, say: Say) -> dict[str, Any]:
+    """Time every list so many times, and its command so many times; the command of the first list as often as the list.
+
+    Args:
+        made: where.
+        times: for each list.
+        command_times: for each command.
+        only: those whose command has this in it.
+        say: is told of the progress.
+    """
     found: dict[str, Any] = {}
     environment = {"AIQUEUE_DATABASE_URL": made.reader_url, "PATH": os.defpath, "HOME": os.environ.get("HOME", "/")}
-    starts = [_command(["version"], environment) for _ in range(command_times)]
+    starts = [_command(["version"], environment) for _ in range(times if command_times else 0)]
     with _opened(made.reader_url) as database:
-        for case in cases(made):
+        for case in [each for each in cases(made) if only in str(each)]:
             say(str(case))
-            asked = [_ask(database, case) for _ in range(times)]
-            commands = [_command(case.arguments, environment) for _ in range(command_times)]
+            first = not found
+            asked = [_ask(database, case) for _ in range(min(times, EXPLANATIONS) if case.plural == EXPLAIN else times)]
+            repeated = times if first and command_times else min(len(asked), command_times)
+            commands = [_command(case.arguments, environment) for _ in range(repeated)]
             whole = [each.whole for each in asked]
             found[str(case)] = {
                 "rows": asked[0].rows,

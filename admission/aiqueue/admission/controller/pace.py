@@ -20,7 +20,7 @@ class Pace:
         self,
         *,
         seconds: float = 0.04,
-        share: float = 0.1,
+        share: float = 0.2,
         pause_seconds: float = 10.0,
         least: int = 20,
         most: int = 2000,

@@ -9,25 +9,25 @@ colour; a limit that cuts a list is said (`Answer.cut`), never silent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from datetime import datetime
+from importlib import import_module
 
 from sqlalchemy import Connection
 
-from aiqueue.cli.listings import claims, control, objects, work
 from aiqueue.cli.listings.query import Answer, Query
 
-_ANSWERS: Mapping[str, Callable[[Connection, Query, datetime], Answer]] = {
-    "workloads": work.workloads,
-    "runs": work.runs,
-    "claims": claims.claims,
-    "tenants": objects.tenants,
-    "queues": objects.queues,
-    "classes": objects.classes,
-    "flavors": objects.flavors,
-    "clusters": control.clusters,
-    "decisions": control.decisions,
-    "audit": control.audit,
+#: In which module the listing of a kind is, under its name; only that one is imported, since some need the engine.
+_MODULES = {
+    "workloads": "work",
+    "runs": "work",
+    "claims": "claims",
+    "tenants": "objects",
+    "queues": "objects",
+    "classes": "objects",
+    "flavors": "objects",
+    "clusters": "control",
+    "decisions": "control",
+    "audit": "control",
 }
 
 
@@ -37,7 +37,9 @@ def answer(connection: Connection, plural: str, query: Query, now: datetime) -> 
     Raises:
         WrongUsage: the state that was asked for is none of that kind.
     """
-    return _ANSWERS[plural](connection, query, now)
+    listing = getattr(import_module(f"{__name__}.{_MODULES[plural]}"), plural)
+    answered: Answer = listing(connection, query, now)
+    return answered
 
 
 __all__ = ["Answer", "Query", "answer"]

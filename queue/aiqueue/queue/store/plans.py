@@ -14,9 +14,8 @@ from aiqueue.queue.records import Allocation, Claim, Decision
 from aiqueue.queue.store import leadership, usage
 from aiqueue.queue.store.codec import evidence_to_json, to_json
 from aiqueue.queue.store.usage import UsageKey
-from aiqueue.queue.tables.base import quoted
 from aiqueue.queue.usage import Usage
-from aiqueue.queue.words import ActionKind, PreemptionRule, RunOutcome, WorkloadState
+from aiqueue.queue.words import ActionKind, PreemptionRule, RunOutcome, WorkloadState, quoted
 
 
 @dataclass(frozen=True, slots=True)

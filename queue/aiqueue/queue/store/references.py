@@ -8,8 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from aiqueue.queue.documents import ObjectName
-from aiqueue.queue.tables.base import quoted
-from aiqueue.queue.words import LIVE_STATES
+from aiqueue.queue.words import LIVE_STATES, quoted
 
 MAX_REFERRERS = 5
 _LIVE = f"w.state IN ({quoted(LIVE_STATES)})"

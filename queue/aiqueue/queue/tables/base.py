@@ -10,6 +10,8 @@ from sqlalchemy import BigInteger, CheckConstraint, DateTime, Identity, MetaData
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 
+from aiqueue.queue.words import quoted
+
 Id = Annotated[int, mapped_column(BigInteger, Identity(always=True), primary_key=True)]
 Amount = Annotated[int, mapped_column(BigInteger)]
 Name = Annotated[str, mapped_column(Text)]
@@ -36,11 +38,6 @@ class Base(DeclarativeBase):
 def one_of(column: str, words: Iterable[str]) -> CheckConstraint:
     """CHECK that a text column holds a word of a closed list."""
     return CheckConstraint(f"{column} IN ({quoted(words)})", name=f"{column}_known")
-
-
-def quoted(words: Iterable[str]) -> str:
-    """SQL list of our own constant words."""
-    return ", ".join(f"'{word}'" for word in words)
 
 
 def not_negative(*columns: str) -> list[CheckConstraint]:

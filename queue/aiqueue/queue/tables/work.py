@@ -30,7 +30,6 @@ from aiqueue.queue.tables.base import (
     Recorded,
     not_negative,
     one_of,
-    quoted,
 )
 from aiqueue.queue.words import (
     LIVE_STATES,
@@ -40,6 +39,7 @@ from aiqueue.queue.words import (
     Reason,
     RunOutcome,
     WorkloadState,
+    quoted,
 )
 
 _LIVE = f"state IN ({quoted(LIVE_STATES)})"

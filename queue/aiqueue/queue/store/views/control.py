@@ -12,8 +12,7 @@ from sqlalchemy import Connection, text
 from aiqueue.queue.records import Decision
 from aiqueue.queue.store.codec import evidence_from_json
 from aiqueue.queue.store.views.paging import DEFAULT_LIMIT
-from aiqueue.queue.tables.base import quoted
-from aiqueue.queue.words import LIVE_STATES, Reason, WorkloadState
+from aiqueue.queue.words import LIVE_STATES, Reason, WorkloadState, quoted
 
 _LIVE = f"w.state IN ({quoted(LIVE_STATES)})"
 _SHAPES = """

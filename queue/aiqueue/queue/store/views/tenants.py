@@ -10,11 +10,10 @@ from sqlalchemy import Connection, text
 
 from aiqueue.queue.consistency import children_of
 from aiqueue.queue.documents import ObjectName
-from aiqueue.queue.records import Class, Flavor, Queue, Tenant
-from aiqueue.queue.store import objects, usage
-from aiqueue.queue.tables.base import quoted
+from aiqueue.queue.records import Class, Configuration, Flavor, Queue, Tenant
+from aiqueue.queue.store import usage
 from aiqueue.queue.usage import Usage, normalised, totals_of_trees
-from aiqueue.queue.words import LIVE_STATES, WorkloadState
+from aiqueue.queue.words import LIVE_STATES, WorkloadState, quoted
 
 Pair = tuple[str, str]  # (flavor, resource)
 
@@ -93,7 +92,7 @@ class FlavorView:
 
 def list_tenants(connection: Connection, name: str | None = None) -> list[TenantView]:
     """Tenants depth first, siblings by name; only the one of `name` if given."""
-    configuration, created = objects.read(connection), _created(connection)
+    configuration, created = _configuration(connection), _created(connection)
     children = children_of(configuration.tenants)
     own_used: dict[str, dict[Pair, int]] = {}
     for tenant, flavor, resource, amount in connection.execute(text(_USED)):
@@ -131,7 +130,7 @@ def list_queues(
     connection: Connection, *, namespace: str | None = None, name: str | None = None, tenant: str | None = None
 ) -> list[QueueView]:
     """Queues by namespace and name; None is no condition."""
-    configuration, created, counts = objects.read(connection), _created(connection), _counts(connection)
+    configuration, created, counts = _configuration(connection), _created(connection), _counts(connection)
     now: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
     used: dict[tuple[str, str], dict[str, Usage]] = {}
     for (space, queue_name, resource), each in usage.load(connection).items():
@@ -149,14 +148,14 @@ def list_queues(
 
 def list_classes(connection: Connection, name: str | None = None) -> list[ClassView]:
     """Classes, highest priority first."""
-    configuration, created = objects.read(connection), _created(connection)
+    configuration, created = _configuration(connection), _created(connection)
     classes = sorted(configuration.classes.values(), key=lambda each: (-each.priority, each.name))
     return [ClassView(each, created[ObjectName("Class", each.name)]) for each in classes if name in (None, each.name)]
 
 
 def list_flavors(connection: Connection, name: str | None = None) -> list[FlavorView]:
     """Flavors by name."""
-    configuration, created = objects.read(connection), _created(connection)
+    configuration, created = _configuration(connection), _created(connection)
     nominal: dict[str, dict[str, int]] = {}
     for tenant in configuration.tenants.values():
         for quota in tenant.quotas:
@@ -171,6 +170,13 @@ def list_flavors(connection: Connection, name: str | None = None) -> list[Flavor
         for flavor in configuration.flavors.values()
         if name in (None, flavor.name)
     ]
+
+
+def _configuration(connection: Connection) -> Configuration:
+    # The mapped tables take as long to import as a list of work takes in all, and that does without them.
+    from aiqueue.queue.store import objects
+
+    return objects.read(connection)
 
 
 def _created(connection: Connection) -> dict[ObjectName, datetime]:

@@ -12,8 +12,7 @@ from sqlalchemy import Connection, RowMapping, text
 from aiqueue.queue.records import PodSet
 from aiqueue.queue.store.codec import pod_set_from_json
 from aiqueue.queue.store.views.paging import DEFAULT_LIMIT, Cursor, Page, collect
-from aiqueue.queue.tables.base import quoted
-from aiqueue.queue.words import LIVE_STATES, TERMINAL_STATES, PreemptionRule, Reason, RunOutcome, WorkloadState
+from aiqueue.queue.words import LIVE_STATES, TERMINAL_STATES, PreemptionRule, Reason, RunOutcome, WorkloadState, quoted
 
 # Spelled as in the partial indexes of `tables.work`, or the planner would not use them.
 _LIVE = f"w.state IN ({quoted(LIVE_STATES)})"
