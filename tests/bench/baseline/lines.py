@@ -41,7 +41,11 @@ class _Line(asyncio.Protocol):
         self._parser.feed_data(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._lines.failed(HarnessError(f"the API server ended a connection: {exc or 'nobody said why'}"))
+        self._lines.lost(self)
+        if self._answered is not None:
+            self._lines.failed(
+                HarnessError(f"the API server ended a connection before it answered: {exc or 'nobody said why'}")
+            )
 
     # What the parser calls
 
@@ -57,15 +61,17 @@ class _Line(asyncio.Protocol):
 
 
 class Lines:
-    """Sends each request on the first connection that is free."""
+    """Sends each request on the first connection that is free. Those that have ended because nobody used them are not made again."""
 
     def __init__(self, port: int, ca_file: str, token: str, failed: Failed) -> None:
         self.failed = failed
         self._port = port
         self._tls = ssl.create_default_context(cafile=ca_file)
         self._head = f"Host: {LOOPBACK}:{port}\r\nAuthorization: Bearer {token}\r\nAccept: application/json\r\n"
-        self._idle: list[_Line] = []
+        # Each in its turn: the API server ends a connection on which nothing was asked for a while.
+        self._idle: deque[_Line] = deque()
         self._waiting: deque[tuple[bytes, Answered]] = deque()
+        self._all = 0
 
     async def open(self, connections: int) -> None:
         """Connect; call once."""
@@ -73,13 +79,16 @@ class Lines:
         for _ in range(connections):
             _, line = await loop.create_connection(lambda: _Line(self), LOOPBACK, self._port, ssl=self._tls)
             self._idle.append(line)
+            self._all += 1
 
     def send(self, method: str, path: str, content_type: str, body: bytes, answered: Answered) -> None:
         """Send at once, or when a connection is free."""
         head = f"{method} {path} HTTP/1.1\r\n{self._head}Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
         request = head.encode() + body
         if self._idle:
-            self._idle.pop().send(request, answered)
+            self._idle.popleft().send(request, answered)
+        elif not self._all:
+            self.failed(HarnessError("the API server has ended every connection, since none was used for a while"))
         else:
             self._waiting.append((request, answered))
 
@@ -89,3 +98,9 @@ class Lines:
             line.send(*self._waiting.popleft())
         else:
             self._idle.append(line)
+
+    def lost(self, line: _Line) -> None:
+        """A connection is no more."""
+        self._all -= 1
+        if line in self._idle:
+            self._idle.remove(line)
