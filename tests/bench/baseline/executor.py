@@ -84,7 +84,8 @@ class _Written(msgspec.Struct):
 
 @dataclass(slots=True)
 class _Slot:
-    """A Job. `told` is what its status says: whether its pod runs. `run` counts its runs; `seen_at` is when this one began."""
+    """A Job. `told` is what its status says: whether its pod runs. `run` counts its runs; `seen_at` and `ended_at` are when
+    this one began, and when that it is complete was said."""
 
     plan: Planned
     lived: Lived
@@ -95,6 +96,7 @@ class _Slot:
     stopped_before: bool = False
     elapsed: bool = False
     seen_at: float = 0.0
+    ended_at: float = 0.0
     run: int = 0
     conflicts: int = 0
     obsolete: int = 0
@@ -275,6 +277,7 @@ class Executor:
         elif not told:
             what, body = "starts", statuses.start(str(version), now, resumed=slot.stopped_before)
         else:
+            slot.ended_at = self.now()
             what, body = "completes", statuses.complete(str(version), now, resumed=slot.stopped_before)
         answered = partial(self._answered, slot, _Said(what, phase, run, told, version))
         self.patches.send("PATCH", slot.status_path, sender.MERGE_PATCH, body, answered)
@@ -308,7 +311,7 @@ class Executor:
         elif said.told:
             slot.lived.done = self.now()
             if slot.phase is Phase.RUNNING:
-                slot.lived.spans.append((slot.seen_at, slot.lived.done))
+                slot.lived.spans.append((slot.seen_at, slot.ended_at))
             slot.phase = Phase.DONE
             self.left -= 1
             if not self.left:

@@ -29,7 +29,7 @@ class Order(msgspec.Struct, frozen=True):
 
 
 class Lived(msgspec.Struct):
-    """What became of a Job, in seconds from the beginning. `spans` are from each unsuspend seen to its end."""
+    """What became of a Job, in seconds from the beginning. `spans` are from each unsuspend seen to when its end was seen or said."""
 
     sent: float = 0.0
     created: float = 0.0
