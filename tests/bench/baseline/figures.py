@@ -98,7 +98,7 @@ def use(due: Sequence[world.Due], outcome: Outcome, kept: Sequence[Kept]) -> Map
 def holding(due: Sequence[world.Due], outcome: Outcome, kept: Sequence[Kept]) -> Mapping[str, Any]:
     """Where the time goes in which the last run of each Job holds quota, in seconds by class.
 
-    Until the watch saw it unsuspended, until the executor had told that it was complete, and until the ledger had its quota back.
+    Until the watch saw it unsuspended, until the executor said that it was complete, and until the ledger had its quota back.
     """
     last = {run.job: run for run in kept if run.outcome == "Finished"}
     parts: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
@@ -110,7 +110,7 @@ def holding(due: Sequence[world.Due], outcome: Outcome, kept: Sequence[Kept]) ->
         name: {
             what: _summary(values)
             for what, values in zip(
-                ("opened_to_unsuspended", "unsuspended_to_done", "done_to_closed"), zip(*some, strict=True), strict=True
+                ("opened_to_unsuspended", "unsuspended_to_ended", "ended_to_closed"), zip(*some, strict=True), strict=True
             )
         }
         for name, some in parts.items()
