@@ -68,19 +68,21 @@ held AS (
     FROM archived_run r JOIN archived_workload w ON w.id = r.workload_id
     JOIN queue q ON q.namespace = w.namespace AND q.name = w.queue_name AND q.created_at <= r.opened_at
    CROSS JOIN jsonb_array_elements(r.allocations) AS item
-   WHERE q.id IN (SELECT queue_id FROM wrong))
+   WHERE q.id IN (SELECT queue_id FROM wrong)),
+left_by AS (
+  SELECT held.queue_id, held.resource,
+         sum(held.amount * h.seconds / ln(2::double precision)
+             * (power(2::double precision, -least(greatest(0, age.ended) / h.seconds, 1000))
+                - power(2::double precision, -least(greatest(0, age.opened) / h.seconds, 1000)))) AS value
+    FROM held JOIN queue q ON q.id = held.queue_id JOIN tenant t ON t.id = q.tenant_id
+   CROSS JOIN LATERAL (SELECT nullif(t.usage_half_life_seconds, 0)::double precision AS seconds) AS h
+   CROSS JOIN LATERAL (SELECT extract(epoch FROM :now - held.opened_at)::double precision AS opened,
+                              extract(epoch FROM :now - coalesce(held.closed_at, :now))::double precision AS ended) age
+   GROUP BY held.queue_id, held.resource)
 INSERT INTO queue_usage (queue_id, resource, value, rate, half_life_seconds, as_of)
-SELECT wrong.queue_id, wrong.resource,
-       coalesce((SELECT sum(held.amount * h.seconds / ln(2::double precision)
-                            * (power(2::double precision, -least(greatest(0, age.ended) / h.seconds, 1000))
-                               - power(2::double precision, -least(greatest(0, age.opened) / h.seconds, 1000))))
-                   FROM held
-                  CROSS JOIN LATERAL (SELECT extract(epoch FROM :now - held.opened_at)::double precision AS opened,
-                                             extract(epoch FROM :now - coalesce(held.closed_at, :now))::double precision AS ended) age
-                  WHERE held.queue_id = wrong.queue_id AND held.resource = wrong.resource), 0),
-       wrong.rate, t.usage_half_life_seconds, :now
+SELECT wrong.queue_id, wrong.resource, coalesce(left_by.value, 0), wrong.rate, t.usage_half_life_seconds, :now
   FROM wrong JOIN queue q ON q.id = wrong.queue_id JOIN tenant t ON t.id = q.tenant_id
- CROSS JOIN LATERAL (SELECT nullif(t.usage_half_life_seconds, 0)::double precision AS seconds) AS h
+  LEFT JOIN left_by ON left_by.queue_id = wrong.queue_id AND left_by.resource = wrong.resource
 ON CONFLICT (queue_id, resource) DO UPDATE
    SET value = excluded.value, rate = excluded.rate, half_life_seconds = excluded.half_life_seconds, as_of = excluded.as_of
 """
