@@ -41,7 +41,7 @@ from stand import sender
 
 #: More would only wait in the API server, and watches with them: it ends a watch that it cannot serve in time.
 CREATE_CONNECTIONS = 16
-STATUS_CONNECTIONS = 16
+STATUS_CONNECTIONS = 32
 MOST_WATCHES = 200
 WATCH_PAUSE_SECONDS = 0.05
 #: Conflicts of one Job in one state. Each is answered by what the watch tells next.
