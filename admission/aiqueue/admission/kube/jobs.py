@@ -9,6 +9,9 @@ set. Two corners:
 
 What cannot be understood is complained of, and the observation is made all the same: `examine` gives the complaints one by one,
 `Observation.invalid` holds them as one sentence.
+
+What a Job asks for takes long to work out, most Jobs of a cluster ask for one of few things, and each Job is observed whenever it
+changes: what was worked out without a complaint is remembered by what it was worked out from.
 """
 
 from __future__ import annotations
@@ -35,6 +38,8 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 _WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
 _MAX_PODS = 2**31 - 1  # int32 on the wire
 _MAX_SHOWN = 64
+_REMEMBERED = 4096  # asks, each at most so long as encoded
+_LONGEST_REMEMBERED = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,11 @@ def durations(job: objects.Job) -> Durations:
     if annotations is None:
         return Durations()
     return Durations(*(_duration(name, text) for name, text in _timed(annotations)))
+
+
+_NO_LABELS = objects.JobLabels()
+_NO_ANNOTATIONS = objects.JobAnnotations()
+_SAYS_NOTHING = Durations()
 
 
 def template_of(job: objects.Job) -> dict[str, Any]:
@@ -99,12 +109,14 @@ def examine(job: objects.Job, *, cluster: str) -> Examined:
     """As `observe`, with each complaint by itself. Never raises."""
     complaints: list[InvalidInput] = []
     metadata, status = job.metadata, job.status
-    queue_name, class_name = _door(metadata.labels or objects.JobLabels(), complaints)
-    annotations = metadata.annotations or objects.JobAnnotations()
+    queue_name, class_name = _door(metadata.labels or _NO_LABELS, complaints)
+    annotations = metadata.annotations or _NO_ANNOTATIONS
     stamp = RunStamp.parse(annotations.run) if annotations.run is not None else None
-    pod_set = _pod_set(job, stamp is not None, complaints)
-    times = Durations(*(_read(_duration, complaints, name, text) for name, text in _timed(annotations)))
-    hold = _read(_hold, complaints, annotations.hold)
+    pod_set, shape = _asked(job, class_name, stamp is not None, complaints)
+    times, hold = _SAYS_NOTHING, None
+    if annotations != _NO_ANNOTATIONS:
+        times = Durations(*(_read(_duration, complaints, name, text) for name, text in _timed(annotations)))
+        hold = _read(_hold, complaints, annotations.hold)
     finished, finished_at, end_reason = _end(status)
     observation = Observation(
         cluster=cluster,
@@ -115,7 +127,7 @@ def examine(job: objects.Job, *, cluster: str) -> Examined:
         queue_name=queue_name,
         class_name=class_name,
         pod_sets=(pod_set,),
-        shape=shape_of((pod_set,), class_name),
+        shape=shape,
         created_at=metadata.creation_timestamp or _EPOCH,
         suspended=bool(job.spec.suspend),
         active=max(status.active or 0, 0),
@@ -135,11 +147,11 @@ def examine(job: objects.Job, *, cluster: str) -> Examined:
         invalid="; ".join(map(told, complaints)) or None,
         checkpoint_seconds=times.checkpoint_seconds,
         max_runtime_seconds=times.max_runtime_seconds,
-        stopped=RunStamp.parse(annotations.stopped or ""),
+        stopped=RunStamp.parse(annotations.stopped) if annotations.stopped else None,
         deadline_seconds=job.spec.active_deadline_seconds,
         parallelism=job.spec.parallelism,
         end_reason=end_reason,
-        user=templates.clean(annotations.user or ""),
+        user=templates.clean(annotations.user) if annotations.user else "",
         owner=_owner(metadata),
     )
     return Examined(observation, tuple(complaints))
@@ -168,6 +180,30 @@ def _door(labels: objects.JobLabels, complaints: list[InvalidInput]) -> tuple[st
     if class_name == "":
         complaints.append(InvalidInput(_label(names.CLASS_LABEL), "", "write the name of a class or remove the label"))
     return (None if queue_name is None else templates.clean(queue_name)), (templates.clean(class_name) if class_name else None)
+
+
+#: All that `_pod_set` and `shape_of` read: the template, parallelism, completions, min-parallelism, whether it was started, its class.
+_Ask = tuple[bytes, int | None, int | None, str | None, bool, str | None]
+_asks: dict[_Ask, tuple[PodSet, str]] = {}
+
+
+def _asked(job: objects.Job, class_name: str | None, started: bool, complaints: list[InvalidInput]) -> tuple[PodSet, str]:
+    """What a Job asks for, and the shape of that."""
+    spec, annotations = job.spec, job.metadata.annotations
+    encoded = msgspec.msgpack.encode(spec.template.spec)
+    text = annotations.min_parallelism if annotations is not None else None
+    ask = (encoded, spec.parallelism, spec.completions, text, started, class_name)
+    known = _asks.get(ask)
+    if known is not None:
+        return known
+    before = len(complaints)
+    pod_set = _pod_set(job, started, complaints)
+    found = pod_set, shape_of((pod_set,), class_name)
+    if len(complaints) == before and len(encoded) + len(text or "") <= _LONGEST_REMEMBERED:
+        if len(_asks) >= _REMEMBERED:
+            _asks.clear()  # all of it, since any thread may be here too
+        _asks[ask] = found
+    return found
 
 
 def _pod_set(job: objects.Job, started: bool, complaints: list[InvalidInput]) -> PodSet:
@@ -255,12 +291,17 @@ def _end(status: objects.JobStatus) -> tuple[WorkloadState | None, datetime | No
 
 
 def _has(status: objects.JobStatus, kind: str) -> objects.Condition | None:
-    return next((c for c in status.conditions or () if c.type == kind and c.status == "True"), None)
+    for condition in status.conditions or ():
+        if condition.type == kind and condition.status == "True":
+            return condition
+    return None
 
 
 def _owner(metadata: objects.JobMetadata) -> str:
-    owners = (f"{owner.kind}/{owner.name}" for owner in metadata.owner_references or () if owner.controller)
-    return templates.clean(next(owners, ""))
+    for owner in metadata.owner_references or ():
+        if owner.controller:
+            return templates.clean(f"{owner.kind}/{owner.name}")
+    return ""
 
 
 def _shown(text: str) -> str:
