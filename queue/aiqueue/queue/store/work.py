@@ -1,11 +1,15 @@
-"""Read live work back: pending workloads, open runs and claims, as the engine is told of them."""
+"""Read live work back: pending workloads, open runs and claims, as the engine is told of them.
+
+A controller that starts reads all of it before it admits anything, so it has to be quick: plain rows in the order of their columns, and
+what many workloads have in common (pod sets, and the texts that name things) is made once and shared.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, text
+from sqlalchemy import Connection, text
 
 from aiqueue.queue.records import Allocation, Claim, PodSet, Run, Workload
 from aiqueue.queue.store.codec import pod_set_from_json
@@ -13,55 +17,105 @@ from aiqueue.queue.words import WorkloadState
 
 _WORKLOADS = """
 SELECT w.id, w.uid, w.namespace, w.name, w.queue_name, w.class_name, w.shape, w.created_at, w.observed_at, w.state, w.attempt,
-       w.owner_suspended OR w.hold_requested AS held, w.invalid, w.not_before, w.user_name, c.name AS cluster,
-       w.checkpoint_seconds, w.max_runtime_seconds, w.ran_seconds,
-       (SELECT json_agg(json_build_object('name', p.name, 'count', p.count, 'min_count', p.min_count, 'requests', p.requests,
-               'node_selector', p.node_selector, 'tolerations', p.tolerations, 'affinity_terms', p.affinity_terms)
-               ORDER BY p.position, p.name)
-          FROM pod_set p WHERE p.workload_id = w.id) AS pod_sets
+       w.owner_suspended OR w.hold_requested, w.invalid, w.not_before, w.user_name, c.name,
+       w.checkpoint_seconds, w.max_runtime_seconds, w.ran_seconds
   FROM workload w JOIN cluster c ON c.id = w.cluster_id
 """
+# JSON comes as text: rows that say the same are decoded once.
+_POD_SETS = """
+SELECT p.workload_id, p.name, p.count, p.min_count, p.requests::text, p.node_selector::text, p.tolerations::text,
+       p.affinity_terms::text
+  FROM pod_set p
+"""
+_JSON = ("requests", "node_selector", "tolerations", "affinity_terms")
+_STATES = {str(state): state for state in WorkloadState}
 
 
-def workload_of(row: RowMapping) -> Workload:
-    """A row of `_WORKLOADS` as a record."""
-    return Workload(
-        id=row["id"],
-        uid=row["uid"],
-        namespace=row["namespace"],
-        name=row["name"],
-        queue_name=row["queue_name"],
-        class_name=row["class_name"],
-        pod_sets=_pod_sets(row["pod_sets"] or ()),
-        shape=row["shape"],
-        created_at=row["created_at"],
-        observed_at=row["observed_at"],
-        state=WorkloadState(row["state"]),
-        attempt=row["attempt"],
-        cluster=row["cluster"],
-        held_by_owner=row["held"],
-        invalid=row["invalid"],
-        not_before=row["not_before"],
-        user=row["user_name"],
-        checkpoint_seconds=row["checkpoint_seconds"],
-        max_runtime_seconds=row["max_runtime_seconds"],
-        ran_seconds=row["ran_seconds"],
-    )
+def _workloads(connection: Connection, condition: str, order: str, ids: list[int] | None) -> list[Workload]:
+    """Workloads `w` that meet a condition, in this order; only those of `ids` if given."""
+    if ids is None:
+        values: dict[str, Any] = {}
+        pod_sets = _pod_sets(connection, f"JOIN workload w ON w.id = p.workload_id WHERE {condition}", values)
+    else:
+        values = {"ids": ids}
+        condition += " AND w.id = ANY(:ids)"
+        pod_sets = _pod_sets(connection, "WHERE p.workload_id = ANY(:ids)", values)
+    found: list[Workload] = []
+    shared: dict[str, str] = {}
+    share = shared.setdefault
+    for (
+        id_,
+        uid,
+        namespace,
+        name,
+        queue_name,
+        class_name,
+        shape,
+        created_at,
+        observed_at,
+        state,
+        attempt,
+        held,
+        invalid,
+        not_before,
+        user,
+        cluster,
+        checkpoint_seconds,
+        max_runtime_seconds,
+        ran_seconds,
+    ) in connection.execute(text(f"{_WORKLOADS} WHERE {condition} {order}"), values):
+        found.append(
+            Workload(
+                id_,
+                uid,
+                share(namespace, namespace),
+                name,
+                share(queue_name, queue_name),
+                class_name if class_name is None else share(class_name, class_name),
+                pod_sets.get(id_, ()),
+                share(shape, shape),
+                created_at,
+                observed_at,
+                _STATES[state],
+                attempt,
+                share(cluster, cluster),
+                held,
+                invalid,
+                not_before,
+                share(user, user),
+                checkpoint_seconds,
+                max_runtime_seconds,
+                ran_seconds,
+            )
+        )
+    return found
 
 
-def _pod_sets(items: Iterable[Mapping[str, Any]]) -> tuple[PodSet, ...]:
-    return tuple(pod_set_from_json(item) for item in items)
+def _pod_sets(connection: Connection, which: str, values: dict[str, Any]) -> dict[int, tuple[PodSet, ...]]:
+    """The pod sets of some workloads, in order, by workload."""
+    made: dict[tuple[Any, ...], tuple[PodSet, ...]] = {}
+    found: dict[int, tuple[PodSet, ...]] = {}
+    rows = connection.execute(text(f"{_POD_SETS} {which} ORDER BY p.workload_id, p.position, p.name"), values)
+    for workload_id, *asked in rows:
+        key = tuple(asked)
+        one = made.get(key)
+        if one is None:
+            one = made[key] = (_pod_set(key),)
+        before = found.get(workload_id)
+        found[workload_id] = one if before is None else before + one
+    return found
+
+
+def _pod_set(row: tuple[Any, ...]) -> PodSet:
+    names = ("name", "count", "min_count", "requests", "node_selector", "tolerations", "affinity_terms")
+    told = dict(zip(names, row, strict=True))
+    return pod_set_from_json({name: json.loads(value) if name in _JSON else value for name, value in told.items()})
 
 
 def load_pending(connection: Connection, *, ids: list[int] | None = None) -> list[Workload]:
     """Workloads that are Pending or Held, oldest first; only those of `ids` if given."""
-    condition = f"WHERE w.state IN ('{WorkloadState.PENDING}', '{WorkloadState.HELD}')"
-    only = " AND w.id = ANY(:ids)" if ids is not None else ""
-    rows = connection.execute(
-        text(f"{_WORKLOADS} {condition}{only} ORDER BY w.created_at, w.observed_at, w.uid"),
-        {"ids": ids} if ids is not None else {},
-    )
-    return [workload_of(row) for row in rows.mappings()]
+    condition = f"w.state IN ('{WorkloadState.PENDING}', '{WorkloadState.HELD}')"
+    return _workloads(connection, condition, "ORDER BY w.created_at, w.observed_at, w.uid", ids)
 
 
 def load_open_runs(connection: Connection, *, ids: list[int] | None = None) -> list[Run]:
@@ -86,11 +140,8 @@ def load_open_runs(connection: Connection, *, ids: list[int] | None = None) -> l
     ).all()
     if not runs:
         return []
-    rows = connection.execute(
-        text(f"{_WORKLOADS} WHERE w.id = ANY(:ids)"),
-        {"ids": [run.workload_id for run in runs]},
-    )
-    workloads = {row["id"]: workload_of(row) for row in rows.mappings()}
+    whose = _workloads(connection, "true", "", [run.workload_id for run in runs])
+    workloads = {workload.id: workload for workload in whose}
     return [
         Run(
             id=run_id,
