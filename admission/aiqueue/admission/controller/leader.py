@@ -22,14 +22,15 @@ import structlog
 from aiqueue.admission.backoff import Backoff
 from aiqueue.admission.controller import commit, faults, news
 from aiqueue.admission.controller.actor import Actor
+from aiqueue.admission.controller.arrears import Arrears
 from aiqueue.admission.controller.confirm import Confirmer
 from aiqueue.admission.controller.facts import Fact, Inbox
 from aiqueue.admission.controller.follow import Context
 from aiqueue.admission.controller.hands import JobHands
 from aiqueue.admission.controller.lane import Lane
-from aiqueue.admission.controller.mirror import Mirror
 from aiqueue.admission.controller.observing import Observing, latest
 from aiqueue.admission.controller.pace import Pace
+from aiqueue.admission.controller.recollection import READ_SECONDS, Recollection, recollect
 from aiqueue.admission.controller.registration import Registration
 from aiqueue.admission.controller.rewriting import Standing
 from aiqueue.admission.controller.term import Term
@@ -42,13 +43,12 @@ from aiqueue.admission.kube.client import KubeClient
 from aiqueue.admission.kube.events import Events
 from aiqueue.admission.kube.jobs import observe, template_of
 from aiqueue.admission.kube.store import JobStore
-from aiqueue.admission.retelling import Retelling
 from aiqueue.queue.database import allow_seconds
 from aiqueue.queue.errors import AiqueueError, ConfigurationMoved, LedgerConflict, TermLost
 from aiqueue.queue.observations import Observation, RunStamp
 from aiqueue.queue.records import Configuration
 from aiqueue.queue.settings import Settings
-from aiqueue.queue.store import actions, configuration, housekeeping, known, plans, usage, written
+from aiqueue.queue.store import actions, configuration, housekeeping, plans, usage, written
 from aiqueue.queue.store.actions import Action
 from aiqueue.queue.words import ActionKind
 
@@ -58,13 +58,31 @@ _PLANS_A_ROUND = 20
 #: The more a round has to follow, the longer the next one gathers: a transaction costs about as much for fifty Jobs as for one.
 _GATHER_SECONDS, _GATHER_MOST_SECONDS = 0.005, 0.05
 _REBUILD_MOST_SECONDS = 10.0
-_REBUILD_READ_SECONDS = 120  # a large ledger is read in one transaction that holds no lock
 
 
 class Leader:
     """What a controller does while it holds a term."""
 
-    def __init__(self, term: Term, client: KubeClient, jobs: JobStore, settings: Settings, registration: Registration) -> None:
+    def __init__(
+        self,
+        term: Term,
+        client: KubeClient,
+        jobs: JobStore,
+        settings: Settings,
+        registration: Registration,
+        *,
+        recollection: Recollection | None = None,
+    ) -> None:
+        """Prepare to lead; nothing is begun.
+
+        Args:
+            term: to lead in.
+            client: of the cluster.
+            jobs: all there are, kept up by a reflector.
+            settings: of the process.
+            registration: of the cluster.
+            recollection: what this term has read of the ledger already; read anew if it is not given, or not to be relied on.
+        """
         self.term = term
         self.client = client
         self.jobs = jobs
@@ -78,6 +96,8 @@ class Leader:
         self._inbox = Inbox()
         self._inbox.wake = jobs.poke
         self._unwritten: list[Fact] = []
+        self._recollection = recollection
+        self._arrears = Arrears(jobs)
         self._unknown = UnknownJobs(settings.unknown_jobs_per_minute)
         self._foreign: dict[str, str] = {}
         self._events = Events.of(client)
@@ -90,6 +110,7 @@ class Leader:
             now=term.clock.now,
         )
         self._lane = Lane(self._actor, client, self._hands.opening, settings.start_connections)
+        self._events.busy = lambda: self._actor.starts > settings.start_connections
         self._confirmer = Confirmer(self._inbox)
         self._configuration = Configuration(revision=-1)
         self._engine = Engine(max_admissions=settings.max_admissions_per_plan)
@@ -166,16 +187,11 @@ class Leader:
                     found = plans.was_committed(connection, self.term.number, self._seq)
                 _log.info("last Plan after a doubt", seq=self._seq, committed=found)
         cluster = self.registration.cluster
-        self._repair_usage()
-        with self.term.transaction() as connection:
-            allow_seconds(connection, _REBUILD_READ_SECONDS)
-            held = Retelling.of(connection)
-            mirror = Mirror(known.load(connection, cluster.id))
-            undone = actions.load_open(connection, cluster.id)
+        held, self._recollection = self._recollection, None
+        if self._repair_usage() or held is None or held.cluster_id != cluster.id:
+            held = recollect(self.term, cluster.id, max_admissions=self.settings.max_admissions_per_plan)
         self._configuration = held.configuration
-        self._engine = Engine(max_admissions=self.settings.max_admissions_per_plan)
-        for event in held.events():
-            self._engine.observe(event)
+        self._engine = held.engine
         self._replace_decisions = True
         context = Context(
             self.registration.ledger_uid,
@@ -189,7 +205,7 @@ class Leader:
             self.term,
             self.client,
             self.jobs,
-            mirror,
+            held.mirror,
             self._engine,
             self._actor,
             self._confirmer,
@@ -198,27 +214,21 @@ class Leader:
             self._events.tell,
         )
         observing.usages.known = dict(held.usages)
-        self._actor.submit(undone)
+        self._actor.submit(held.undone)
         self.jobs.reset_drain()
-        _log.info(
-            "engine built",
-            term=self.term.number,
-            pending=len(held.pending),
-            runs=len(held.runs),
-            claims=len(held.claims),
-            actions=len(undone),
-            known=len(mirror.known),
-        )
+        took = {"read_seconds": round(held.read_seconds, 3), "build_seconds": round(held.build_seconds, 3)}
+        _log.info("engine built", term=self.term.number, **held.counts, **took)
         return observing
 
-    def _repair_usage(self) -> None:
+    def _repair_usage(self) -> int:
         """A controller of an older version, or a person with SQL, moves runs without counting what their queues use."""
         with self.term.transaction() as connection:
-            allow_seconds(connection, _REBUILD_READ_SECONDS)
+            allow_seconds(connection, READ_SECONDS)
             repaired = usage.repair(connection, self.term.number) if usage.differing(connection) else 0
         if repaired:
             self.usage_repairs += repaired
             _log.warning("decayed usage was not what runs tell: counted again", queues_and_resources=repaired)
+        return repaired
 
     def _round(self, observing: Observing) -> None:
         # 1
@@ -230,7 +240,8 @@ class Leader:
         # 2
         observing.hear(self._unwritten)
         cluster = self.registration.cluster.name
-        observing.look(observe(job, cluster=cluster) for job in changes.upserts)
+        told = self._arrears.urgent(changes.upserts, observing.mirror.known) if changes.replaced else changes.upserts
+        observing.look(observe(job, cluster=cluster) for job in told)
         observing.absent([job.metadata.uid for job in changes.absent])
         if changes.replaced:  # all there is was told: whatever else is needed may be gone
             observing.miss(row for row in observing.mirror.needed() if self.jobs.get(row.uid) is None)
@@ -244,9 +255,10 @@ class Leader:
         # 5
         self._keep_house(observing)
         self.problem = None
+        observing.look(observe(job, cluster=cluster) for job in self._arrears.some())
         now = self.term.clock.now()
         wake = (plan.wake_at - now).total_seconds() if plan.wake_at is not None else _ASK_SECONDS
-        self._wake_in = min(max(wake, 0.0), _ASK_SECONDS)
+        self._wake_in = min(max(wake, 0.0), _ASK_SECONDS) if not self._arrears else 0.0
 
     # 3
 

@@ -7,6 +7,7 @@ start -> standby: reflects into memory only, campaigns
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import secrets
@@ -19,6 +20,7 @@ import structlog
 from aiqueue.admission.controller import faults
 from aiqueue.admission.controller.health import Health
 from aiqueue.admission.controller.leader import Leader
+from aiqueue.admission.controller.recollection import Recollection, recollect
 from aiqueue.admission.controller.registration import Registration, register
 from aiqueue.admission.controller.term import Elector, Term
 from aiqueue.admission.kube import names
@@ -30,10 +32,13 @@ from aiqueue.admission.kube.store import JobStore
 from aiqueue.admission.notify import Listener
 from aiqueue.queue.errors import InvalidInput, LedgerError
 from aiqueue.queue.settings import Settings
+from aiqueue.queue.store import clusters
 
 _log = structlog.get_logger()
 _RETRY_SECONDS = 1.0
 _SIGNAL_SECONDS = 0.1
+#: A round makes tens of thousands of objects and drops them again, hardly any of which refer to one another in a circle.
+_COLLECTIONS = (50_000, 20, 20)
 
 
 class Controller:
@@ -108,21 +113,36 @@ class Controller:
 
     def _lead(self, term: Term) -> None:
         """Wait for a complete view of the cluster, check that it belongs to this ledger, and run the loops."""
+        recollection = self._recollect(term) if not self._jobs.synced else None
         while not self._jobs.synced:
             if self.stop.wait(0.02) or term.lost.is_set():
                 return
         while not self.stop.is_set() and not term.lost.is_set():
             try:
-                observations = (observe(job, cluster=self._settings.cluster_name) for job in self._jobs.snapshot())
-                running = [seen for seen in observations if seen.running]
-                self._registration = register(term, self._client, running, self._settings.cluster_name)
+                cluster, all_jobs = self._settings.cluster_name, self._jobs.snapshot()
+                running = [observe(job, cluster=cluster) for job in all_jobs if not job.spec.suspend]
+                running = [seen for seen in running if seen.running]
+                self._registration = register(term, self._client, running, cluster)
             except (KubeError, LedgerError) as error:
                 _log.warning("cluster not registered yet", why=str(error))
                 self.stop.wait(_RETRY_SECONDS)
                 continue
-            self._leader = Leader(term, self._client, self._jobs, self._settings, self._registration)
+            self._leader = Leader(term, self._client, self._jobs, self._settings, self._registration, recollection=recollection)
+            recollection = None  # the leader lets go of it
             self._leader.run(self.stop)
             return
+
+    def _recollect(self, term: Term) -> Recollection | None:
+        """Read the ledger while Jobs are listed; None where that is left to the leader."""
+        try:
+            with term.transaction() as connection:
+                cluster = clusters.find(connection, self._settings.cluster_name)
+            if cluster is None:
+                return None
+            return recollect(term, cluster.id, max_admissions=self._settings.max_admissions_per_plan)
+        except LedgerError as error:
+            _log.warning("ledger not read yet", why=str(error))
+            return None
 
     def ask_to_stop(self) -> None:
         """Let `run` return soon."""
@@ -142,6 +162,7 @@ def main(settings: Settings) -> None:
     Raises:
         AiqueueError: the controller could not start or go on.
     """
+    gc.set_threshold(*_COLLECTIONS)
     controller = Controller(settings)
     asked: list[int] = []
     failures: list[BaseException] = []
