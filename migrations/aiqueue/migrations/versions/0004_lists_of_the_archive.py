@@ -2,8 +2,9 @@
 
 A workload that is archived from now on says of which tenant its last run was, and nothing ('') if it never had one. In those that a
 controller of the version before archived it is NULL. Lists look those up as before; the controller fills them in by and by, some at
-each of its rounds of housekeeping, so this version only adds a column and builds indexes: with a million archived workloads the
-archive is locked for about ten seconds, in which nothing else waits for it but lists and the housekeeping of a controller.
+each of its rounds of housekeeping, so this version only adds a column and builds indexes. Until it is done the archive is locked, about
+seven seconds with a million workloads in it: lists that read it wait, and so does a controller that is about to archive, which builds
+its engine anew where that takes longer than its statements may.
 
 A controller of the version before runs on this schema. Going down, what the archive says of tenants is forgotten; its runs know it.
 """
