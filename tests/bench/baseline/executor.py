@@ -39,8 +39,9 @@ from baseline.lines import Lines
 from baseline.orders import Lived, Order, Outcome, Planned, done_by_ten_seconds
 from stand import sender
 
-#: More would only wait in the API server, and watches with them: it ends a watch that it cannot serve in time.
-CREATE_CONNECTIONS = 16
+#: With many more, what watches are to be told waits behind requests in the API server, which ends a watch that it cannot serve in time.
+#: With fewer, creates fall further behind when they were due.
+CREATE_CONNECTIONS = 32
 STATUS_CONNECTIONS = 32
 MOST_WATCHES = 200
 WATCH_PAUSE_SECONDS = 0.05
