@@ -288,7 +288,13 @@ def _expect(contender: Contender) -> None:
 
 def _roomy(takes: Kept) -> bool:
     """Whether there is room for whoever contends in each tenant above these cells."""
-    return not any(above.watch and above.available() < above.watch for cell, _ in takes for above in cell.above())
+    for cell, _ in takes:
+        above = cell.parent
+        while above is not None:  # not `above()`: this is asked once for each admission, and generators cost as much as the question
+            if above.watch and above.available() < above.watch:
+                return False
+            above = above.parent
+    return True
 
 
 def _place(
