@@ -197,13 +197,20 @@ class JobHands:
         return Again(f"the Job changed {_LOOKS} times while it was to be ended")
 
     def _restore(self, action: Action) -> Ended | Again:
-        for _ in range(_LOOKS):
-            seen = self.look(action)
+        seen = self._latest(action.uid)
+        for attempt in range(_LOOKS):
+            if attempt or seen is None or not _is_to_restore(action, seen):
+                seen = self.look(action)
             if seen is None:
                 return Result.MOOT, "the Job is gone"
-            ours = seen.stamp is not None and action.stamp is not None and seen.stamp.ledger == action.stamp.ledger
-            if seen.finished or not seen.suspended or not ours:
+            if not _is_to_restore(action, seen):
                 return Result.MOOT, "the template is not ours to restore"
             if self.patch(action, rewriting.restoration(action, seen)):
                 return Result.DONE, ""
         return Again(f"the Job changed {_LOOKS} times while its template was to be restored")
+
+
+def _is_to_restore(action: Action, seen: Observation) -> bool:
+    """Whether the Job stands there suspended with what a run of this ledger wrote."""
+    ours = seen.stamp is not None and action.stamp is not None and seen.stamp.ledger == action.stamp.ledger
+    return ours and seen.suspended and not seen.finished

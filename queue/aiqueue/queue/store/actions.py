@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from aiqueue.queue.observations import RunStamp
 from aiqueue.queue.store import leadership
+from aiqueue.queue.store.statements import text
 from aiqueue.queue.words import ActionKind, RunOutcome
 
 

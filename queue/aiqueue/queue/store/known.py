@@ -8,8 +8,9 @@ from datetime import datetime
 from sys import intern
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
+from aiqueue.queue.store.statements import text
 from aiqueue.queue.words import RunOutcome, WorkloadState
 
 _STATES = {str(state): state for state in WorkloadState}

@@ -11,9 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from aiqueue.queue.errors import LedgerError, TermLost
+from aiqueue.queue.store.statements import text
 
 _TERMINATE_WAIT_MILLISECONDS = 2000
 

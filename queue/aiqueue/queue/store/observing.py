@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, text
+from sqlalchemy import Connection, RowMapping
 
 from aiqueue.queue.errors import LedgerConflict
 from aiqueue.queue.observations import Observation
 from aiqueue.queue.store import leadership, usage
 from aiqueue.queue.store.changes import AdoptedRun, Changes, NewAction, NewWorkload, SeenAgain
 from aiqueue.queue.store.codec import pod_set_to_json, to_json
+from aiqueue.queue.store.statements import text
 from aiqueue.queue.store.usage import UsageKey
 from aiqueue.queue.usage import Usage
 from aiqueue.queue.words import TERMINAL_STATES, AuditVerb, WorkloadState

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from aiqueue.queue.errors import ConfigurationMoved, LedgerConflict
 from aiqueue.queue.records import Allocation, Claim, Decision
 from aiqueue.queue.store import leadership, usage
 from aiqueue.queue.store.codec import evidence_to_json, to_json
+from aiqueue.queue.store.statements import text
 from aiqueue.queue.store.usage import UsageKey
 from aiqueue.queue.usage import Usage
 from aiqueue.queue.words import ActionKind, PreemptionRule, RunOutcome, WorkloadState, quoted

@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from aiqueue.queue.errors import LedgerConflict
 from aiqueue.queue.store import leadership
 from aiqueue.queue.store.codec import to_json
+from aiqueue.queue.store.statements import text
 from aiqueue.queue.usage import Usage, folded
 
 #: (namespace, queue, resource)
