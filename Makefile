@@ -17,7 +17,7 @@ PYTHON = $(shell for each in python3.13 python3.12 python3.11 python3; do \
 	then echo "$$each"; break; fi; done)
 endif
 
-.PHONY: help demo test lint lock clean bench-engine bench-simulate bench-webhook fuzz mutants programs
+.PHONY: help demo test lint lock clean bench-engine bench-simulate bench-webhook bench-admission bench-baseline bench-restart bench-ledger fuzz mutants programs
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -59,6 +59,18 @@ bench-simulate: $(VENV)/.ready ## Measure how fast whole traces are replayed (ab
 
 bench-webhook: $(VENV)/.ready programs ## Measure what the policies and the webhook cost those who create Jobs (about three minutes; Linux)
 	@$(BIN)/python tests/bench/bench_webhook.py
+
+bench-admission: $(VENV)/.ready programs ## Measure how fast waiting Jobs are let in, against the API server's plain rate (about six minutes; Linux)
+	@$(BIN)/python tests/bench/bench_admission.py
+
+bench-baseline: $(VENV)/.ready programs ## Measure how 15,000 Jobs of three priorities get through thirty tenants (about five minutes; Linux)
+	@$(BIN)/python tests/bench/bench_baseline.py
+
+bench-restart: $(VENV)/.ready programs ## Measure how long after a crash the next of 100,000 Jobs is admitted (about five minutes; Linux)
+	@$(BIN)/python tests/bench/bench_restart.py
+
+bench-ledger: $(VENV)/.ready ## Measure commits, growth and lists with a million finished workloads (about ten minutes; Linux)
+	@$(BIN)/python tests/bench/bench_ledger.py
 
 fuzz: $(VENV)/.ready ## Look for counterexamples for a while: make fuzz MINUTES=30
 	@$(BIN)/python tests/fuzz.py $(MINUTES)
