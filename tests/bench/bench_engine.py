@@ -9,6 +9,8 @@ A thousand leaf tenants in fifty trees, a queue each, and work of fifty shapes. 
 - stuck: nothing fits, and who is there makes room for nobody; the first decide, then deciding after one arrival, after many, and with nothing new.
 - churn: the cluster is full; one run ends, the engine decides, the Plan is confirmed, and again. By shares that may have others put
   out as well, who leave at once and wait again.
+- tenants: the size is how many leaf tenants there are, each with a queue and twenty workloads that wait: telling the engine of a change of the
+  configuration, letting one workload in, and one arrival where nothing fits.
 - preempting: how long one gang that has others put out takes, by how many runs are open; see `preempting.py`. Has sizes of its own.
 
 Times are of the processor, so that other work on the machine disturbs them less.
@@ -20,101 +22,21 @@ import json
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from fractions import Fraction
-from itertools import count, islice
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from itertools import islice
 from time import process_time
 from typing import Any
 
-from aiqueue.admission.engine import ConfigurationChanged, Engine, Event, RunClosed, WorkloadGone, WorkloadPending
-from aiqueue.queue.records import Class, Configuration, Flavor, PodSet, Queue, Quota, Tenant, Workload, shape_of
+from aiqueue.admission.engine import RunClosed, WorkloadGone, WorkloadPending
+from aiqueue.queue.records import Workload
+from driving import LEAVES, PLENTY, SHAPES, START, TREES, Driver, configuration, shapes, workloads
 from preempting import growth, preempting
+from widening import tenants
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
 SIZES = (10_000, 30_000, 100_000)
-TREES = 50
-LEAVES = 20  # of each tree
-TENANTS = TREES * LEAVES
-SHAPES = 50
 EVENTS = 2_000  # ends of runs timed at each size
-GPU = "nvidia.com/gpu"
-PLENTY = 10**9
 LONG = timedelta(days=1)  # longer than every starvation bound
-
-
-def shapes() -> list[tuple[tuple[PodSet, ...], str]]:
-    """1 to 50 GPUs, with cpu."""
-    sets = [(PodSet("main", 1, {GPU: gpus, "cpu": 4000 * gpus}),) for gpus in range(1, SHAPES + 1)]
-    return [(each, shape_of(each, None)) for each in sets]
-
-
-def configuration(of_leaf: int, of_root: int = 0) -> Configuration:
-    """Fifty roots with twenty leaves each, of weights 1 to 3."""
-    tenants: dict[str, Tenant] = {}
-    queues: dict[tuple[str, str], Queue] = {}
-    for tree in range(TREES):
-        root = f"tree-{tree:02}"
-        tenants[root] = Tenant(root, quotas=_quotas(of_root))
-        for leaf in range(LEAVES):
-            name = f"tenant-{tree * LEAVES + leaf:04}"
-            tenants[name] = Tenant(name, root, Fraction(1 + leaf % 3), _quotas(of_leaf))
-            queues[name, "main"] = Queue(name, "main", name)
-    return Configuration(1, {"h100": Flavor("h100")}, tenants, queues, {"fixed": Class("fixed", preemptible=False)})
-
-
-def _quotas(gpus: int) -> tuple[Quota, ...]:
-    return (Quota("h100", GPU, gpus), Quota("h100", "cpu", 4000 * gpus))
-
-
-def workloads() -> Iterator[Workload]:
-    """Without end, spread over tenants and shapes, a millisecond apart."""
-    known = shapes()
-    for number in count(1):
-        pod_sets, shape = known[(number + number // TENANTS * 17) % SHAPES]
-        tenant = f"tenant-{number * 104_729 % TENANTS:04}"
-        created = START + timedelta(milliseconds=number)
-        yield Workload(number, f"uid-{number:08}", tenant, f"job-{number}", "main", None, pod_sets, shape, created, created)
-
-
-class Driver:
-    """An engine whose Plans are confirmed. Who has to make room does so at once, and waits again."""
-
-    def __init__(self, known: Configuration, now: datetime) -> None:
-        self.engine = Engine()
-        self.engine.observe(ConfigurationChanged(known))
-        self.now = now
-        self.runs = 0
-        self.evictions = 0
-        self.open: dict[int, Workload] = {}
-
-    def observe(self, events: Iterable[Event]) -> None:
-        """Tell it everything."""
-        for event in events:
-            self.engine.observe(event)
-
-    def decide(self) -> tuple[int, bool]:
-        """One Plan; answers admissions, and whether the engine wants to be asked again at once."""
-        plan = self.engine.decide(self.now)
-        self.engine.confirm(plan, range(self.runs + 1, self.runs + 1 + len(plan.admissions)))
-        self.open.update(enumerate((each.workload for each in plan.admissions), self.runs + 1))
-        self.runs += len(plan.admissions)
-        for eviction in plan.evictions:
-            victim = self.open.pop(eviction.run_id)
-            self.engine.observe(RunClosed(eviction.run_id))
-            self.engine.observe(WorkloadPending(replace(victim, attempt=eviction.attempt)))
-        self.evictions += len(plan.evictions)
-        return len(plan.admissions), plan.wake_at == self.now or bool(plan.evictions)
-
-    def settle(self) -> tuple[int, int]:
-        """Decide until there is nothing to do; answers admissions and Plans."""
-        admitted = plans = 0
-        while True:
-            more, again = self.decide()
-            admitted, plans = admitted + more, plans + 1
-            if not again:
-                return admitted, plans
 
 
 def drain(size: int, *, borrowed: bool, waited: timedelta = timedelta()) -> dict[str, float]:
@@ -229,6 +151,7 @@ MEASUREMENTS: dict[str, tuple[Callable[[int], object], tuple[int, ...]]] = {
     "drain_borrowed": (lambda size: drain(size, borrowed=True), SIZES),
     "drain_overdue": (lambda size: drain(size, borrowed=True, waited=LONG), SIZES),
     "stuck": (stuck, SIZES),
+    "tenants": (tenants, (100, 1_000, 10_000)),
     "preempting": (preempting, (1_000, 10_000, 100_000)),
 }
 
@@ -264,7 +187,13 @@ def main() -> None:
         for size in asked.sizes or MEASUREMENTS[name][1]:
             by_size.setdefault(size, []).append(name)
     report = {size: measured(of_size, size) for size, of_size in sorted(by_size.items())}
-    found: dict[str, Any] = {"benchmark": "engine", "trees": TREES, "leaf_tenants": TENANTS, "shapes": SHAPES, "sizes": report}
+    found: dict[str, Any] = {
+        "benchmark": "engine",
+        "trees": TREES,
+        "leaf_tenants": TREES * LEAVES,
+        "shapes": SHAPES,
+        "sizes": report,
+    }
     if "preempting" in names:
         found["preempting_growth"] = growth({size: each["preempting"] for size, each in report.items() if "preempting" in each})
     print(json.dumps(found))

@@ -73,21 +73,21 @@ def test_a_hanging_point_hangs_its_thread_alone() -> None:
     faults.reach("act.after-patch")
 
 
-def points(named: ast.expr) -> set[str]:
-    """What an argument of `reach` may be: a text, or one with the kind of an action in it."""
-    match named:
-        case ast.Constant(value=str(text)):
-            return {text}
-        case ast.JoinedStr(values=[ast.Constant(value=str(before)), ast.FormattedValue(value=kind)]):
-            assert ast.unparse(kind) == "action.kind.lower()"
-            return {f"{before}{each.lower()}" for each in ActionKind}
-    raise AssertionError(ast.unparse(named))
+def text_of(argument: ast.expr) -> str:
+    """A text that is written out."""
+    assert isinstance(argument, ast.Constant), ast.unparse(argument)
+    return str(argument.value)
 
 
 def test_every_point_is_reached_somewhere() -> None:
     reached = set()
     for path in Path(faults.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "faults.reach":
-                reached |= points(node.args[0])
+            if not isinstance(node, ast.Call):
+                continue
+            if ast.unparse(node.func) == "faults.reach":
+                reached.add(text_of(node.args[0]))
+            elif ast.unparse(node.func) == "faults.reach_patch":
+                when = text_of(node.args[0])
+                reached |= {f"act.{when}-patch", *(f"act.{when}-{kind.lower()}" for kind in ActionKind)}
     assert reached == set(faults.POINTS)

@@ -190,7 +190,12 @@ _asks: dict[_Ask, tuple[PodSet, str]] = {}
 def _asked(job: objects.Job, class_name: str | None, started: bool, complaints: list[InvalidInput]) -> tuple[PodSet, str]:
     """What a Job asks for, and the shape of that."""
     spec, annotations = job.spec, job.metadata.annotations
-    encoded = msgspec.msgpack.encode(spec.template.spec)
+    try:
+        encoded = msgspec.msgpack.encode(spec.template.spec)
+    except (
+        OverflowError
+    ):  # a quantity may be any JSON number: one beyond 64 bits is complained of below, and nothing is remembered
+        encoded = bytes(_LONGEST_REMEMBERED + 1)
     text = annotations.min_parallelism if annotations is not None else None
     ask = (encoded, spec.parallelism, spec.completions, text, started, class_name)
     known = _asks.get(ask)
