@@ -88,6 +88,7 @@ def measure(chosen: argparse.Namespace, folder: Path, say: Say) -> dict[str, Any
             filling.copy(made, filling.ARCHIVE, sample, range(done + 1, size // SAMPLE), copies)
             done = size // SAMPLE - 1
             grown.append(growth.of_archive(made))
+        filling.count_on(made)
         filling.require_alike(
             made, sample, [*(filling.LIVE if chosen.live > SAMPLE else ()), *(filling.ARCHIVE if done else ())]
         )

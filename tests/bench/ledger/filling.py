@@ -184,13 +184,19 @@ def _copying(connection: Connection, table: Table) -> str:
     )
 
 
+def count_on(made: Ground) -> None:
+    """Have ids of new rows follow those of copies."""
+    for table in ("workload", "run"):
+        last = f"greatest((SELECT max(id) FROM {table}), (SELECT max(id) FROM archived_{table}))"  # noqa: S608 -- of ours
+        made.run(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), {last})")
+
+
 def settle(made: Ground, queues: int) -> int:
     """After copying live rows: ids go on behind them, usage is counted again, and tenants own what their runs hold.
 
     Returns the revision of the configuration.
     """
-    for table in ("workload", "run"):
-        made.run(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), (SELECT max(id) FROM {table}))")  # noqa: S608
+    count_on(made)
     made.write(lambda connection: usage.repair(connection, made.term))
     held: dict[str, dict[str, int]] = {}
     with transaction(made.owner) as connection:

@@ -3,10 +3,10 @@
 Purpose: make the cluster follow the ledger and the ledger follow the cluster, whatever dies in between.
 
     reflector --Jobs--> [cycle thread: observe -> ledger, engine; decide -> Plan -> ledger] --actions--> actor --PATCH--> cluster
-                             ^                                                                            |
+                             ^                                                          (lane, then hands) |
                              +------------------- facts: done, gone, no pods left -----------------------+
 
-States: a process is standby or leader (`process`, `term`); a leader rebuilds or goes round (`leader`).
+States: a process is standby or leader (`process`, `term`); a leader rebuilds (`recollection`, `arrears`) or goes round (`leader`).
 
 Invariants:
 - one thread writes to the ledger, and each of its transactions begins with the fence of its term;
