@@ -10,7 +10,7 @@ Before and after it the raw rate is measured on the same API server, without a c
 fast as it goes, by aiqueue's own client and by an aiohttp process of 64 connections. The better of them counts. The Jobs that wait
 are there at the time, since a patch costs the server more the more it holds; `raw_empty` is the rate before they were created.
 
-Last, on a system that is idle, Jobs are created one by one, and each is timed from when its create is sent to when a watch
+Before all that, on a system that is idle, Jobs are created one by one, and each is timed from when its create is sent to when a watch
 shows it unsuspended.
 """
 
@@ -219,6 +219,8 @@ def alone(folder: Path, count: int, rate: float, say: Say, *, doors: bool) -> di
 def measure(chosen: argparse.Namespace, folder: Path, say: Say) -> dict[str, Any]:
     """All there is to print."""
     sizes: Sequence[int] = chosen.jobs
+    # First, while the machine is still idle: after the others its disk has much to write.
+    lonely = alone(folder / "lone", chosen.lone, chosen.rate, say, doors=chosen.policies)
     found = []
     for count in sizes:
         say(f"{count} Jobs: starting etcd, the API server and Postgres")
@@ -229,7 +231,7 @@ def measure(chosen: argparse.Namespace, folder: Path, say: Say) -> dict[str, Any
     return {
         "sizes": lines,
         "per_second_largest_to_smallest": round(lines[-1]["per_second"] / lines[0]["per_second"], 3),
-        "create_to_unsuspend": alone(folder / "lone", chosen.lone, chosen.rate, say, doors=chosen.policies),
+        "create_to_unsuspend": lonely,
     }
 
 
