@@ -183,15 +183,15 @@ def _require_whole(ground: Stand, count: int) -> None:
         HarnessError: the ledger and the cluster differ.
     """
     waiting, running = ground.number("SELECT count(*) FROM workload WHERE state = 'Pending'"), _started(ground)
-    done = ground.number("SELECT count(*) FROM run WHERE closed_at IS NOT NULL")
+    done = ground.number("SELECT count(*) FROM workload WHERE state = 'Finished'")
     if waiting + running + done != count + len(world.PLACES):
-        raise HarnessError(f"{waiting} Jobs wait, {running} run and {done} ended, of {count + len(world.PLACES)}")
+        raise HarnessError(f"{waiting} Jobs wait, {running} run and {done} are done, of {count + len(world.PLACES)}")
     unsuspended = 0
     for namespace in world.NAMESPACES:
         items = ground.api.call("GET", jobs.path(namespace) + "?labelSelector=aiqueue.dev%2Fqueue")["items"]
         unsuspended += sum(not each["spec"]["suspend"] for each in items)
     if unsuspended != running + done:
-        raise HarnessError(f"{unsuspended} Jobs are not suspended, {running} run and {done} ended")
+        raise HarnessError(f"{unsuspended} Jobs are not suspended, {running} run and {done} are done")
 
 
 def measure(chosen: argparse.Namespace, folder: Path, say: Say) -> dict[str, Any]:

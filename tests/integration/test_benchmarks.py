@@ -72,7 +72,7 @@ def test_a_restart() -> None:
 
 def test_the_ledger() -> None:
     found = measured(
-        "ledger", "--archived=500", "--live=300", "--queues=30", "--commits=20", "--churn=1", "--times=1", "--commands=0"
+        "ledger", "--archived=1000", "--live=1000", "--queues=30", "--commits=20", "--churn=1", "--times=1", "--commands=0"
     )
     assert found["lists"]
 

@@ -19,7 +19,8 @@ _PLENTY = {"cpu": 1_000_000, "memory": 10_000 * _GIB}
 
 def records() -> list[Record]:
     """What an administrator writes: every leaf tenant has the GPUs of one filler, and those above have none of their own."""
-    found: list[Record] = [Flavor("h100", node_labels=NODE_LABELS), Class("normal", priority=100)]
+    # Who borrowed a part of what came free may have to give it back, and does so at once.
+    found: list[Record] = [Flavor("h100", node_labels=NODE_LABELS), Class("normal", priority=100, grace_period_seconds=0)]
     quotas = tuple(Quota("h100", resource, amount) for resource, amount in ({GPU: GPUS} | _PLENTY).items())
     found += [Tenant(f"tree-{tree}") for tree in range(TREES)]
     for place in PLACES:
