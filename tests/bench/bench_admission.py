@@ -33,6 +33,7 @@ from aiqueue.queue.errors import AiqueueError
 from aiqueue.queue.words import ObjectState
 from stand import jobs, sender
 from stand.parts import Costs, Stand, stand
+from stand.places import NAMESPACES
 from stand.printing import OfMachine, Say, percentile, progress, rounded
 
 #: As many as aiqueue's controller has in flight.
@@ -186,7 +187,7 @@ def _require_running(ground: Stand, count: int) -> None:
         HarnessError: a Job is suspended, was started twice, or is not there.
     """
     unsuspended = 0
-    for namespace in world.NAMESPACES:
+    for namespace in NAMESPACES:
         for each in ground.api.call("GET", jobs.path(namespace))["items"]:
             if each["spec"]["suspend"]:
                 raise HarnessError(f"Job {namespace}/{each['metadata']['name']} is suspended, though its run is open")
@@ -200,7 +201,7 @@ def alone(folder: Path, count: int, rate: float, say: Say, *, doors: bool) -> di
     """Create Jobs one by one, and see each start."""
     say(f"{count} Jobs one by one")
     with stand(folder, doors=doors) as ground:
-        ground.namespaces(world.NAMESPACES)
+        ground.namespaces(NAMESPACES)
         ground.apply(world.records(count, ObjectState.ACTIVE))
         ground.start_controller().await_ready()
         made = [world.job(number, "lone") for number in range(count)]
@@ -225,7 +226,7 @@ def measure(chosen: argparse.Namespace, folder: Path, say: Say) -> dict[str, Any
     for count in sizes:
         say(f"{count} Jobs: starting etcd, the API server and Postgres")
         with stand(folder / str(count), doors=chosen.policies) as ground:
-            ground.namespaces(world.NAMESPACES)
+            ground.namespaces(NAMESPACES)
             found.append(admit(ground, count, min(count, chosen.raw), say))
     lines = [each.told() for each in found]
     return {

@@ -28,6 +28,7 @@ from aiqueue.queue.errors import AiqueueError
 from baseline import clients, figures, ledger, requests, world
 from baseline.orders import done_by_ten_seconds
 from stand.parts import Stand, stand
+from stand.places import NAMESPACES
 from stand.printing import MIB, OfMachine, Say, progress
 
 STEPS = 4
@@ -110,7 +111,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="aiqueue-bench-") as folder, progress(STEPS) as say:
             say("starting etcd, the API server and Postgres")
             with stand(Path(folder)) as ground:
-                ground.namespaces(world.NAMESPACES)
+                ground.namespaces(NAMESPACES)
                 found = measure(ground, chosen, say)
     except AiqueueError as error:
         print(f"could not measure: {error}", file=sys.stderr)

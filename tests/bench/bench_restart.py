@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+from admission.world import job
 from aiqueue.cli.harness import ports
 from aiqueue.cli.harness.errors import HarnessError
 from aiqueue.cli.harness.waiting import until
@@ -33,6 +34,7 @@ from restart import world
 from restart.crash import Crash, crash
 from stand import jobs, sender
 from stand.parts import Controller, Costs, Stand, stand
+from stand.places import NAMESPACES, PLACES
 from stand.printing import OfMachine, Say, progress
 
 KINDS = ("cold", "standby")
@@ -83,12 +85,12 @@ def options() -> argparse.Namespace:
     chosen.jobs = [int(each) for each in chosen.jobs.split(",")]
     chosen.kinds = chosen.kinds.split(",")
     for value in chosen.jobs:
-        if not len(world.PLACES) <= value <= 200_000:
-            parser.error(f"--jobs {value}: write a whole number from {len(world.PLACES)} to 200000")
+        if not len(PLACES) <= value <= 200_000:
+            parser.error(f"--jobs {value}: write a whole number from {len(PLACES)} to 200000")
     for kind in chosen.kinds:
         if kind not in KINDS:
             parser.error(f"--kinds {kind}: write cold, standby or both with a comma between them")
-    most = len(world.PLACES) // len(chosen.kinds)
+    most = len(PLACES) // len(chosen.kinds)
     if not 0 < chosen.rounds <= most:
         parser.error(f"--rounds {chosen.rounds}: write a whole number from 1 to {most}, since each takes a tenant of its own")
     return chosen
@@ -96,17 +98,17 @@ def options() -> argparse.Namespace:
 
 def fill(ground: Stand, count: int, say: Say) -> Filled:
     """Fill the tenants, and have so many Jobs wait behind: created while no controller runs, which is quicker, then taken in by one."""
-    ground.namespaces(world.NAMESPACES)
+    ground.namespaces(NAMESPACES)
     ground.apply(world.records())
     controller = ground.start_controller()
     controller.await_ready()
-    sender.send(ground.order([jobs.create(place.namespace, world.filler(place)) for place in world.PLACES], status=201))
-    until(lambda: _started(ground) == len(world.PLACES), seconds=SECONDS_MORE, what="that all tenants are full")
+    sender.send(ground.order([jobs.create(place.namespace, world.filler(place)) for place in PLACES], status=201))
+    until(lambda: _started(ground) == len(PLACES), seconds=SECONDS_MORE, what="that all tenants are full")
     controller.kill()
     created = 0.0
     for first in range(0, count, AT_ONCE):
         say(f"{count} Jobs: creating them, {first} are there")
-        made = [world.job(number, "wait") for number in range(first, min(first + AT_ONCE, count))]
+        made = [job(number, "wait") for number in range(first, min(first + AT_ONCE, count))]
         requests = [jobs.create(place.namespace, content) for place, content in made]
         created += sender.send(ground.order(requests, status=201)).seconds
     say(f"{count} Jobs: taking them in")
@@ -165,7 +167,7 @@ def restart(ground: Stand, chosen: argparse.Namespace, count: int, say: Say) -> 
     """
     filled = fill(ground, count, say)
     crashes = []
-    places = iter(world.PLACES)
+    places = iter(PLACES)
     for kind in chosen.kinds:
         for number in range(chosen.rounds):
             say(f"{count} Jobs: crash {number + 1} of {chosen.rounds}, {kind}")
@@ -177,21 +179,30 @@ def restart(ground: Stand, chosen: argparse.Namespace, count: int, say: Say) -> 
 
 
 def _require_whole(ground: Stand, count: int) -> None:
-    """Nothing may be lost or started twice.
+    """Nothing may be lost or started twice: ledger and cluster come to say the same of every Job.
+
+    Runs may still be put out meanwhile for others that lent their quota, so two readings need not be of one moment.
 
     Raises:
-        HarnessError: the ledger and the cluster differ.
+        HarnessError: the ledger and the cluster differ, and go on to.
     """
-    waiting, running = ground.number("SELECT count(*) FROM workload WHERE state = 'Pending'"), _started(ground)
-    done = ground.number("SELECT count(*) FROM workload WHERE state = 'Finished'")
-    if waiting + running + done != count + len(world.PLACES):
-        raise HarnessError(f"{waiting} Jobs wait, {running} run and {done} are done, of {count + len(world.PLACES)}")
-    unsuspended = 0
-    for namespace in world.NAMESPACES:
-        items = ground.api.call("GET", jobs.path(namespace) + "?labelSelector=aiqueue.dev%2Fqueue")["items"]
-        unsuspended += sum(not each["spec"]["suspend"] for each in items)
-    if unsuspended != running + done:
-        raise HarnessError(f"{unsuspended} Jobs are not suspended, {running} run and {done} are done")
+    said = ""
+
+    def whole() -> bool:
+        nonlocal said
+        waiting, running = ground.number("SELECT count(*) FROM workload WHERE state = 'Pending'"), _started(ground)
+        done = ground.number("SELECT count(*) FROM workload WHERE state = 'Finished'")
+        lists = [ground.api.call("GET", jobs.path(each) + "?labelSelector=aiqueue.dev%2Fqueue")["items"] for each in NAMESPACES]
+        unsuspended = sum(not each["spec"]["suspend"] for items in lists for each in items)
+        said = (
+            f"{waiting} Jobs wait, {running} run and {done} are done, of {count + len(PLACES)}; {unsuspended} are not suspended"
+        )
+        return (waiting + running + done, unsuspended) == (count + len(PLACES), running + done)
+
+    try:
+        until(whole, seconds=SECONDS_MORE, what="that ledger and cluster say the same")
+    except HarnessError as error:
+        raise HarnessError(f"{error}: {said}") from error
 
 
 def measure(chosen: argparse.Namespace, folder: Path, say: Say) -> dict[str, Any]:

@@ -49,10 +49,11 @@ def test_a_whole_run_is_fifteen_thousand_jobs_that_need_sixty_six_seconds_of_all
 
 def test_a_small_share_still_has_every_class_in_every_tenant() -> None:
     from baseline import world
+    from stand.places import PLACES
 
     due = world.schedule(0.001)
     assert Counter((each.place, each.kind) for each in due) == {
-        (place, kind): 1 for place in world.PLACES for kind in range(len(world.KINDS))
+        (place, kind): 1 for place in PLACES for kind in range(len(world.KINDS))
     }
 
 

@@ -2,41 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from aiqueue.queue.documents import Record
 from aiqueue.queue.records import Class, Flavor, Queue, Quota, Tenant
 from aiqueue.queue.words import ObjectState
 from stand import jobs
+from stand.places import LEAVES, PLACES, ROOTS, Place
 
-TREES = 5
-LEAVES = 6
 SHAPES = 50
 GPU = "nvidia.com/gpu"
 NODE_LABELS = {"aiqueue.dev/pool": "h100"}
 _GIB = 2**30
 _MILLI = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A leaf tenant and its door."""
-
-    tree: int
-    leaf: int
-
-    @property
-    def namespace(self) -> str:
-        return f"team-{self.tree}"
-
-    @property
-    def queue(self) -> str:
-        return f"queue-{self.leaf}"
-
-
-PLACES = [Place(tree, leaf) for tree in range(TREES) for leaf in range(LEAVES)]
-NAMESPACES = [f"team-{tree}" for tree in range(TREES)]
 
 
 def records(most_jobs: int, state: ObjectState) -> list[Record]:
@@ -46,14 +24,13 @@ def records(most_jobs: int, state: ObjectState) -> list[Record]:
     """
     found: list[Record] = [Flavor("h100", node_labels=NODE_LABELS), Class("normal", priority=100)]
     # Any tree may have to take what all Jobs ask for at most.
-    each = most_jobs // (TREES * LEAVES) + 1
+    each = most_jobs // len(PLACES) + 1
     half = tuple(Quota("h100", resource, each * amount // 2 + amount) for resource, amount in _most().items())
     rest = tuple(Quota("h100", resource, LEAVES * (each * amount // 2 + amount)) for resource, amount in _most().items())
-    found += [Tenant(f"tree-{tree}", quotas=rest) for tree in range(TREES)]
+    found += [Tenant(root, quotas=rest) for root in ROOTS]
     for place in PLACES:
-        name = f"tree-{place.tree}-{place.leaf}"
-        found.append(Tenant(name, parent=f"tree-{place.tree}", quotas=half, state=state))
-        found.append(Queue(place.namespace, place.queue, name, default_class="normal"))
+        found.append(Tenant(place.tenant, parent=place.root, quotas=half, state=state))
+        found.append(Queue(place.namespace, place.queue, place.tenant, default_class="normal"))
     return found
 
 

@@ -17,6 +17,7 @@ from baseline import executor, statuses, world
 from baseline.orders import Order, Outcome, Planned
 from stand import jobs, sender
 from stand.parts import Stand
+from stand.places import PLACES
 from stand.printing import rounded
 
 BENCH = Path(__file__).parents[1]
@@ -48,7 +49,7 @@ class Raw:
 
 def raw(ground: Stand, count: int, name: str) -> Raw:
     """Have so many Jobs live, with 64 connections and without a controller, and delete them."""
-    places = [world.PLACES[number % len(world.PLACES)] for number in range(count)]
+    places = [PLACES[number % len(PLACES)] for number in range(count)]
     names = [(place.namespace, f"{name}-{number:05}") for number, place in enumerate(places)]
     contents = [
         jobs.job(job, place.queue, {"cpu": "1"}, class_name=world.KINDS[0].name)

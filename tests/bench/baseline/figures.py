@@ -9,15 +9,16 @@ from typing import Any
 from baseline import world
 from baseline.ledger import Kept, Limits, Span, held, sweep
 from baseline.orders import Outcome
+from stand.places import LEAVES, PLACES
 from stand.printing import percentile
 
 #: A create that was sent later than this after it was due was late.
 LATE_SECONDS = 0.1
 #: Cores of all leaf tenants together.
-TOTAL_CPU = world.NOMINAL_CPU * len(world.PLACES)
+TOTAL_CPU = world.NOMINAL_CPU * len(PLACES)
 LIMITS = Limits(
     leaf=(world.NOMINAL_CPU + world.BORROWING_CPU) * world.MILLI,
-    tree=world.NOMINAL_CPU * world.LEAVES * world.MILLI,
+    tree=world.NOMINAL_CPU * LEAVES * world.MILLI,
     tree_of=world.TREE_OF,
 )
 

@@ -11,9 +11,8 @@ from aiqueue.queue.documents import Record
 from aiqueue.queue.records import Class, Flavor, Queue, Quota, Tenant
 from aiqueue.queue.words import Reclaim, WithinTenant
 from stand import jobs
+from stand.places import PLACES, ROOTS, Place
 
-TREES = 5
-LEAVES = 6
 #: Of each leaf tenant, in cores.
 NOMINAL_CPU = 20
 BORROWING_CPU = 100
@@ -41,29 +40,8 @@ KINDS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A leaf tenant and its door."""
-
-    tree: int
-    leaf: int
-
-    @property
-    def tenant(self) -> str:
-        return f"tree-{self.tree}-{self.leaf}"
-
-    @property
-    def namespace(self) -> str:
-        return f"team-{self.tree}"
-
-    @property
-    def queue(self) -> str:
-        return f"queue-{self.leaf}"
-
-
-PLACES = tuple(Place(tree, leaf) for tree in range(TREES) for leaf in range(LEAVES))
-NAMESPACES = tuple(f"team-{tree}" for tree in range(TREES))
-TREE_OF = {place.tenant: f"tree-{place.tree}" for place in PLACES}
+#: The tenant above each leaf.
+TREE_OF = {place.tenant: place.root for place in PLACES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +79,13 @@ def records() -> list[Record]:
     """The configuration: nobody has notice, and nothing runs protected."""
     found: list[Record] = [Flavor(FLAVOR, node_labels=NODE_LABELS)]
     found += [Class(kind.name, priority=kind.priority, grace_period_seconds=0) for kind in KINDS]
-    found += [Tenant(f"tree-{tree}") for tree in range(TREES)]
+    found += [Tenant(root) for root in ROOTS]
     quota = Quota(FLAVOR, "cpu", NOMINAL_CPU * MILLI, borrowing_limit=BORROWING_CPU * MILLI)
     for place in PLACES:
         found.append(
             Tenant(
                 place.tenant,
-                parent=TREE_OF[place.tenant],
+                parent=place.root,
                 quotas=(quota,),
                 within_tenant=WithinTenant.LOWER_PRIORITY,
                 reclaim=Reclaim.ANY,

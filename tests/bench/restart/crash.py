@@ -20,6 +20,7 @@ from restart import world
 from restart.witness import Witness
 from stand import jobs, meters
 from stand.parts import Controller, Stand
+from stand.places import Place
 
 MOST_SECONDS = 180.0
 _POLL_SECONDS = 0.02
@@ -75,7 +76,7 @@ class Crash:
         }
 
 
-def crash(ground: Stand, place: world.Place, standby: Controller | None) -> Crash:
+def crash(ground: Stand, place: Place, standby: Controller | None) -> Crash:
     """Kill the leader, let one running Job end while nobody leads, and time the next leader: `standby`, or one that starts now.
 
     Raises:
@@ -126,7 +127,7 @@ def _used(ground: Stand, controller: Controller | None) -> dict[str, float]:
     return {name: meters.usage(pid).cpu_seconds for name, pid in pids.items()}
 
 
-def _complete(ground: Stand, place: world.Place) -> None:
+def _complete(ground: Stand, place: Place) -> None:
     """Let the Job that fills a tenant end, as the Job controller would."""
     path = jobs.path(place.namespace, world.filler_name(place)) + "/status"
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

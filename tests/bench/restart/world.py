@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from admission.world import GPU, LEAVES, NAMESPACES, NODE_LABELS, PLACES, TREES, Place, job
+from admission.world import GPU, NODE_LABELS
 from aiqueue.queue.documents import Record
 from aiqueue.queue.records import Class, Flavor, Queue, Quota, Tenant
 from stand import jobs
-
-__all__ = ["NAMESPACES", "PLACES", "Place", "completion", "filler", "filler_name", "job", "records"]
+from stand.places import PLACES, ROOTS, Place
 
 GPUS = 8
 _GIB = 2**30
@@ -22,11 +21,10 @@ def records() -> list[Record]:
     # Who borrowed a part of what came free may have to give it back, and does so at once.
     found: list[Record] = [Flavor("h100", node_labels=NODE_LABELS), Class("normal", priority=100, grace_period_seconds=0)]
     quotas = tuple(Quota("h100", resource, amount) for resource, amount in ({GPU: GPUS} | _PLENTY).items())
-    found += [Tenant(f"tree-{tree}") for tree in range(TREES)]
+    found += [Tenant(root) for root in ROOTS]
     for place in PLACES:
-        name = f"tree-{place.tree}-{place.leaf}"
-        found.append(Tenant(name, parent=f"tree-{place.tree}", quotas=quotas))
-        found.append(Queue(place.namespace, place.queue, name, default_class="normal"))
+        found.append(Tenant(place.tenant, parent=place.root, quotas=quotas))
+        found.append(Queue(place.namespace, place.queue, place.tenant, default_class="normal"))
     return found
 
 
@@ -47,6 +45,3 @@ def completion(now: str) -> dict[str, Any]:
         for kind in ("SuccessCriteriaMet", "Complete")
     ]
     return {"status": {"startTime": now, "completionTime": now, "succeeded": 1, "completedIndexes": "0", "conditions": done}}
-
-
-assert len(PLACES) == TREES * LEAVES

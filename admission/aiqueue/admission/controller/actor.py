@@ -65,9 +65,8 @@ class Actor:
         self._failures: dict[int, int] = {}
         self._sequence = itertools.count()
         self._paused = False
-        self._starts: deque[tuple[int, int]] | None = (
-            None  # (turn, workload) for the lane, in order; None while there is no lane
-        )
+        #: (turn, workload) for the lane, in order; None while there is no lane.
+        self._starts: deque[tuple[int, int]] | None = None
         self._wake_lane: Callable[[], object] = lambda: None
         self._busy: set[int] = set()  # workloads whose oldest action is being done
 

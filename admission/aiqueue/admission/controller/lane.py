@@ -53,12 +53,15 @@ class Lane:
             try:
                 path, body = self._opening(action)
                 faults.reach_patch("before", action.kind)
-            except AiqueueError as error:
-                _log.warning("a start is left to the hands", job=f"{action.namespace}/{action.name}", why=str(error))
-                self._actor.left(action)
-                continue
-            return Request(path, body, partial(self._answered, action))
+            except Exception as error:  # noqa: BLE001 -- a fault of ours must not lose the action or end the thread of the wire
+                self._leave(action, error)
+            else:
+                return Request(path, body, partial(self._answered, action))
         return None
+
+    def _leave(self, action: Action, error: Exception) -> None:
+        _log.warning("a start is left to the hands", job=f"{action.namespace}/{action.name}", why=repr(error))
+        self._actor.left(action)
 
     def _leave_some(self) -> None:
         """Whatever keeps the lane from connecting, the hands may be able to."""
@@ -75,7 +78,6 @@ class Lane:
         try:
             faults.reach_patch("after", action.kind)
         except AiqueueError as error:
-            _log.warning("a start is left to the hands", job=f"{action.namespace}/{action.name}", why=str(error))
-            self._actor.left(action)
+            self._leave(action, error)
         else:
             self._actor.started(action)

@@ -120,8 +120,8 @@ class Controller:
         while not self.stop.is_set() and not term.lost.is_set():
             try:
                 cluster, all_jobs = self._settings.cluster_name, self._jobs.snapshot()
-                running = [observe(job, cluster=cluster) for job in all_jobs if not job.spec.suspend]
-                running = [seen for seen in running if seen.running]
+                unsuspended = (observe(job, cluster=cluster) for job in all_jobs if not job.spec.suspend)
+                running = [seen for seen in unsuspended if seen.running]
                 self._registration = register(term, self._client, running, cluster)
             except (KubeError, LedgerError) as error:
                 _log.warning("cluster not registered yet", why=str(error))

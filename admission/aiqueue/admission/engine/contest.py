@@ -290,9 +290,8 @@ def _roomy(takes: Kept) -> bool:
     """Whether there is room for whoever contends in each tenant above these cells."""
     for cell, _ in takes:
         above = cell.parent
-        while (
-            above is not None
-        ):  # not `above()`: this is asked once for each admission, and generators cost as much as the question
+        # Not `above()`: this is asked once for each admission, and a generator costs as much as the question.
+        while above is not None:
             if above.watch and above.available() < above.watch:
                 return False
             above = above.parent
