@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from aiqueue.admission.controller import faults
 from aiqueue.admission.controller.facts import Fact, Inbox
 from aiqueue.admission.controller.workers import Workers
 from aiqueue.queue.errors import AiqueueError
@@ -76,7 +77,9 @@ class Confirmer:
             question, pause = taken
             answer: Fact | None = None
             try:
+                faults.reach("confirm.before-ask")
                 answer = question.ask()
+                faults.reach("confirm.after-answer")
             except AiqueueError as error:
                 _log.warning("question to be asked again", question=question.key, error=str(error))
             except Exception:  # noqa: BLE001 -- a fault of ours must not lose the question or end the thread

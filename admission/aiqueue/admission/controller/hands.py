@@ -89,7 +89,9 @@ class JobHands:
 
     def look(self, action: Action) -> Observation | None:
         """The Job as it is, None if there is none of this uid."""
+        faults.reach("act.before-look")
         job = self._client.get_job(action.namespace, action.name)
+        faults.reach("act.after-look")
         if job is None or job.metadata.uid != action.uid:
             return None
         return observe(job, cluster=self._cluster)

@@ -178,6 +178,7 @@ class Leader:
     # 0
 
     def _rebuild(self, *, again: bool) -> Observing:
+        faults.reach("rebuild.before")
         if again:
             # Whatever an old session may still be committing is ended first; then the ledger's word is final.
             self.term.forget_sessions()
@@ -190,6 +191,7 @@ class Leader:
         held, self._recollection = self._recollection, None
         if self._repair_usage() or held is None or held.cluster_id != cluster.id:
             held = recollect(self.term, cluster.id, max_admissions=self.settings.max_admissions_per_plan)
+        faults.reach("rebuild.after")
         self._configuration = held.configuration
         self._engine = held.engine
         self._replace_decisions = True
@@ -236,6 +238,7 @@ class Leader:
         changes = self.jobs.drain(self._wake_in)
         self._round_at = time.monotonic()
         self._unwritten += self._inbox.drain()
+        faults.reach("observe.drained")
         self._round_at += min(_GATHER_MOST_SECONDS, _GATHER_SECONDS * (len(changes.upserts) + len(self._unwritten)))
         # 2
         observing.hear(self._unwritten)
@@ -273,6 +276,7 @@ class Leader:
         self._reload(observing)
 
     def _reload(self, observing: Observing) -> None:
+        faults.reach("configure.before")
         with self.term.transaction() as connection:
             self._configuration = configuration.load(connection)
             usages = usage.load(connection)
@@ -282,6 +286,7 @@ class Leader:
         # Jobs that run without a run may have got a queue, and with it a tenant to be adopted by.
         running = [row.uid for row in observing.mirror.needed() if row.run is None and not row.status[0]]
         observing.look(seen for seen in map(self._latest, running) if seen is not None)
+        faults.reach("configure.after")
         _log.info("configuration", revision=self._configuration.revision)
 
     # 4
@@ -304,6 +309,8 @@ class Leader:
                         rows,
                         replace_decisions=self._replace_decisions,
                     )
+                    if not plan.empty:
+                        faults.reach("commit.in")
             except ConfigurationMoved:
                 self._reload(observing)
                 continue
@@ -313,6 +320,8 @@ class Leader:
             self.term.clock.sample(committed.now)
             self._engine.confirm(plan, committed.run_ids, committed.now)
             observing.usages.moved(committed.usages)
+            if not plan.empty:
+                faults.reach("commit.confirmed")
             self._tell(observing, plan, rows, committed)
         return plan
 
@@ -368,9 +377,12 @@ class Leader:
                 raise LedgerConflict("the engine's usage differs from the ledger's")
         if self._archiving.due(now):
             began, most = time.monotonic(), self._archiving.amount
+            faults.reach("archive.before")
             with self.term.transaction() as connection:
                 moved = housekeeping.archive(connection, self.term.number, self.settings.archive_after_seconds, most)
                 told = housekeeping.tell_tenants(connection, self.term.number, most - len(moved)) if len(moved) < most else 0
                 housekeeping.forget_plans(connection, self.term.number)
+                faults.reach("archive.in")
+            faults.reach("archive.after")
             self._archiving.done(began, time.monotonic(), len(moved) + told)
             observing.mirror.forget(moved)

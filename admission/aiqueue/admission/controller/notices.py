@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
+from aiqueue.admission.controller import faults
 from aiqueue.admission.controller.actor import Again, Ended
 from aiqueue.admission.controller.facts import Result
 from aiqueue.admission.kube import objects, patches
@@ -119,7 +120,9 @@ class Notices:
         if action.id not in self._noted:
             self._noted.add(action.id)
             self._tell(_notice(action, evict_at, self._now()))
+        faults.reach("act.before-pods")
         pods = self._tell_pods(action, evict_at)
+        faults.reach("act.after-pods")
         if pods.sentence and not pods.refused:
             return Again(pods.sentence)
         return (Result.MOOT if pods.sentence else Result.DONE), pods.sentence

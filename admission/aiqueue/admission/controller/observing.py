@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
@@ -79,9 +79,14 @@ class Observing:
                 self.foreign.pop(seen.uid, None)
         self.foreign.update(batch.foreign)
         self._write(batch)
-        self.actor.acknowledged(batch.changes.done_actions)
+        self._acknowledged(batch.changes.done_actions)
         for seen in observations:
             self.mirror.followed(seen)
+
+    def _acknowledged(self, done: Sequence[int]) -> None:
+        self.actor.acknowledged(done)
+        if done:
+            faults.reach("acknowledge.after")
 
     def _add_starts(self, batch: Batch) -> set[int]:
         """Add starts that were done, not too many at once; returns their runs."""
@@ -138,7 +143,7 @@ class Observing:
         if ended:
             faults.reach("acknowledge.before")
         self._write(batch)
-        self.actor.acknowledged(ended)
+        self._acknowledged(ended)
         # A Job may have moved on while its last run was still open, and no further event needs to come.
         closed = (latest(self.jobs, row.uid, self.context.cluster.name) for row in self._rows_of(batch))
         found += [seen for seen in closed if seen is not None]
@@ -220,9 +225,7 @@ class Observing:
         """Commit the batch, then tell mirror, engine, actor and confirmer. Nothing is told before the ledger has it."""
         if not batch.changes.empty:
             before = {uid: self.mirror.known.get(uid) for uid in batch.touched}
-            faults.reach("observe.before-write")
-            if batch.changes.closed:
-                faults.reach("close.before")
+            _reach("before", batch)
             with self.term.transaction() as connection:
                 written = observing.write(connection, self.term.number, self.context.cluster.id, batch.changes)
                 after = known.load(connection, self.context.cluster.id, sorted(batch.touched))
@@ -233,9 +236,8 @@ class Observing:
                 runs = work.load_open_runs(connection, ids=opened) if opened else []
                 action_ids = list(written.action_ids.values())
                 new_actions = actions.load_open(connection, self.context.cluster.id, action_ids) if action_ids else []
-            faults.reach("observe.after-write")
-            if batch.changes.closed:
-                faults.reach("close.after")
+                _reach("in", batch)
+            _reach("after", batch)
             self.term.clock.sample(written.now)
             self.mirror.update(after.values())
             for event in _events(batch, before, after, [WorkloadPending(w) for w in pending.values()]):
@@ -251,6 +253,12 @@ class Observing:
                 self.tell(told)
         for check in batch.pod_checks:
             self.confirmer.ask(Question(("pods", check.uid), partial(self._are_pods_gone, check)))
+
+
+def _reach(when: str, batch: Batch) -> None:
+    faults.reach(f"observe.{when}-write")
+    if batch.changes.closed:
+        faults.reach(f"close.{when}")
 
 
 def latest(jobs: JobStore, uid: str, cluster: str) -> Observation | None:

@@ -122,7 +122,9 @@ class Controller:
                 cluster, all_jobs = self._settings.cluster_name, self._jobs.snapshot()
                 unsuspended = (observe(job, cluster=cluster) for job in all_jobs if not job.spec.suspend)
                 running = [seen for seen in unsuspended if seen.running]
+                faults.reach("lead.before-register")
                 self._registration = register(term, self._client, running, cluster)
+                faults.reach("lead.after-register")
             except (KubeError, LedgerError) as error:
                 _log.warning("cluster not registered yet", why=str(error))
                 self.stop.wait(_RETRY_SECONDS)

@@ -25,6 +25,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from aiqueue.admission.backoff import Backoff
+from aiqueue.admission.controller import faults
 from aiqueue.admission.controller.clock import LedgerClock
 from aiqueue.queue.database import open_database, transaction
 from aiqueue.queue.errors import LedgerConflict, LedgerError, TermLost
@@ -129,8 +130,10 @@ class Term:
         while not self.lost.wait(pause * random.uniform(0.8, 1.0)):
             started = time.monotonic()
             try:
+                faults.reach("lead.before-renew")
                 with _transaction(self._lease) as connection:
                     now = leadership.renew(connection, self.number, self._lease_seconds)
+                faults.reach("lead.after-renew")
             except TermLost:
                 return
             except LedgerError as error:
@@ -162,6 +165,7 @@ class Term:
             self._renewals.join(timeout=self._lease_seconds)
         if was_ours:
             try:
+                faults.reach("lead.before-resign")
                 with _transaction(self._lease) as connection:
                     leadership.resign(connection, self.number)
             except LedgerError as error:
@@ -188,6 +192,7 @@ class Elector:
         while not stop.is_set():
             started = time.monotonic()
             try:
+                faults.reach("lead.before-take-over")
                 with _transaction(self._database) as connection:
                     number = leadership.take_over(connection, self._holder, self._lease_seconds)
                     now = leadership.current(connection).now
@@ -195,6 +200,7 @@ class Elector:
                 backoff.reset()
                 pause = self._lease_seconds / 8 * random.uniform(0.5, 1.0)
                 if number is not None:
+                    faults.reach("lead.after-take-over")
                     self._database.dispose()
                     return Term(
                         number,
