@@ -60,6 +60,8 @@ class ReflectorState:
         synced: the sink has had a whole list.
         connected_since: since when the present watch has been open; None without one.
         last_error: the latest failure as a sentence; None again once a watch is open.
+        failing_since: since when nothing has gone well, in `time.monotonic`; None while a watch is open. A watch that is cut
+            again at once has mended nothing: what was failing before it has been failing since then.
         lists: whole lists taken in. `relists` counts those after the first.
         connects: watches opened. `reconnects` counts those after the first.
         failures: attempts that did not end well, in all.
@@ -69,6 +71,7 @@ class ReflectorState:
     synced: bool = False
     connected_since: datetime | None = None
     last_error: str | None = None
+    failing_since: float | None = None
     lists: int = 0
     connects: int = 0
     failures: int = 0
@@ -124,6 +127,7 @@ class Reflector:
         self._lock = threading.Lock()
         self._watch: JobWatch | None = None
         self._resource_version: str | None = None  # how far we have come; None asks for a list
+        self._failing_since: float | None = None  # the first of the failures that no watch that lasted has ended
         self._state = ReflectorState()
         self._thread = threading.Thread(target=self._run, name="aiqueue-reflector", daemon=True)
 
@@ -185,6 +189,7 @@ class Reflector:
             lasted = monotonic() - began >= self._healthy_seconds
             if lasted:
                 self._backoff.reset()
+                self._failing_since = None
         if not lasted and not self._stop.is_set():
             raise errors.Unavailable(f"the server ended it after less than {self._healthy_seconds:g} s", doing="watch of Jobs")
 
@@ -214,7 +219,7 @@ class Reflector:
         )
         with self._lock:
             self._watch = watch
-        self._note(connected_since=self._clock(), last_error=None, connects=self._state.connects + 1)
+        self._note(connected_since=self._clock(), last_error=None, failing_since=None, connects=self._state.connects + 1)
         if self._stop.is_set():
             # `stop` may have looked before the watch was there to be closed.
             watch.close()
@@ -236,7 +241,9 @@ class Reflector:
     def _failed(self, error: AiqueueError) -> float:
         """Take note of a failure; returns how many seconds to wait."""
         asked = error.retry_after_seconds if isinstance(error, errors.KubeError) else None
-        self._note(last_error=str(error), failures=self._state.failures + 1)
+        if self._failing_since is None:
+            self._failing_since = monotonic()
+        self._note(last_error=str(error), failing_since=self._failing_since, failures=self._state.failures + 1)
         wait_seconds = self._backoff.failed(at_least_seconds=asked or 0.0)
         # Where etcd was restored, the server may never come to know our resourceVersion: so a list after some failures too.
         if isinstance(error, (errors.Gone, errors.Unreadable)) or self._backoff.failures % RELIST_AFTER == 0:
