@@ -51,7 +51,8 @@ class WorkloadRow(Base):
     `submitted` is (created_at, observed_at, uid). The columns from `resource_version` to `stamp` are the last observation.
     `owner_suspended` holds the workload after its owner suspended a run; `hold_requested` and `release_requested` mirror the
     annotation, which releases it when it turns "false". `checkpoint_seconds` and `max_runtime_seconds` follow their annotations
-    also while it runs; `ran_seconds` is how long its closed runs were open, in all, each rounded up.
+    also while it runs; `ran_seconds` is how long its closed runs were open, in all, each rounded up. `requeues` is how often it was put
+    back because its gang was not ready, since somebody last released it, and `requeued_at` when that last was: it is as old as that.
     """
 
     __tablename__ = "workload"
@@ -87,11 +88,13 @@ class WorkloadRow(Base):
     checkpoint_seconds: Mapped[int | None] = mapped_column(BigInteger)
     max_runtime_seconds: Mapped[int | None] = mapped_column(BigInteger)
     ran_seconds: Mapped[Amount] = mapped_column(server_default=text("0"))
+    requeues: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    requeued_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     __table_args__ = (
         UniqueConstraint("cluster_id", "uid"),
         one_of("state", WorkloadState),
         *not_negative("attempt", "active", "terminating", "ready", "succeeded", "failed"),
-        *not_negative("checkpoint_seconds", "max_runtime_seconds", "ran_seconds"),
+        *not_negative("checkpoint_seconds", "max_runtime_seconds", "ran_seconds", "requeues"),
         Index("uq_workload_live_name", "cluster_id", "namespace", "name", unique=True, postgresql_where=text(_LIVE)),
         Index("ix_workload_live_state", "state", "created_at", "id", postgresql_where=text(_LIVE)),
         Index("ix_workload_live_queue", "namespace", "queue_name", postgresql_where=text(_LIVE)),
@@ -120,7 +123,8 @@ class RunRow(Base):
 
     `started_at` is when the unsuspend was seen to be done, `evict_at` .. `evict_rule` what was decided about its end (the workload
     that it makes room for, and by which right, where it was preempted) at `evict_noticed_at`, `stopped_at` when the suspend was
-    seen to be done. `original` is what the template held before we wrote to it, `injected` what we wrote.
+    seen to be done. `ready_at` is when its whole gang was first seen to be ready, `unready_since` since when it no longer is.
+    `original` is what the template held before we wrote to it, `injected` what we wrote.
     """
 
     __tablename__ = "run"
@@ -146,6 +150,8 @@ class RunRow(Base):
     message: Mapped[Name] = mapped_column(server_default=text("''"))
     original: Mapped[Json]
     injected: Mapped[Json]
+    ready_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    unready_since: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     __table_args__ = (
         UniqueConstraint("workload_id", "attempt"),
         one_of("outcome", RunOutcome),
@@ -313,6 +319,7 @@ class ArchivedRunRow(Base):
     preempted_by: Mapped[int | None] = mapped_column(BigInteger)
     allocations: Mapped[JsonList]
     evict_rule: Mapped[str | None] = mapped_column(Text)
+    ready_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     __table_args__ = (
         one_of("outcome", RunOutcome),
         one_of("evict_rule", PreemptionRule),
