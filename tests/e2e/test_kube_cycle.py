@@ -105,8 +105,7 @@ def test_a_job_runs_and_gets_its_template_back(
         patches.restore(
             last.uid,
             last.resource_version,
-            original["nodeSelector"],
-            only.node_labels,
+            dict.fromkeys(only.node_labels) | original["nodeSelector"],
             [templates.toleration_from_wire(each) for each in original["tolerations"]],
         ),
     )
@@ -121,7 +120,7 @@ def test_an_unsuspend_decided_on_an_older_version_is_refused(
     create_jobs(cluster, job_document(kube_namespace, "a"))
     until(lambda: look(kube, kube_namespace).suspended_seen, seconds=WAIT_SECONDS, what="the Suspended condition")
     decided = look(kube, kube_namespace)
-    late = patches.unsuspend(decided.uid, decided.resource_version, STAMP, {}, ())
+    late = patches.unsuspend(decided.uid, decided.resource_version, STAMP, {}, None)
     # The Job is suspended already: that the stamp is written is what makes the late unsuspend miss.
     kube.patch_job(kube_namespace, "a", patches.suspend(decided.uid, decided.resource_version, STAMP))
     with pytest.raises(errors.Conflict) as caught:
@@ -137,18 +136,18 @@ def test_an_unsuspend_of_another_job_of_the_same_name_is_refused(
     decided = look(kube, kube_namespace)
     cluster.kubectl("delete", "job", "a", f"-n={kube_namespace}", "--wait")
     with pytest.raises(errors.NotFound):
-        kube.patch_job(kube_namespace, "a", patches.unsuspend(decided.uid, decided.resource_version, STAMP, {}, ()))
+        kube.patch_job(kube_namespace, "a", patches.unsuspend(decided.uid, decided.resource_version, STAMP, {}, None))
     create_jobs(cluster, job_document(kube_namespace, "a"))
     with pytest.raises(errors.Conflict) as caught:
-        kube.patch_job(kube_namespace, "a", patches.unsuspend(decided.uid, decided.resource_version, STAMP, {}, ()))
+        kube.patch_job(kube_namespace, "a", patches.unsuspend(decided.uid, decided.resource_version, STAMP, {}, None))
     assert caught.value.status == 409
     until(lambda: look(kube, kube_namespace).suspended_seen, seconds=WAIT_SECONDS, what="the Suspended condition")
     now = look(kube, kube_namespace)
     # Cannot come about by itself: a version belongs to one object. The API server says "immutable"; it means the same.
     with pytest.raises(errors.Conflict, match=r"metadata\.uid"):
-        kube.patch_job(kube_namespace, "a", patches.unsuspend(decided.uid, now.resource_version, STAMP, {}, ()))
+        kube.patch_job(kube_namespace, "a", patches.unsuspend(decided.uid, now.resource_version, STAMP, {}, None))
     assert look(kube, kube_namespace).suspended
-    kube.patch_job(kube_namespace, "a", patches.unsuspend(now.uid, now.resource_version, STAMP, {}, ()))
+    kube.patch_job(kube_namespace, "a", patches.unsuspend(now.uid, now.resource_version, STAMP, {}, None))
 
 
 def test_notice_is_written_and_taken_off_with_the_run(cluster: DevCluster, kube: KubeClient, kube_namespace: str) -> None:
@@ -159,6 +158,6 @@ def test_notice_is_written_and_taken_off_with_the_run(cluster: DevCluster, kube:
     assert told.metadata.annotations is not None
     assert told.metadata.annotations.evict_at == now.created_at.isoformat(timespec="microseconds").replace("+00:00", "Z")
     version = told.metadata.resource_version
-    after = kube.patch_job(kube_namespace, "a", patches.restore(now.uid, version, {}, (), ()))
+    after = kube.patch_job(kube_namespace, "a", patches.restore(now.uid, version, {}, None))
     assert after.metadata.annotations is None or after.metadata.annotations.evict_at is None
     assert names.EVICT_AT_ANNOTATION not in cluster.kubectl("get", "job", "a", f"-n={kube_namespace}", "-o=yaml")

@@ -109,7 +109,7 @@ def test_what_is_asked_for_is_replaced_only_when_it_is_the_owners_wish(ledger: E
     stored = row(ledger, "SELECT shape, queue_name, class_name, invalid, active, state, hold_requested FROM workload")
     assert stored == {
         "shape": kept.shape,
-        "queue_name": kept.queue_name,
+        "queue_name": "other",  # its label is nobody's but the owner's
         "class_name": kept.class_name,
         "invalid": kept.invalid,
         "active": 2,
@@ -302,7 +302,7 @@ def test_closing_a_run_forgets_what_was_to_be_done_for_it_but_for_its_template(w
     assert (left.kind, left.run_id) == (ActionKind.RESTORE, run_id)
 
 
-def test_what_is_over_is_archived_with_its_runs_and_what_still_holds_quota_stays(ledger: Engine, writer: Engine) -> None:
+def test_what_is_over_is_archived_once_its_template_is_back_and_what_still_holds_quota_stays(ledger: Engine, writer: Engine) -> None:
     over, over_run = adopt(writer)
     held, _ = adopt(writer, uid="uid-2", name="job-2")
     write(writer, new=[NewWorkload(make_seen(uid="uid-3", name="job-3"))])
@@ -312,6 +312,10 @@ def test_what_is_over_is_archived_with_its_runs_and_what_still_holds_quota_stays
         vanished=[Vanished(held)],
         actions=[NewAction("uid-1", over_run, 1, ActionKind.RESTORE)],
     )
+    with transaction(writer) as connection:
+        assert housekeeping.archive(connection, 1, after_seconds=0) == []
+        done = [action.id for action in actions.load_open(connection, 1)]
+    write(writer, done_actions=done)
     with transaction(writer) as connection:
         assert housekeeping.archive(connection, 1, after_seconds=3600) == []
     with transaction(writer) as connection:

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from aiqueue.queue.database import transaction
 from aiqueue.queue.store import configuration, observing, plans, written
-from aiqueue.queue.store.changes import AdoptedRun, Changes, ClosedRun, NewWorkload
+from aiqueue.queue.store.changes import AdoptedRun, Changes, ClosedRun, NewWorkload, StartedRun
 from aiqueue.queue.store.plans import AdmissionRow, PlanRows
 from aiqueue.queue.store.written import Written
 from aiqueue.queue.words import RunOutcome, WorkloadState
@@ -49,7 +49,7 @@ def close(writer: Engine, run_id: int) -> None:
 
 def last(writer: Engine, uid: str = "uid-1") -> Written | None:
     with transaction(writer) as connection:
-        return written.last(connection, 1, uid)
+        return written.last(connection, 1, [uid]).get(uid)
 
 
 def size(found: Written | None) -> tuple[int, int]:
@@ -68,7 +68,37 @@ def test_it_is_that_of_the_last_run_open_or_closed(writer: Engine) -> None:
     assert last(writer, "uid-2") is None
 
 
-def test_an_adopted_run_wrote_nothing(writer: Engine) -> None:
+def adopt(writer: Engine, stamped_by: int | None) -> None:
+    adopted = AdoptedRun("uid-1", "research", "team-a", "train", (), "it ran before", stamped_by)
+    write(writer, Changes(adopted=[adopted]))
+
+
+def test_a_run_that_was_adopted_without_a_stamp_wrote_nothing(writer: Engine) -> None:
     close(writer, admit(writer, 1, 3))
-    write(writer, Changes(adopted=[AdoptedRun("uid-1", "research", "team-a", "train", (), "it ran before")]))
+    adopt(writer, None)
     assert last(writer) is None
+
+
+def test_a_run_that_was_adopted_with_a_stamp_has_what_that_run_wrote_to_put_back(writer: Engine) -> None:
+    first = admit(writer, 1, 3)
+    close(writer, first)
+    adopt(writer, first)
+    assert size(last(writer)) == (8, 3)
+
+
+def test_a_stamp_of_a_run_of_another_job_says_nothing(writer: Engine) -> None:
+    write(writer, Changes(new=[NewWorkload(make_seen(uid="uid-2", name="job-2"))]))
+    close(writer, admit(writer, 1, 3))
+    write(writer, Changes(adopted=[AdoptedRun("uid-2", "research", "team-a", "train", (), "it ran before", 1)]))
+    assert last(writer, "uid-2") is None
+
+
+def test_what_is_put_back_may_be_corrected_until_the_run_has_started(writer: Engine) -> None:
+    first = admit(writer, 1, 3)
+    with transaction(writer) as connection:
+        written.correct(connection, first, {"main": {"nodeSelector": {}, "tolerations": [], "parallelism": 7}})
+    assert size(last(writer)) == (7, 3)
+    write(writer, Changes(started=[StartedRun(first)]))
+    with transaction(writer) as connection:
+        written.correct(connection, first, {"main": {"nodeSelector": {}, "tolerations": [], "parallelism": 6}})
+    assert size(last(writer)) == (7, 3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -46,12 +46,14 @@ class Play:
     Attributes:
         wish: the parallelism that the owner asked for last.
         own: its owner's node selector.
+        tolerates: its owner's tolerations.
         asked: pods of the gang by what was last seen while it was the owner's.
     """
 
     job: dict[str, Any]
     wish: int
     own: dict[str, str]
+    tolerates: list[dict[str, Any]]
     asked: int = 0
     runs: list[Action] = field(default_factory=list)
 
@@ -74,6 +76,10 @@ class Play:
     @property
     def selector(self) -> dict[str, str]:
         return dict(self.spec["template"]["spec"].get("nodeSelector") or {})
+
+    @property
+    def tolerations(self) -> list[dict[str, Any]]:
+        return list(self.spec["template"]["spec"].get("tolerations") or [])
 
     @property
     def pods(self) -> int:
@@ -125,6 +131,10 @@ class Play:
         assert run.stamp is not None
         self.job = merged(self.job, rewriting.start(run, run.stamp, "7"))
         assert self.selector == {**self.own, **FLAVORS[flavor].node_labels}
+        assert self.tolerations == [
+            *self.tolerates,
+            *({"key": each.key, "operator": "Exists"} for each in FLAVORS[flavor].tolerations),
+        ]
         self.runs_with(size)
 
     def slip_by(self, run: Action, size: int) -> None:
@@ -143,24 +153,47 @@ class Play:
         assert run.stamp is not None
         self.job = merged(self.job, patches.suspend("u", "7", run.stamp))
 
-    def edit(self, size: int) -> None:
-        """The owner changes the size while it is suspended, to one that no run ever wrote."""
-        self.wish = self.spec["parallelism"] = 100 + size
+    def edit(self, what: int, number: int) -> None:
+        """The owner changes something while it is suspended, to what no run ever wrote; of tolerations he edits what he sees."""
+        pod = self.spec["template"]["spec"]
+        mine = f"mine-{number}"
+        match what:
+            case 0:
+                self.wish = self.spec["parallelism"] = 100 + number
+            case 1:
+                key = ("pool", "kind", "zone")[number % 3]
+                self.own = {**self.own, key: mine}
+                pod["nodeSelector"] = {**self.selector, key: mine}
+            case 2:
+                self.own = {}
+                pod["nodeSelector"] = {}
+            case _:
+                added = [{"key": mine, "operator": "Exists"}] * (number % 3)
+                kept = [] if number < 3 else self.tolerates
+                pod["tolerations"] = added + [each for each in self.tolerations if each not in self.tolerates or each in kept]
+                self.tolerates = added + kept
         self.follow()
+
+    def change_before_start(self, run: Action, what: int, number: int) -> Action:
+        """The owner edits what was decided on. Only the size is a reason not to start it; returns the run as it is then."""
+        self.edit(what, number)
+        return replace(run, original=rewriting.found(run, template_of(self.decoded), pristine=self.seen.stamp is None))
 
     def restore(self) -> None:
         if self.seen.stamp is not None:
-            self.job = merged(self.job, rewriting.restoration(self.runs[-1], self.seen))
+            self.job = merged(self.job, rewriting.restoration(self.runs[-1], template_of(self.decoded), "7"))
         self.follow()
 
 
 STEPS = st.tuples(
-    st.sampled_from(("run", "run", "run", "slip", "abandon", "edit", "restore")), st.integers(0, 3), st.integers(0, 7)
+    st.sampled_from(("run", "run", "run", "late", "slip", "abandon", "edit", "edit", "restore")),
+    st.integers(0, 3),
+    st.integers(0, 7),
 )
 
 
-@counted(part=40, again=30, edited=20, fewer_completions=20)
-@settings(max_examples=300)
+@counted(part=40, again=30, edited=30, edited_between=10, late=20, fewer_completions=20)
+@settings(max_examples=400)
 @given(
     st.integers(3, 8),
     st.sampled_from((None, None, 3, 5)),
@@ -180,11 +213,12 @@ def test_a_job_runs_at_the_size_it_was_admitted_at_and_gets_back_what_its_owner_
     if completions is not None:
         spec["completions"] = completions
     metadata = {"name": "it", "namespace": "ns", "uid": "u", "resourceVersion": "7", "labels": {"aiqueue.dev/queue": "train"}}
-    play = Play({"metadata": metadata, "spec": spec, "status": {}}, parallelism, selector)
-    part = again = edited = False
+    play = Play({"metadata": metadata, "spec": spec, "status": {}}, parallelism, selector, tolerations)
+    part = again = edited = between = late = False
     for what, flavor, size in steps:
         if what == "edit":
-            play.edit(size)
+            between = between or play.seen.stamp is not None
+            play.edit(flavor, size)
             edited = True
         elif what == "restore":
             play.restore()
@@ -192,7 +226,10 @@ def test_a_job_runs_at_the_size_it_was_admitted_at_and_gets_back_what_its_owner_
             again = again or play.seen.stamp is not None
             run, admitted = play.admit(flavor, size)
             part = part or admitted < play.asked
-            if what == "run":
+            if what == "late":
+                run = play.runs[-1] = play.change_before_start(run, 1 + size % 3, size)
+                late = True
+            if what in ("run", "late"):
                 play.start(run, admitted, flavor)
                 play.stop()
             elif what == "slip":
@@ -200,8 +237,9 @@ def test_a_job_runs_at_the_size_it_was_admitted_at_and_gets_back_what_its_owner_
                 play.stop()
     play.restore()
     assert play.spec["parallelism"] == play.wish
-    assert play.selector == selector
-    assert (play.spec["template"]["spec"].get("tolerations") or []) == tolerations
+    assert play.selector == play.own
+    assert play.tolerations == play.tolerates
     assert play.spec["suspend"] is True
     assert play.seen.stamp is None
-    count(part=part, again=again, edited=edited, fewer_completions=completions is not None and completions < parallelism)
+    fewer = completions is not None and completions < parallelism
+    count(part=part, again=again, edited=edited, edited_between=between, late=late, fewer_completions=fewer)

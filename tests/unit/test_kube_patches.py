@@ -18,11 +18,11 @@ STAMP = RunStamp("0f8fad5b-d9cb-469f-a165-70867728950e", 12, 3)
 
 def test_every_patch_names_the_object_and_its_version() -> None:
     made = (
-        patches.unsuspend("u", "7", STAMP, {}, ()),
+        patches.unsuspend("u", "7", STAMP, {}, None),
         patches.announce("u", "7", datetime(2026, 1, 1, tzinfo=UTC)),
         patches.suspend("u", "7", STAMP),
         patches.suspend("u", "7", None),
-        patches.restore("u", "7", {}, (), ()),
+        patches.restore("u", "7", {}, None),
         patches.forget_start("u", "7"),
     )
     for patch in made:
@@ -46,7 +46,12 @@ def test_unsuspend() -> None:
         "metadata": {
             "uid": "u",
             "resourceVersion": "7",
-            "annotations": {"aiqueue.dev/run": str(STAMP), "aiqueue.dev/evict-at": None, "aiqueue.dev/stopped": None},
+            "annotations": {
+                "aiqueue.dev/run": str(STAMP),
+                "aiqueue.dev/evict-at": None,
+                "aiqueue.dev/stopped": None,
+                "aiqueue.dev/hold": None,
+            },
         },
         "spec": {
             "suspend": False,
@@ -62,7 +67,7 @@ def test_unsuspend() -> None:
 
 
 def test_an_unsuspend_without_a_flavor_leaves_the_template_alone() -> None:
-    assert patches.unsuspend("u", "7", STAMP, {}, ())["spec"] == {"suspend": False}
+    assert patches.unsuspend("u", "7", STAMP, {}, None)["spec"] == {"suspend": False}
 
 
 def test_suspend_always_writes_something_and_says_that_it_was_us() -> None:
@@ -103,7 +108,7 @@ def test_restore_undoes_unsuspend(selector: dict[str, str], tolerations: tuple[T
     running = merged(before, patches.unsuspend("u", "7", STAMP, added, union, parallelism=2))
     assert running["spec"]["template"]["spec"]["nodeSelector"] == selector | added
     stopped = merged(running, patches.suspend("u", "7", STAMP))
-    after = merged(stopped, patches.restore("u", "7", selector, added, tolerations, parallelism=4))
+    after = merged(stopped, patches.restore("u", "7", dict.fromkeys(added) | selector, tolerations, parallelism=4))
     if not selector:
         # The API server drops an empty map.
         assert after["spec"]["template"]["spec"].pop("nodeSelector") == {}

@@ -59,14 +59,17 @@ def _admission(
     standing: Callable[[str], Standing],
 ) -> AdmissionRow:
     workload = admission.workload
-    rewritten = rewriting(admission, configuration, standing(workload.uid))
+    stands = standing(workload.uid)
+    rewritten = rewriting(admission, configuration, stands)
+    version = resource_version(workload.uid)
     return AdmissionRow(
         workload_id=workload.id,
         attempt=admission.attempt,
         tenant=admission.tenant,
         namespace=workload.namespace,
         queue_name=workload.queue_name,
-        resource_version=resource_version(workload.uid),
+        # Decided on one version and rewritten by another: act is to look at the Job, and to correct what is put back, first.
+        resource_version=version if version == stands.resource_version else "",
         allocations=admission.allocations,
         original=rewritten.original,
         injected=rewritten.injected,

@@ -182,7 +182,7 @@ def _over(batch: Batch, seen: Observation, known: Known, context: Context) -> No
 
 
 def _waiting(batch: Batch, seen: Observation, known: Known, context: Context) -> None:
-    owner_suspended = known.owner_suspended and not (seen.released_by_owner and not known.release_requested)
+    owner_suspended = known.owner_suspended and not _released(seen, known)
     if seen.finished is not None:
         state = seen.finished
     elif seen.queue_name is None or seen.deleting or (seen.running and _is_foreign(seen, context)):
@@ -231,7 +231,8 @@ def _running(batch: Batch, seen: Observation, known: Known, run: OpenRun, contex
         return
     if state is not known.state or _status_moved(seen, known):
         batch.touched.add(seen.uid)
-        batch.changes.seen.append(SeenAgain(known.id, seen, state, known.owner_suspended or _by_owner(seen, run, ours, by_us)))
+        held = (known.owner_suspended or _by_owner(seen, run, ours, by_us)) and not _released(seen, known)
+        batch.changes.seen.append(SeenAgain(known.id, seen, state, held))
 
 
 def _goes_on(batch: Batch, seen: Observation, known: Known, run: OpenRun, *, ours: bool, by_us: bool) -> None:
@@ -254,12 +255,18 @@ def _by_owner(seen: Observation, run: OpenRun, ours: bool, by_us: bool) -> bool:
     return seen.suspended and seen.finished is None and (ours or run.adopted) and not run.stopped and not by_us
 
 
+def _released(seen: Observation, known: Known) -> bool:
+    """Whether the owner just now released what he had suspended; he may do so while its pods are still going."""
+    return seen.released_by_owner and not known.release_requested
+
+
 def _suspended(batch: Batch, seen: Observation, known: Known, run: OpenRun, by_us: bool) -> None:
     """A Job that ran is suspended: by us at the end of its grace, or by its owner."""
     if not run.stopped:
         batch.touched.add(seen.uid)
         outcome, message = _outcome(run, "" if by_us else OWNER_SUSPENDED)
-        batch.changes.stopped.append(StoppedRun(run.id, known.id, outcome, message or OWNER_SUSPENDED, not by_us))
+        held = not by_us and not _released(seen, known)
+        batch.changes.stopped.append(StoppedRun(run.id, known.id, outcome, message or OWNER_SUSPENDED, held))
     if seen.active == 0 and seen.terminating == 0:
         batch.pod_checks.append(PodCheck(seen.uid, seen.namespace, run.id))
 
@@ -289,7 +296,9 @@ def _runs_without_a_run(batch: Batch, seen: Observation, attempt: int, context: 
             why = "it carries this ledger's run annotation" if seen.stamp else "it ran before this cluster was registered"
             allocations = context.assign_for_adoption(context.configuration, queue.tenant, seen.pod_sets)
             batch.touched.add(seen.uid)
-            batch.changes.adopted.append(AdoptedRun(seen.uid, queue.tenant, seen.namespace, queue_name, allocations, why))
+            run_id = seen.stamp.run_id if seen.stamp else None
+            adopted = AdoptedRun(seen.uid, queue.tenant, seen.namespace, queue_name, allocations, why, run_id)
+            batch.changes.adopted.append(adopted)
             context.unknown.settled(seen.uid)
         return
     if context.unknown.may_stop(seen.uid, f"{seen.namespace}/{seen.name}", context.now):
@@ -307,8 +316,10 @@ def _status_moved(seen: Observation, known: Known) -> bool:
     stamp = str(seen.stamp) if seen.stamp else seen.foreign_stamp
     hold = (seen.held_by_owner, seen.released_by_owner)
     times = (seen.checkpoint_seconds, seen.max_runtime_seconds)
+    moved = seen.suspended and seen.queue_name not in (None, known.queue_name)
     return (
         status != known.status
+        or moved
         or stamp != known.stamp
         or hold != (known.hold_requested, known.release_requested)
         or times != (known.checkpoint_seconds, known.max_runtime_seconds)

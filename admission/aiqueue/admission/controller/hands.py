@@ -1,13 +1,14 @@
 """Does one action on a Job: unsuspend, give notice, suspend, expire, restore.
 
 Each PATCH carries the Job's uid and the resourceVersion that it was decided on. 409 means look again, and an unsuspend goes on
-only if the Job still asks for what was decided and the ledger says that the run is still to start under this term. Because a
-suspend always changes the Job (it writes the run annotation), an unsuspend that was delayed past it can only conflict.
+only if the Job still asks for what was decided and the ledger says that the run is still to start under this term; where its owner wrote
+to the template meanwhile, the ledger keeps with the run what stands there now before it is written to. Because a suspend always changes the Job (it writes the run annotation), an unsuspend that was delayed past it can only conflict.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
 import msgspec
@@ -18,12 +19,12 @@ from aiqueue.admission.controller.facts import Result
 from aiqueue.admission.controller.follow import unchanged
 from aiqueue.admission.controller.notices import Notices, Tell
 from aiqueue.admission.controller.term import Term
-from aiqueue.admission.kube import patches
+from aiqueue.admission.kube import objects, patches
 from aiqueue.admission.kube.client import WRITING, KubeClient, job_path
 from aiqueue.admission.kube.errors import Conflict, Forbidden, Invalid, KubeError, NotFound, Unavailable
-from aiqueue.admission.kube.jobs import observe
+from aiqueue.admission.kube.jobs import observe, template_of
 from aiqueue.queue.observations import Observation
-from aiqueue.queue.store import actions
+from aiqueue.queue.store import actions, written
 from aiqueue.queue.store.actions import Action
 from aiqueue.queue.words import ActionKind
 
@@ -32,15 +33,23 @@ _WRITING = urlencode(WRITING)
 _STOPS = (ActionKind.SUSPEND, ActionKind.EXPIRE)
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A Job as it is: what is to be known of it, and what stands in its template."""
+
+    seen: Observation
+    template: rewriting.Template
+
+
 class JobHands:
-    """Hands for Jobs, in the name of one term. `latest` gives the newest observation at hand, if any; `tell` takes Events."""
+    """Hands for Jobs, in the name of one term. `latest` gives the newest Job of a uid at hand, if any; `tell` takes Events."""
 
     def __init__(
         self,
         client: KubeClient,
         term: Term,
         cluster: str,
-        latest: Callable[[str], Observation | None],
+        latest: Callable[[str], objects.Job | None],
         tell: Tell = lambda _event: None,
     ) -> None:
         self._client = client
@@ -89,12 +98,22 @@ class JobHands:
 
     def look(self, action: Action) -> Observation | None:
         """The Job as it is, None if there is none of this uid."""
+        found = self._find(action)
+        return found.seen if found is not None else None
+
+    def _find(self, action: Action) -> Found | None:
         faults.reach("act.before-look")
         job = self._client.get_job(action.namespace, action.name)
         faults.reach("act.after-look")
-        if job is None or job.metadata.uid != action.uid:
-            return None
-        return observe(job, cluster=self._cluster)
+        return self._found(job) if job is not None and job.metadata.uid == action.uid else None
+
+    def _at_hand(self, action: Action) -> Found | None:
+        """The Job as the reflector last told, if it did."""
+        job = self._latest(action.uid)
+        return self._found(job) if job is not None else None
+
+    def _found(self, job: objects.Job) -> Found:
+        return Found(observe(job, cluster=self._cluster), template_of(job))
 
     def _forget_start(self, action: Action, seen: Observation) -> Again | None:
         """Clear the startTime that keeps the template of a suspended Job from changing; None once it is gone."""
@@ -132,38 +151,44 @@ class JobHands:
         return f"{job_path(action.namespace, action.name)}?{_WRITING}", msgspec.json.encode(body)
 
     def _unsuspend(self, action: Action) -> Ended | Again:
-        assert action.stamp is not None  # noqa: S101 -- an unsuspend always has a run
-        resource_version = action.resource_version
+        stamp, resource_version = action.stamp, action.resource_version
+        assert stamp is not None  # noqa: S101 -- an unsuspend always has a run
         for _ in range(_LOOKS):
             if resource_version:
-                body = rewriting.start(action, action.stamp, resource_version)
+                body = rewriting.start(action, stamp, resource_version)
                 if self.patch(action, body):
                     return Result.DONE, ""
-            seen = self.look(action)
-            if seen is None:
+            found = self._find(action)
+            if found is None:
                 return Result.MOOT, "the Job is gone"
-            settled = self._settled(action, seen)
-            if settled is not None:
-                return settled
+            still = self._still(action, found)
+            if not isinstance(still, Action):
+                return still
+            action, seen = still, found.seen
             resource_version = seen.resource_version if seen.suspended else ""
             # Without our stamp nobody could tell the next suspension of a running Job from one that is still to be lifted.
-            if not seen.suspended and self.patch(action, rewriting.claim(action, action.stamp, seen.resource_version)):
+            if not seen.suspended and self.patch(action, rewriting.claim(action, stamp, seen.resource_version)):
                 return Result.DONE, "somebody else unsuspended the Job"
         return Again(f"the Job changed {_LOOKS} times while it was to be unsuspended")
 
-    def _settled(self, action: Action, seen: Observation) -> Ended | None:
-        """Why an unsuspend that met a conflict is not tried again; None if it is still to be done."""
+    def _still(self, action: Action, found: Found) -> Action | Ended:
+        """The unsuspend that met a conflict as it is to be tried again, or why it is not."""
+        seen = found.seen
         if seen.stamp == action.stamp or seen.finished:
             return Result.DONE, "the Job was unsuspended already"
         if seen.suspended and not unchanged(seen, action.queue_name, action.shape):
             return Result.MOOT, "the Job was changed since it was decided on"
+        original = rewriting.found(action, found.template, pristine=seen.stamp is None) if seen.suspended else action.original
         with self._term.transaction() as connection:
             if not actions.may_still_start(connection, self._term.number, action.id):
                 return Result.MOOT, "the run is to end, or has ended"
-        return None
+            if original != action.original and action.run_id is not None:
+                written.correct(connection, action.run_id, original)
+        return replace(action, original=original)
 
     def _suspend(self, action: Action) -> Ended | Again:
-        seen = self._latest(action.uid)
+        at_hand = self._at_hand(action)
+        seen = at_hand.seen if at_hand is not None else None
         for attempt in range(_LOOKS):
             if attempt or seen is None:
                 seen = self.look(action)
@@ -173,8 +198,8 @@ class JobHands:
                 return Result.MOOT, "the Job is over"
             if seen.suspended and (action.stamp is None or seen.stamp == action.stamp):
                 return Result.DONE, "the Job was suspended already"
-            # What is suspended and was never started is ours to close; of an adopted run nothing of the template was kept.
-            by_owner = seen.suspended and not action.original
+            # What is suspended and was never started is ours to close; an adopted run never is to be started.
+            by_owner = seen.suspended and action.adopted
             body = patches.suspend(action.uid, seen.resource_version, action.stamp, by_owner=by_owner)
             if self.patch(action, body):
                 return Result.DONE, ""
@@ -190,7 +215,7 @@ class JobHands:
             if seen.finished:
                 return Result.MOOT, "the Job is over"
             if seen.suspended:  # its clock stands still, and with a deadline it would end as soon as it was resumed
-                never_started = seen.stamp != action.stamp and action.original
+                never_started = seen.stamp != action.stamp and not action.adopted
                 return self._suspend(action) if never_started else (Result.MOOT, "the Job is suspended")
             if seen.stopped == action.stamp and seen.deadline_seconds == patches.EXPIRED_SECONDS:
                 return Result.DONE, "the Job was given its deadline already"
@@ -199,20 +224,23 @@ class JobHands:
         return Again(f"the Job changed {_LOOKS} times while it was to be ended")
 
     def _restore(self, action: Action) -> Ended | Again:
-        seen = self._latest(action.uid)
+        found = self._at_hand(action)
         for attempt in range(_LOOKS):
-            if attempt or seen is None or not _is_to_restore(action, seen):
-                seen = self.look(action)
-            if seen is None:
+            if attempt or found is None or not is_to_restore(action, found.seen):
+                found = self._find(action)
+            if found is None:
                 return Result.MOOT, "the Job is gone"
-            if not _is_to_restore(action, seen):
+            if not is_to_restore(action, found.seen):
+                told = self._at_hand(action)
+                if told is not None and is_to_restore(action, told.seen):
+                    return Again("the watch has yet to tell how the Job is by now")
                 return Result.MOOT, "the template is not ours to restore"
-            if self.patch(action, rewriting.restoration(action, seen)):
+            if self.patch(action, rewriting.restoration(action, found.template, found.seen.resource_version)):
                 return Result.DONE, ""
         return Again(f"the Job changed {_LOOKS} times while its template was to be restored")
 
 
-def _is_to_restore(action: Action, seen: Observation) -> bool:
+def is_to_restore(action: Action, seen: Observation) -> bool:
     """Whether the Job stands there suspended with what a run of this ledger wrote."""
     ours = seen.stamp is not None and action.stamp is not None and seen.stamp.ledger == action.stamp.ledger
     return ours and seen.suspended and not seen.finished

@@ -32,7 +32,7 @@ from aiqueue.admission.controller.observing import Observing, latest
 from aiqueue.admission.controller.pace import Pace
 from aiqueue.admission.controller.recollection import READ_SECONDS, Recollection, recollect
 from aiqueue.admission.controller.registration import Registration
-from aiqueue.admission.controller.rewriting import Standing
+from aiqueue.admission.controller.standing import standings
 from aiqueue.admission.controller.term import Term
 from aiqueue.admission.controller.unknown import UnknownJobs
 from aiqueue.admission.engine.adoption import assign_for_adoption
@@ -41,14 +41,14 @@ from aiqueue.admission.engine.events import ConfigurationChanged
 from aiqueue.admission.engine.plan import Plan
 from aiqueue.admission.kube.client import KubeClient
 from aiqueue.admission.kube.events import Events
-from aiqueue.admission.kube.jobs import observe, template_of
+from aiqueue.admission.kube.jobs import observe
 from aiqueue.admission.kube.store import JobStore
 from aiqueue.queue.database import allow_seconds
 from aiqueue.queue.errors import AiqueueError, ConfigurationMoved, LedgerConflict, TermLost
 from aiqueue.queue.observations import Observation, RunStamp
 from aiqueue.queue.records import Configuration
 from aiqueue.queue.settings import Settings
-from aiqueue.queue.store import actions, configuration, housekeeping, plans, usage, written
+from aiqueue.queue.store import actions, configuration, housekeeping, plans, usage
 from aiqueue.queue.store.actions import Action
 from aiqueue.queue.words import ActionKind
 
@@ -101,7 +101,7 @@ class Leader:
         self._unknown = UnknownJobs(settings.unknown_jobs_per_minute)
         self._foreign: dict[str, str] = {}
         self._events = Events.of(client)
-        self._hands = JobHands(client, term, registration.cluster.name, self._latest, self._events.tell)
+        self._hands = JobHands(client, term, registration.cluster.name, jobs.get, self._events.tell)
         self._actor = Actor(
             self._hands,
             self._inbox,
@@ -164,16 +164,6 @@ class Leader:
 
     def _latest(self, uid: str) -> Observation | None:
         return latest(self.jobs, uid, self.registration.cluster.name)
-
-    def _standing(self, uid: str) -> Standing:
-        """A Job as it stands, with what the ledger knows of its last run where that may still be in the template."""
-        job = self.jobs.get(uid)
-        if job is None:
-            return Standing()
-        if job.metadata.annotations is None or job.metadata.annotations.run is None:
-            return Standing(template_of(job), pristine=True)
-        with self.term.transaction() as connection:
-            return Standing(template_of(job), earlier=written.last(connection, self.registration.cluster.id, uid))
 
     # 0
 
@@ -243,6 +233,7 @@ class Leader:
         # 2
         observing.hear(self._unwritten)
         cluster = self.registration.cluster.name
+        observing.ended(changes.absent)
         told = self._arrears.urgent(changes.upserts, observing.mirror.known) if changes.replaced else changes.upserts
         observing.look(observe(job, cluster=cluster) for job in told)
         observing.absent([job.metadata.uid for job in changes.absent])
@@ -297,7 +288,8 @@ class Leader:
             if plan.empty and not self._replace_decisions:
                 break
             self._seq += 1
-            rows = commit.rows_of(plan, self._seq, self._configuration, observing.mirror.resource_version, self._standing)
+            standing = standings(plan, self.jobs, self.term, self.registration.cluster.id)
+            rows = commit.rows_of(plan, self._seq, self._configuration, observing.mirror.resource_version, standing)
             if not plan.empty:
                 faults.reach("commit.before")
             try:

@@ -181,8 +181,7 @@ def _why_not(action: Action, seen: Observation | None) -> str | None:
         return "the Job is over"
     if seen.suspended:
         return "the Job is suspended"
-    # Nobody wrote an annotation to a Job that was adopted, and for such a run nothing of its template was kept.
-    if seen.stamp != action.stamp and action.original:
+    if seen.stamp != action.stamp and not action.adopted:  # nobody wrote an annotation to a Job that was adopted
         return "the Job is not the run's any more"
     return None
 

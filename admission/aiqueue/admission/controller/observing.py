@@ -14,6 +14,7 @@ from aiqueue.admission.controller.actor import Actor
 from aiqueue.admission.controller.confirm import Confirmer, Question
 from aiqueue.admission.controller.facts import ActionEnded, Fact, JobFound, JobGone, PodsGone, Result
 from aiqueue.admission.controller.follow import Batch, Context
+from aiqueue.admission.controller.hands import is_to_restore
 from aiqueue.admission.controller.mirror import Mirror
 from aiqueue.admission.controller.notices import Tell
 from aiqueue.admission.controller.term import Term
@@ -22,10 +23,12 @@ from aiqueue.admission.engine.engine import Engine
 from aiqueue.admission.engine.events import Event, RunClosed, RunOpened, WorkloadGone, WorkloadPending
 from aiqueue.admission.kube.client import KubeClient
 from aiqueue.admission.kube.jobs import observe
+from aiqueue.admission.kube.objects import Job
 from aiqueue.admission.kube.store import JobStore
 from aiqueue.queue.observations import Observation
 from aiqueue.queue.store import actions, known, observing, work
-from aiqueue.queue.store.changes import ClosedRun, SeenAgain, StartedRun, StoppedRun
+from aiqueue.queue.store.actions import Action
+from aiqueue.queue.store.changes import ClosedRun, NewAction, SeenAgain, StartedRun, StoppedRun
 from aiqueue.queue.store.known import Known
 from aiqueue.queue.words import ActionKind, RunOutcome, WorkloadState
 
@@ -130,7 +133,7 @@ class Observing:
                 case ActionEnded():
                     batch.changes.done_actions.append(fact.action.id)
                     ended.append(fact.action.id)
-                    self._action_ended(batch, fact)
+                    found += self._action_ended(batch, fact)
                 case JobGone(uid):
                     self.foreign.pop(uid, None)
                     if (row := self.mirror.known.get(uid)) is not None:
@@ -150,6 +153,18 @@ class Observing:
         if found:
             self.look(found)
 
+    def _not_restored(self, batch: Batch, action: Action) -> list[Observation]:
+        """Nobody is to forget what a run left in a Job that was not at rest when that was to be taken back: it is looked at again."""
+        seen = latest(self.jobs, action.uid, self.context.cluster.name)
+        row = self.mirror.known.get(action.uid)
+        if seen is None or row is None or row.run is not None:
+            return []
+        if is_to_restore(action, seen):
+            batch.touched.add(row.uid)
+            batch.changes.actions.append(NewAction(row.uid, action.run_id, action.attempt, ActionKind.RESTORE))
+            return []
+        return [seen]
+
     def _unless_replaced(self, seen: Observation) -> list[Observation]:
         """Nothing if another Job has taken the name since this one was found."""
         present = self.jobs.by_name(seen.namespace, seen.name)
@@ -159,6 +174,11 @@ class Observing:
         """Jobs of these workloads are not where they were: ask before believing it."""
         for row in rows:
             self.confirmer.ask(Question(("job", row.uid), partial(self._is_gone, row)))
+
+    def ended(self, absent: Iterable[Job]) -> None:
+        """The watch took these Jobs away. Of those that were over by then, that is what became of them, not that they were deleted."""
+        last = (observe(job, cluster=self.context.cluster.name) for job in absent)
+        self.look(seen for seen in last if seen.finished is not None and seen.uid in self.mirror.known)
 
     def absent(self, uids: Iterable[str]) -> None:
         """The watch took these Jobs away."""
@@ -187,7 +207,8 @@ class Observing:
         alive = any(pod.alive for pod in self.client.pods_of(check.uid, check.namespace))
         return None if alive else PodsGone(check.uid, check.run_id)
 
-    def _action_ended(self, batch: Batch, fact: ActionEnded) -> None:
+    def _action_ended(self, batch: Batch, fact: ActionEnded) -> list[Observation]:
+        """Add what follows from it; returns what is to be looked at again."""
         action = fact.action
         row = self.mirror.known.get(action.uid)
         run = row.run if row is not None and row.run is not None and row.run.id == action.run_id else None
@@ -195,8 +216,10 @@ class Observing:
             _log.info(
                 "action ended", kind=action.kind, job=f"{action.namespace}/{action.name}", result=fact.result, why=fact.message
             )
+        if action.kind is ActionKind.RESTORE and fact.result is Result.MOOT:
+            return self._not_restored(batch, action)
         if row is None or run is None:
-            return
+            return []
         if action.kind is ActionKind.UNSUSPEND and fact.result is Result.DONE and not run.started:
             batch.touched.add(row.uid)
             batch.changes.started.append(StartedRun(run.id))
@@ -207,6 +230,7 @@ class Observing:
             batch.touched.add(row.uid)
             outcome = run.evict_outcome or RunOutcome.CANCELLED
             batch.changes.stopped.append(StoppedRun(run.id, row.id, outcome, run.evict_message))
+        return []
 
     def _refused(self, batch: Batch, row: Known, run_id: int, message: str) -> None:
         """The API server will never take the unsuspend: give the quota back and wait for a person."""

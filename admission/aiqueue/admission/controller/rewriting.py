@@ -4,13 +4,17 @@ The ledger keeps both with the run before anything is written (`Rewriting`), by 
 
     original   nodeSelector, tolerations, parallelism of the owner
     injected   nodeSelector and tolerations of the flavors; parallelism, where the run sets it
-               earlier: what runs before it may have left: {nodeSelector: keys, parallelism: sizes}
+               earlier: what runs before it may have left: {nodeSelector: values by key, tolerations, parallelism: sizes}
 
-A Job may be admitted again before what its last run wrote was taken back. Then the Job itself does not tell what is its owner's, and
-`original` is what the ledger kept for that run. Only the size is looked at: one that no run wrote is one that the owner asks for
-since, and so it stays. Such a run always sets the size that it was admitted at, whatever stands there.
+What is put back is worked out from what stands there then (`owners`), and only what stands there as a run wrote it is undone: what the
+owner has written since, while the Job was suspended, is his and stays. Of one thing nobody can tell whose it is: what he writes in the
+very words of the run counts as the run's.
 
-An adopted run wrote nothing, and nothing is put back after it: a size that a lost ledger's run had set stays.
+A Job may be admitted again before what its last run wrote was taken back. Then `original` is what would have been put back. Such a run
+always sets the size that it was admitted at, whatever stands there.
+
+An adopted run wrote nothing. If the Job carries the stamp of an earlier run of this ledger, it takes over what is to be put back for
+that one; else nothing is put back after it: a size that a lost ledger's run had set stays.
 """
 
 from __future__ import annotations
@@ -22,8 +26,8 @@ from typing import Any
 from aiqueue.admission.engine.plan import Admission
 from aiqueue.admission.kube import patches
 from aiqueue.admission.kube.names import POD_SET
-from aiqueue.admission.kube.templates import toleration_from_wire, union
-from aiqueue.queue.observations import Observation, RunStamp
+from aiqueue.admission.kube.templates import meaning, toleration_from_wire, union
+from aiqueue.queue.observations import RunStamp
 from aiqueue.queue.records import Configuration, PodSet, Toleration
 from aiqueue.queue.store.actions import Action
 from aiqueue.queue.store.codec import tolerations_to_json
@@ -37,6 +41,7 @@ class Standing:
     """A Job when it is admitted.
 
     Attributes:
+        resource_version: where it stands like this; "" if it is not at hand.
         template: what stands there exactly (`jobs.template_of`), None if it is not at hand.
         pristine: whether that is known to be its owner's.
         earlier: what its last run found and wrote, where that may still be there.
@@ -45,6 +50,7 @@ class Standing:
     template: Template | None = None
     pristine: bool = False
     earlier: Written | None = None
+    resource_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +75,8 @@ def rewriting(admission: Admission, configuration: Configuration, standing: Stan
                 adds["parallelism"] = size
             continue
         earlier = _earlier(name, standing.earlier)
-        original[name] = _of_owner(pod_set, standing, earlier["parallelism"])
-        if size != pod_set.count or standing.template is not None:
-            adds["parallelism"] = size
+        original[name] = _of_owner(pod_set, standing)
+        adds["parallelism"] = size
         adds["earlier"] = earlier
     return Rewriting(original, written)
 
@@ -87,42 +92,94 @@ def injected(flavors: Iterable[str], configuration: Configuration) -> Template:
     return {"nodeSelector": labels, "tolerations": tolerations}
 
 
-def _earlier(name: str, earlier: Written | None) -> dict[str, list[Any]]:
+def owners(template: Mapping[str, Any], original: Mapping[str, Any], injected: Mapping[str, Any]) -> Template:
+    """What of a template that stands there is its owner's, after a run that wrote into it; the order of what stays is kept.
+
+    Args:
+        template: `jobs.template_of` of the Job as it stands.
+        original: what the owner had before the run.
+        injected: what the run wrote, and what runs before it may have left.
+    """
+    wrote = _wrote(injected)
+    selector = dict(template["nodeSelector"])
+    own = original.get("nodeSelector", {})
+    for key, values in wrote["nodeSelector"].items():
+        if key not in selector or (values and selector[key] not in values):
+            continue
+        if key in own:
+            selector[key] = own[key]
+        else:
+            del selector[key]
+    his = {meaning(toleration) for toleration in _tolerations(original)}
+    ours = {meaning(toleration) for toleration in _tolerations(wrote)} - his
+    tolerations = [wire for wire in template["tolerations"] if meaning(toleration_from_wire(wire)) not in ours]
+    size = template["parallelism"]
+    return {
+        "nodeSelector": selector,
+        "tolerations": tolerations,
+        "parallelism": original.get("parallelism", size) if size in wrote["parallelism"] else size,
+    }
+
+
+def _wrote(injected: Mapping[str, Any]) -> Template:
+    """All that a run and those before it may have written: values by key, tolerations, sizes. No values stand for any."""
+    before = injected.get("earlier", {})
+    keys: Any = before.get("nodeSelector", {})
+    values: dict[str, list[str]] = {key: list(keys[key]) if isinstance(keys, Mapping) else [] for key in keys}
+    for key, value in injected.get("nodeSelector", {}).items():
+        if key not in values:
+            values[key] = [value]
+        elif values[key] and value not in values[key]:
+            values[key].append(value)
+    tolerations = list(before.get("tolerations", ()))
+    tolerations += [wire for wire in injected.get("tolerations", ()) if wire not in tolerations]
+    sizes = {*([injected["parallelism"]] if "parallelism" in injected else []), *before.get("parallelism", ())}
+    return {"nodeSelector": values, "tolerations": tolerations, "parallelism": sorted(sizes)}
+
+
+def _earlier(name: str, earlier: Written | None) -> Template:
     """What earlier runs may have left of one pod set."""
-    last: Mapping[str, Any] = earlier.injected.get(name, {}) if earlier is not None else {}
-    before = last.get("earlier", {})
-    keys = {*last.get("nodeSelector", {}), *before.get("nodeSelector", ())}
-    sizes = {*([last["parallelism"]] if "parallelism" in last else []), *before.get("parallelism", ())}
-    return {"nodeSelector": sorted(keys), "parallelism": sorted(sizes)}
+    return _wrote(earlier.injected.get(name, {}) if earlier is not None else {})
 
 
-def _of_owner(pod_set: PodSet, standing: Standing, written: list[int]) -> Template:
+def _of_owner(pod_set: PodSet, standing: Standing) -> Template:
     """What the owner has where an earlier run may have written."""
     kept = standing.earlier.original.get(pod_set.name) if standing.earlier is not None else None
-    original: Template = dict(
-        kept
-        or standing.template
-        or {"nodeSelector": dict(pod_set.node_selector), "tolerations": tolerations_to_json(pod_set.tolerations)}
+    if standing.template is not None:
+        if standing.earlier is None or kept is None:
+            return standing.template
+        return owners(standing.template, kept, standing.earlier.injected.get(pod_set.name, {}))
+    original = dict(
+        kept or {"nodeSelector": dict(pod_set.node_selector), "tolerations": tolerations_to_json(pod_set.tolerations)}
     )
-    stands = standing.template.get("parallelism") if standing.template is not None else None
-    if stands is not None and stands not in written:
-        original["parallelism"] = stands
     original.setdefault("parallelism", pod_set.count)
     return original
+
+
+def found(action: Action, template: Template, *, pristine: bool) -> dict[str, Template]:
+    """What the owner has of a Job that is yet to be started, as it stands now: the `original` that its run should have.
+
+    `pristine` says that no run's stamp is on it.
+    """
+    if pristine:
+        return {**action.original, POD_SET: template}
+    left = {"earlier": action.injected.get(POD_SET, {}).get("earlier", {})}
+    return {**action.original, POD_SET: owners(template, action.original.get(POD_SET, template), left)}
 
 
 def start(action: Action, stamp: RunStamp, resource_version: str) -> patches.Patch:
     """The PATCH that starts a Job at its size on the nodes of its flavors; what earlier runs may have left of others goes."""
     original, added = action.original.get(POD_SET, {}), action.injected.get(POD_SET, {})
-    own = original.get("nodeSelector", {})
-    selector: dict[str, str | None] = {key: own.get(key) for key in added.get("earlier", {}).get("nodeSelector", ())}
+    own, before = original.get("nodeSelector", {}), added.get("earlier", {})
+    selector: dict[str, str | None] = {key: own.get(key) for key in before.get("nodeSelector", ())}
     tolerations = _tolerations(added)
+    rewritten = bool(tolerations or before.get("tolerations"))
     return patches.unsuspend(
         uid=action.uid,
         resource_version=resource_version,
         stamp=stamp,
         node_selector_to_add={**selector, **added.get("nodeSelector", {})},
-        tolerations_union=union(_tolerations(original), tolerations) if tolerations else (),
+        tolerations_union=union(_tolerations(original), tolerations) if rewritten else None,
         parallelism=added.get("parallelism"),
     )
 
@@ -132,20 +189,19 @@ def claim(action: Action, stamp: RunStamp, resource_version: str) -> patches.Pat
     return patches.claim(action.uid, resource_version, stamp, parallelism=action.injected.get(POD_SET, {}).get("parallelism"))
 
 
-def restoration(action: Action, seen: Observation) -> patches.Patch:
-    """The PATCH that gives a Job back what its owner had. An adopted run wrote nothing to it, and nobody kept what it was."""
-    original, added = action.original.get(POD_SET), action.injected.get(POD_SET, {})
+def restoration(action: Action, template: Template, resource_version: str) -> patches.Patch:
+    """The PATCH that leaves of a Job what is its owner's. Where nobody kept what that was, only our annotations go."""
+    original = action.original.get(POD_SET)
     if original is None:
-        return patches.let_go(action.uid, seen.resource_version)
-    earlier = added.get("earlier", {})
-    sizes = [added.get("parallelism"), *earlier.get("parallelism", ())]
+        return patches.let_go(action.uid, resource_version)
+    target = owners(template, original, action.injected.get(POD_SET, {}))
+    stands, wanted = template["nodeSelector"], target["nodeSelector"]
     return patches.restore(
         uid=action.uid,
-        resource_version=seen.resource_version,
-        node_selector=original["nodeSelector"],
-        injected_keys=list({**added.get("nodeSelector", {}), **dict.fromkeys(earlier.get("nodeSelector", ()))}),
-        tolerations=_tolerations(original),
-        parallelism=original.get("parallelism") if seen.parallelism in sizes else None,
+        resource_version=resource_version,
+        node_selector={key: wanted.get(key) for key in stands if wanted.get(key) != stands[key]},
+        tolerations=_tolerations(target) if target["tolerations"] != template["tolerations"] else None,
+        parallelism=target["parallelism"] if target["parallelism"] != template["parallelism"] else None,
     )
 
 

@@ -53,27 +53,29 @@ def unsuspend(
     resource_version: str,
     stamp: RunStamp,
     node_selector_to_add: Mapping[str, str | None],
-    tolerations_union: Sequence[Toleration],
+    tolerations_union: Sequence[Toleration] | None,
     *,
     parallelism: int | None = None,
 ) -> Patch:
     """Start the Job: the template is steered to the flavors' nodes, and the run annotation says who started it.
+
+    A release by the owner (`hold: "false"`) is answered by the start and goes, so that it can be said again after the next hold.
 
     Args:
         uid: of the Job that was decided on.
         resource_version: at which it was decided on.
         stamp: of the run.
         node_selector_to_add: labels of the flavors, None for keys that are to go; the template's other keys stay.
-        tolerations_union: all tolerations that the template shall have, its own among them (`templates.union`).
+        tolerations_union: all tolerations that the template shall have, its own among them (`templates.union`); None leaves them.
         parallelism: the admitted size, where it is not the one asked for.
     """
-    patch = _patch(uid, resource_version, {names.RUN_ANNOTATION: str(stamp), **_NO_LONGER})
+    patch = _patch(uid, resource_version, {names.RUN_ANNOTATION: str(stamp), **_NO_LONGER, names.HOLD_ANNOTATION: None})
     patch["spec"] = {"suspend": False}
     template: Patch = {}
     if node_selector_to_add:
         template["nodeSelector"] = dict(node_selector_to_add)
-    if tolerations_union:
-        template["tolerations"] = [toleration_to_wire(toleration) for toleration in tolerations_union]
+    if tolerations_union is not None:
+        template["tolerations"] = [toleration_to_wire(toleration) for toleration in tolerations_union] or None
     if template:
         patch["spec"]["template"] = {"spec": template}
     if parallelism is not None:
@@ -126,9 +128,8 @@ def expire(uid: str, resource_version: str, stamp: RunStamp) -> Patch:
 def restore(
     uid: str,
     resource_version: str,
-    node_selector: Mapping[str, str],
-    injected_keys: Iterable[str],
-    tolerations: Sequence[Toleration],
+    node_selector: Mapping[str, str | None],
+    tolerations: Sequence[Toleration] | None,
     *,
     parallelism: int | None = None,
 ) -> Patch:
@@ -137,20 +138,21 @@ def restore(
     Args:
         uid: of the Job.
         resource_version: that was last seen, suspended and without a startTime.
-        node_selector: of the template before the run.
-        injected_keys: keys of the node selector that the run added.
-        tolerations: of the template before the run.
-        parallelism: before the run, where the run changed it.
+        node_selector: what is to be otherwise of it, None for keys that are to go.
+        tolerations: all that the template shall have; None leaves them.
+        parallelism: that it shall have; None leaves it.
     """
     patch = _patch(uid, resource_version, {names.RUN_ANNOTATION: None, **_NO_LONGER})
-    selector: dict[str, str | None] = dict.fromkeys(injected_keys)
-    selector |= node_selector
-    template: Patch = {"tolerations": [toleration_to_wire(toleration) for toleration in tolerations] or None}
-    if selector:
-        template["nodeSelector"] = selector
-    patch["spec"] = {"template": {"spec": template}}
+    template: Patch = {}
+    if node_selector:
+        template["nodeSelector"] = dict(node_selector)
+    if tolerations is not None:
+        template["tolerations"] = [toleration_to_wire(toleration) for toleration in tolerations] or None
+    spec: Patch = {"template": {"spec": template}} if template else {}
     if parallelism is not None:
-        patch["spec"]["parallelism"] = parallelism
+        spec["parallelism"] = parallelism
+    if spec:
+        patch["spec"] = spec
     return patch
 
 

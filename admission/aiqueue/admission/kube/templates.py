@@ -76,15 +76,16 @@ def toleration_from_wire(wire: Mapping[str, Any]) -> Toleration:
 def union(original: Iterable[Toleration], added: Iterable[Toleration]) -> tuple[Toleration, ...]:
     """`original` unchanged and in order, then what of `added` says something new."""
     result = list(original)
-    said = {_meaning(toleration) for toleration in result}
+    said = {meaning(toleration) for toleration in result}
     for toleration in added:
-        if _meaning(toleration) not in said:
-            said.add(_meaning(toleration))
+        if meaning(toleration) not in said:
+            said.add(meaning(toleration))
             result.append(toleration)
     return tuple(result)
 
 
-def _meaning(toleration: Toleration) -> tuple[str, str, str, str, int | None]:
+def meaning(toleration: Toleration) -> tuple[str, str, str, str, int | None]:
+    """What a toleration says, however it is written: no operator is Equal."""
     return (
         toleration.key,
         toleration.operator or "Equal",

@@ -24,6 +24,7 @@ class Action:
         original, injected: by pod set, `nodeSelector` and `tolerations` of the template before the run, and what the run adds.
         not_before: carried out at this time (the database's clock), at once if None.
         evict_at, evict_outcome, evict_message: of a run that was told to end: by when, how, and why.
+        adopted: the run was opened for a Job that ran already, which it wrote nothing into.
     """
 
     id: int
@@ -44,6 +45,7 @@ class Action:
     evict_at: datetime | None = None
     evict_outcome: RunOutcome | None = None
     evict_message: str = ""
+    adopted: bool = False
 
 
 def load_open(connection: Connection, cluster_id: int, ids: list[int] | None = None) -> list[Action]:
@@ -51,7 +53,7 @@ def load_open(connection: Connection, cluster_id: int, ids: list[int] | None = N
     rows = connection.execute(
         text(
             "SELECT a.id, a.workload_id, w.uid, w.namespace, w.name, w.queue_name, a.run_id, a.attempt, a.kind, a.resource_version, w.shape,"
-            " l.uid AS ledger, r.original, r.injected, a.not_before, r.evict_at, r.evict_outcome, r.evict_message"
+            " l.uid AS ledger, r.original, r.injected, a.not_before, r.evict_at, r.evict_outcome, r.evict_message, r.adopted"
             " FROM action a JOIN workload w ON w.id = a.workload_id LEFT JOIN run r ON r.id = a.run_id CROSS JOIN ledger l"
             f" WHERE a.cluster_id = :cluster {'AND a.id = ANY(:ids)' if ids is not None else ''} ORDER BY a.id"
         ),
@@ -77,6 +79,7 @@ def load_open(connection: Connection, cluster_id: int, ids: list[int] | None = N
             evict_at=row["evict_at"],
             evict_outcome=RunOutcome(row["evict_outcome"]) if row["evict_outcome"] else None,
             evict_message=row["evict_message"] or "",
+            adopted=bool(row["adopted"]),
         )
         for row in rows.mappings()
     ]

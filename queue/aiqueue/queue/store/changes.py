@@ -70,7 +70,10 @@ class StoppedRun:
 
 @dataclass(frozen=True, slots=True)
 class AdoptedRun:
-    """A Job that runs without an open run gets one at its size. `uid` finds the workload, new or known."""
+    """A Job that runs without an open run gets one at its size. `uid` finds the workload, new or known.
+
+    `stamped_by` is the run of this ledger whose stamp it carries, if any: what that one wrote may still be in the template.
+    """
 
     uid: str
     tenant: str
@@ -78,6 +81,7 @@ class AdoptedRun:
     queue_name: str
     allocations: tuple[Allocation, ...]
     why: str
+    stamped_by: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

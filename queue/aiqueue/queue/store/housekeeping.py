@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, text
 
 from aiqueue.queue.store import leadership
-from aiqueue.queue.words import LIVE_STATES
+from aiqueue.queue.words import LIVE_STATES, ActionKind
 
 BATCH = 500
 _KEEP_PLANS = 1000
@@ -14,7 +14,8 @@ _KEEP_PLANS = 1000
 def archive(connection: Connection, term: int, after_seconds: float, most: int = BATCH) -> list[str]:
     """Move terminal workloads that ended `after_seconds` ago, with their runs, out of the hot tables, at most so many.
 
-    Workloads whose Job is gone but whose run is still open stay. Returns the uids that moved.
+    Workloads whose Job is gone but whose run is still open stay, and those whose Job is yet to get its template back.
+    Returns the uids that moved.
 
     Raises:
         TermLost: another controller leads.
@@ -27,6 +28,7 @@ def archive(connection: Connection, term: int, after_seconds: float, most: int =
                 f"SELECT w.id FROM workload w WHERE NOT (w.state IN ({live}))"
                 " AND w.ended_at < clock_timestamp() - make_interval(secs => :after)"
                 " AND NOT EXISTS (SELECT 1 FROM run r WHERE r.workload_id = w.id AND r.closed_at IS NULL)"
+                f" AND NOT EXISTS (SELECT 1 FROM action a WHERE a.workload_id = w.id AND a.kind = '{ActionKind.RESTORE}')"
                 " ORDER BY w.ended_at LIMIT :batch"
             ),
             {"after": after_seconds, "batch": most},

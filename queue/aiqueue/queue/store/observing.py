@@ -153,12 +153,12 @@ def _insert_new(connection: Connection, cluster_id: int, new: list[NewWorkload],
 
 def _see_again(connection: Connection, seen: list[SeenAgain], now: datetime) -> None:
     terminal = [str(state) for state in TERMINAL_STATES]
-    # Template, queue and class are the owner's wish: they are left alone while the template may hold what we injected.
+    # Template and class are the owner's wish: they are left alone while the template may hold what we injected.
     _rows(
         connection,
         "UPDATE workload w SET resource_version = v.resource_version, suspended = v.suspended, active = v.active,"
         "  terminating = v.terminating, ready = v.ready, succeeded = v.succeeded, failed = v.failed, stamp = v.stamp,"
-        "  queue_name = CASE WHEN v.pod_sets THEN coalesce(v.queue_name, w.queue_name) ELSE w.queue_name END,"
+        "  queue_name = CASE WHEN v.pod_sets OR v.suspended THEN coalesce(v.queue_name, w.queue_name) ELSE w.queue_name END,"
         "  class_name = CASE WHEN v.pod_sets THEN v.class_name ELSE w.class_name END,"
         "  shape = CASE WHEN v.pod_sets THEN v.shape ELSE w.shape END,"
         "  invalid = CASE WHEN v.pod_sets THEN v.invalid ELSE w.invalid END,"
@@ -295,16 +295,23 @@ def _adopt(
     runs = _rows(
         connection,
         "WITH v AS (SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb))"
-        "   AS r(workload_id bigint, tenant text, namespace text, queue_name text)),"
+        "   AS r(workload_id bigint, tenant text, namespace text, queue_name text, stamped_by bigint)),"
         f" w AS (UPDATE workload SET state = '{WorkloadState.ADMITTED}', state_since = :now, attempt = attempt + 1"
         "   FROM v WHERE id = v.workload_id RETURNING id, uid, attempt)"
         " INSERT INTO run (workload_id, attempt, cluster_id, tenant_id, queue_id, term, adopted, opened_at, started_at, original, injected)"
-        " SELECT w.id, w.attempt, :cluster, t.id, q.id, :term, true, :now, :now, '{}', '{}'"
+        " SELECT w.id, w.attempt, :cluster, t.id, q.id, :term, true, :now, :now, coalesce(b.original, '{}'), coalesce(b.injected, '{}')"
         " FROM w JOIN v ON v.workload_id = w.id JOIN tenant t ON t.name = v.tenant"
         " LEFT JOIN queue q ON q.namespace = v.namespace AND q.name = v.queue_name"
+        " LEFT JOIN run b ON b.id = v.stamped_by AND b.workload_id = w.id"
         " RETURNING id, workload_id, attempt",
         (
-            {"workload_id": ids[a.uid], "tenant": a.tenant, "namespace": a.namespace, "queue_name": a.queue_name}
+            {
+                "workload_id": ids[a.uid],
+                "tenant": a.tenant,
+                "namespace": a.namespace,
+                "queue_name": a.queue_name,
+                "stamped_by": a.stamped_by,
+            }
             for a in adopted
         ),
         cluster=cluster_id,

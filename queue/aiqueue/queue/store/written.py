@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
+
+from aiqueue.queue.store.codec import to_json
+from aiqueue.queue.store.statements import text
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,13 +20,22 @@ class Written:
     injected: Mapping[str, Any]
 
 
-def last(connection: Connection, cluster_id: int, uid: str) -> Written | None:
-    """Of the last run, open or closed, of a Job; None where the ledger has none, or one that was adopted and wrote nothing."""
-    row = connection.execute(
+def last(connection: Connection, cluster_id: int, uids: Iterable[str]) -> dict[str, Written]:
+    """Of the last run, open or closed, of each of these Jobs; nothing of those where nobody kept what was there before."""
+    rows = connection.execute(
         text(
-            "SELECT r.original, r.injected FROM run r JOIN workload w ON w.id = r.workload_id"
-            " WHERE w.cluster_id = :cluster AND w.uid = :uid ORDER BY r.attempt DESC LIMIT 1"
+            "SELECT w.uid, r.original, r.injected FROM unnest(CAST(:uids AS text[])) AS asked(uid)"
+            " CROSS JOIN LATERAL (SELECT * FROM workload w WHERE w.cluster_id = :cluster AND w.uid = asked.uid OFFSET 0) AS w"
+            " CROSS JOIN LATERAL (SELECT * FROM run r WHERE r.workload_id = w.id ORDER BY r.attempt DESC LIMIT 1) AS r"
         ),
-        {"cluster": cluster_id, "uid": uid},
-    ).one_or_none()
-    return Written(row.original, row.injected) if row is not None and row.original else None
+        {"cluster": cluster_id, "uids": list(uids)},
+    )
+    return {row.uid: Written(row.original, row.injected) for row in rows if row.original}
+
+
+def correct(connection: Connection, run_id: int, original: Mapping[str, Any]) -> None:
+    """Keep what the owner has by now in a Job that this run is yet to write into."""
+    connection.execute(
+        text("UPDATE run SET original = CAST(:original AS jsonb) WHERE id = :id AND started_at IS NULL AND closed_at IS NULL"),
+        {"id": run_id, "original": to_json(original)},
+    )
