@@ -170,7 +170,7 @@ def _fields(record: PodSet | Toleration | NodeRequirement) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What is admitted whole. `submitted` is (creationTimestamp, first observed, uid), kept over evictions."""
+    """What is admitted whole. `submitted` is (creationTimestamp, first observed, uid), kept over evictions but for those as NotReady."""
 
     id: int
     uid: str
@@ -192,11 +192,18 @@ class Workload:
     checkpoint_seconds: int | None = None  # how often it saves its work, counted from the start of a run
     max_runtime_seconds: int | None = None  # its owner's limit on each run
     ran_seconds: int = 0  # how long its closed runs were open, in all, rounded up
+    requeues: int = 0  # how often it was put back because its gang was not ready, since it was last released
+    requeued_at: datetime | None = None  # when that last was
+
+    @property
+    def since(self) -> datetime:
+        """From when its age counts: its creation, or its last eviction as NotReady."""
+        return self.requeued_at or self.created_at
 
     @property
     def submitted(self) -> tuple[datetime, datetime, str]:
         """Age: older sorts first, and no two workloads are equal."""
-        return (self.created_at, self.observed_at, self.uid)
+        return (self.since, self.observed_at, self.uid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +218,11 @@ class Allocation:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One admission of a workload, from quota taken to quota released. Open while `closed_at` is None."""
+    """One admission of a workload, from quota taken to quota released. Open while `closed_at` is None.
+
+    `started_at`, `ready_at` and `unready_since` are when its Job was let go, when its whole gang was first ready, and since when it no
+    longer is.
+    """
 
     id: int
     workload: Workload
@@ -223,6 +234,9 @@ class Run:
     evict_at: datetime | None = None
     outcome: RunOutcome = RunOutcome.RUNNING
     closed_at: datetime | None = None
+    started_at: datetime | None = None
+    ready_at: datetime | None = None
+    unready_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ def upgrade() -> None:
     """Add the columns, and count what runs as ready."""
     op.add_column("run", sa.Column("ready_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("run", sa.Column("unready_since", sa.DateTime(timezone=True), nullable=True))
+    op.add_column("run", sa.Column("succeeded_before", sa.Integer(), nullable=True))
     op.add_column("archived_run", sa.Column("ready_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("workload", sa.Column("requeues", sa.Integer(), server_default=sa.text("0"), nullable=False))
     op.add_column("workload", sa.Column("requeued_at", sa.DateTime(timezone=True), nullable=True))
@@ -49,5 +50,6 @@ def downgrade() -> None:
     op.drop_column("workload", "requeued_at")
     op.drop_column("workload", "requeues")
     op.drop_column("archived_run", "ready_at")
+    op.drop_column("run", "succeeded_before")
     op.drop_column("run", "unready_since")
     op.drop_column("run", "ready_at")

@@ -24,6 +24,8 @@ class OpenRun:
         started: the unsuspend was seen to be done (an adopted run always is).
         evict_outcome: how it will have ended, once somebody decided that it shall.
         stopped: the suspend was seen to be done.
+        started_at, ready_at, unready_since: when it was started, when its whole gang was first ready, since when it no longer is.
+        succeeded_before: pods of the Job that had succeeded in earlier runs.
     """
 
     id: int
@@ -34,13 +36,18 @@ class OpenRun:
     evict_outcome: RunOutcome | None = None
     evict_message: str = ""
     stopped: bool = False
+    started_at: datetime | None = None
+    ready_at: datetime | None = None
+    unready_since: datetime | None = None
+    succeeded_before: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
     """A workload row as far as observing needs it. A vanished Job can leave a terminal workload with an open run.
 
-    `checkpoint_seconds` and `max_runtime_seconds` are what its owner said of time, None where nothing.
+    `checkpoint_seconds` and `max_runtime_seconds` are what its owner said of time, None where nothing. `requeues` is how often it was
+    put back because its gang was not ready, since it was last released.
     """
 
     id: int
@@ -62,14 +69,16 @@ class Known:
     invalid: str | None
     checkpoint_seconds: int | None = None
     max_runtime_seconds: int | None = None
+    requeues: int = 0
     run: OpenRun | None = None
 
 
 _COLUMNS = """
 SELECT w.id, w.uid, w.namespace, w.name, w.queue_name, w.class_name, w.shape, w.state, w.attempt, w.observed_at,
        w.resource_version, w.suspended, w.active, w.terminating, w.ready, w.succeeded, w.failed, w.stamp, w.hold_requested,
-       w.release_requested, w.owner_suspended, w.invalid, w.checkpoint_seconds, w.max_runtime_seconds, r.id AS run_id,
-       r.attempt AS run_attempt, r.started_at, r.adopted, r.evict_at, r.evict_outcome, r.evict_message, r.stopped_at
+       w.release_requested, w.owner_suspended, w.invalid, w.checkpoint_seconds, w.max_runtime_seconds, w.requeues, r.id AS run_id,
+       r.attempt AS run_attempt, r.started_at, r.adopted, r.evict_at, r.evict_outcome, r.evict_message, r.stopped_at, r.ready_at,
+       r.unready_since, r.succeeded_before
 """
 _KNOWN = f"{_COLUMNS} FROM workload w LEFT JOIN run r ON r.workload_id = w.id AND r.closed_at IS NULL"
 # One look into an index for each workload and run. Left to itself Postgres reads both tables whole for a few dozen workloads, as
@@ -94,7 +103,7 @@ def load(connection: Connection, cluster_id: int, uids: list[str] | None = None)
 def _known(row: Sequence[Any]) -> Known:
     """A row of `_COLUMNS`, by place: a start reads all of them before anything is admitted."""
     id_, uid, namespace, name, queue_name, class_name, shape, state, attempt, observed_at, resource_version = row[:11]
-    stamp, hold_requested, release_requested, owner_suspended, invalid, checkpoint_seconds, max_runtime_seconds = row[17:24]
+    stamp, hold_requested, release_requested, owner_suspended, invalid, checkpoint_seconds, max_runtime_seconds, requeues = row[17:25]
     return Known(
         id_,
         uid,
@@ -115,12 +124,13 @@ def _known(row: Sequence[Any]) -> Known:
         invalid,
         checkpoint_seconds,
         max_runtime_seconds,
-        _open_run(row[24:]) if row[24] is not None else None,
+        requeues,
+        _open_run(row[25:]) if row[25] is not None else None,
     )
 
 
 def _open_run(row: Sequence[Any]) -> OpenRun:
-    id_, attempt, started_at, adopted, evict_at, evict_outcome, evict_message, stopped_at = row
+    id_, attempt, started_at, adopted, evict_at, evict_outcome, evict_message, stopped_at, ready_at, unready_since, before = row
     return OpenRun(
         id=id_,
         attempt=attempt,
@@ -130,4 +140,8 @@ def _open_run(row: Sequence[Any]) -> OpenRun:
         evict_outcome=RunOutcome(evict_outcome) if evict_outcome else None,
         evict_message=evict_message or "",
         stopped=stopped_at is not None,
+        started_at=started_at,
+        ready_at=ready_at,
+        unready_since=unready_since,
+        succeeded_before=before or 0,
     )

@@ -91,10 +91,10 @@ admitted AS (
   UPDATE workload w SET state = '{WorkloadState.ADMITTED}', state_since = :now, attempt = v.attempt, not_before = NULL
     FROM v WHERE w.id = v.workload_id AND w.state = '{WorkloadState.PENDING}' AND w.attempt = v.attempt - 1
      AND NOT w.owner_suspended AND NOT w.hold_requested
-  RETURNING w.id),
+  RETURNING w.id, w.succeeded),
 opened AS (
-  INSERT INTO run (workload_id, attempt, cluster_id, tenant_id, queue_id, term, opened_at, original, injected)
-  SELECT v.workload_id, v.attempt, :cluster, t.id, q.id, :term, :now, v.original, v.injected
+  INSERT INTO run (workload_id, attempt, cluster_id, tenant_id, queue_id, term, opened_at, original, injected, succeeded_before)
+  SELECT v.workload_id, v.attempt, :cluster, t.id, q.id, :term, :now, v.original, v.injected, admitted.succeeded
     FROM v JOIN admitted ON admitted.id = v.workload_id JOIN tenant t ON t.name = v.tenant
     JOIN queue q ON q.namespace = v.namespace AND q.name = v.queue_name
   RETURNING workload_id, id, attempt),

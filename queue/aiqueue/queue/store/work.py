@@ -18,7 +18,7 @@ from aiqueue.queue.words import WorkloadState
 _WORKLOADS = """
 SELECT w.id, w.uid, w.namespace, w.name, w.queue_name, w.class_name, w.shape, w.created_at, w.observed_at, w.state, w.attempt,
        w.owner_suspended OR w.hold_requested, w.invalid, w.not_before, w.user_name, c.name,
-       w.checkpoint_seconds, w.max_runtime_seconds, w.ran_seconds
+       w.checkpoint_seconds, w.max_runtime_seconds, w.ran_seconds, w.requeues, w.requeued_at
   FROM workload w JOIN cluster c ON c.id = w.cluster_id
 """
 # JSON comes as text: rows that say the same are decoded once.
@@ -63,6 +63,8 @@ def _workloads(connection: Connection, condition: str, order: str, ids: list[int
         checkpoint_seconds,
         max_runtime_seconds,
         ran_seconds,
+        requeues,
+        requeued_at,
     ) in connection.execute(text(f"{_WORKLOADS} WHERE {condition} {order}"), values):
         found.append(
             Workload(
@@ -86,6 +88,8 @@ def _workloads(connection: Connection, condition: str, order: str, ids: list[int
                 checkpoint_seconds,
                 max_runtime_seconds,
                 ran_seconds,
+                requeues,
+                requeued_at,
             )
         )
     return found
@@ -115,7 +119,7 @@ def _pod_set(row: tuple[Any, ...]) -> PodSet:
 def load_pending(connection: Connection, *, ids: list[int] | None = None) -> list[Workload]:
     """Workloads that are Pending or Held, oldest first; only those of `ids` if given."""
     condition = f"w.state IN ('{WorkloadState.PENDING}', '{WorkloadState.HELD}')"
-    return _workloads(connection, condition, "ORDER BY w.created_at, w.observed_at, w.uid", ids)
+    return _workloads(connection, condition, "ORDER BY coalesce(w.requeued_at, w.created_at), w.observed_at, w.uid", ids)
 
 
 def load_open_runs(connection: Connection, *, ids: list[int] | None = None) -> list[Run]:
@@ -133,7 +137,8 @@ def load_open_runs(connection: Connection, *, ids: list[int] | None = None) -> l
         held.setdefault(run_id, []).append(Allocation(pod_set, flavor, resource, amount))
     runs = connection.execute(
         text(
-            "SELECT r.id, r.workload_id, r.attempt, t.name, r.opened_at, r.adopted, r.evict_at FROM run r"
+            "SELECT r.id, r.workload_id, r.attempt, t.name, r.opened_at, r.adopted, r.evict_at, r.started_at, r.ready_at,"
+            " r.unready_since FROM run r"
             f" JOIN tenant t ON t.id = r.tenant_id WHERE r.closed_at IS NULL{only} ORDER BY r.id"
         ),
         values,
@@ -152,8 +157,11 @@ def load_open_runs(connection: Connection, *, ids: list[int] | None = None) -> l
             allocations=tuple(held.get(run_id, ())),
             adopted=adopted,
             evict_at=evict_at,
+            started_at=started_at,
+            ready_at=ready_at,
+            unready_since=unready_since,
         )
-        for run_id, workload_id, attempt, tenant, opened_at, adopted, evict_at in runs
+        for run_id, workload_id, attempt, tenant, opened_at, adopted, evict_at, started_at, ready_at, unready_since in runs
     ]
 
 

@@ -123,7 +123,8 @@ class RunRow(Base):
 
     `started_at` is when the unsuspend was seen to be done, `evict_at` .. `evict_rule` what was decided about its end (the workload
     that it makes room for, and by which right, where it was preempted) at `evict_noticed_at`, `stopped_at` when the suspend was
-    seen to be done. `ready_at` is when its whole gang was first seen to be ready, `unready_since` since when it no longer is.
+    seen to be done. `ready_at` is when its whole gang was first seen to be ready, `unready_since` since when it no longer is,
+    `succeeded_before` how many pods of the Job had succeeded in earlier runs.
     `original` is what the template held before we wrote to it, `injected` what we wrote.
     """
 
@@ -152,6 +153,7 @@ class RunRow(Base):
     injected: Mapped[Json]
     ready_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     unready_since: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    succeeded_before: Mapped[int | None] = mapped_column(Integer)
     __table_args__ = (
         UniqueConstraint("workload_id", "attempt"),
         one_of("outcome", RunOutcome),
