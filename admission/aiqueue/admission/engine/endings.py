@@ -1,4 +1,5 @@
-"""Runs that are to end whatever others want, because they are drained or their time is up; and those still left alone by all.
+"""Runs that are to end whatever others want, because they are drained, their time is up or their gang is not ready; and those still
+left alone by all.
 
 A class promises a run `minRuntime`: until its grace would end no sooner than that, nobody may have it put out. When that is over
 somebody may, without anything else having happened, so it has to be an alarm.
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
 from aiqueue.admission.engine import reasons
+from aiqueue.admission.engine.events import RunStanding
 from aiqueue.admission.engine.instants import SECOND, micros, moment
 from aiqueue.admission.engine.ordered import Ordered
 from aiqueue.admission.engine.plan import Eviction
@@ -29,6 +31,8 @@ class Endings:
         self._drained: dict[int, str] = {}  # run -> why it is to be told
         self._limits: Ordered[Alarm] = Ordered()  # when it is to be told that its time is up
         self._limit_of: dict[int, Alarm] = {}
+        self._unready: Ordered[Alarm] = Ordered()  # when it has to be ready
+        self._unready_of: dict[int, Alarm] = {}
         self._protected: dict[str, Ordered[Alarm]] = {}  # by root: until when others leave it alone
         self._protected_in: dict[int, tuple[str, Alarm]] = {}
 
@@ -51,10 +55,32 @@ class Endings:
             alarm = (from_us, run.run_id)
             self._protected_in[run.run_id] = (node.root.name, alarm)
             self._protected.setdefault(node.root.name, Ordered()).add(alarm)
+        self._stands(run)
+
+    def hear(self, told: RunStanding, runs: Mapping[int, OpenRun]) -> None:
+        """Learn how far the gang of a run is."""
+        run = runs.get(told.run_id)
+        if run is not None:
+            run.stand(told)
+            self._stands(run)
+
+    def _stands(self, run: OpenRun) -> None:
+        """See to it that a run ends whose gang is not ready in time, unless it was told already; anew where it is known."""
+        self._stands_no_more(run.run_id)
+        ready_by_us = run.ready_by_us() if run.evict_at is None else None
+        if ready_by_us is not None:
+            alarm = self._unready_of[run.run_id] = (ready_by_us, run.run_id)
+            self._unready.add(alarm)
+
+    def _stands_no_more(self, run_id: int) -> None:
+        alarm = self._unready_of.pop(run_id, None)
+        if alarm is not None:
+            self._unready.remove(alarm)
 
     def forget(self, run_id: int) -> None:
         """It ended, or was told to."""
         self._drained.pop(run_id, None)
+        self._stands_no_more(run_id)
         limit = self._limit_of.pop(run_id, None)
         if limit is not None:
             self._limits.remove(limit)
@@ -77,11 +103,20 @@ class Endings:
             yield _eviction(run, RunOutcome.DRAINED, deadline, self._drained[run_id])
         for told_us, run_id in self._limits:
             if told_us > now_us:
-                return
+                break
             run = runs[run_id]
             if run_id not in self._drained and run.terms.limit_us is not None:
                 ends = max(now, moment(run.opened_us + run.terms.limit_us))
                 yield _eviction(run, RunOutcome.EXPIRED, ends, reasons.time_is_up(run.terms.limit_us // SECOND))
+        for ready_by_us, run_id in self._unready:
+            if ready_by_us > now_us:
+                break
+            if run_id not in self._drained and not self._is_up(run_id, now_us):
+                yield _eviction(runs[run_id], RunOutcome.NOT_READY, now, _not_ready(runs[run_id]))
+
+    def _is_up(self, run_id: int, now_us: int) -> bool:
+        limit = self._limit_of.get(run_id)
+        return limit is not None and limit[0] <= now_us
 
     def released(self, now_us: int) -> Iterator[str]:
         """Roots of trees with runs that nobody had to leave alone for longer; each once."""
@@ -99,6 +134,8 @@ class Endings:
     def alarms(self, now_us: int, waits: Mapping[str, int], opening: Iterable[Terms]) -> Iterable[int]:
         """When something of this will be next: a time is up, or a run is left alone no longer where somebody waits.
 
+        A gang's time to be ready begins when it is told to have started, so those that are to open now have none yet.
+
         `opening` are the terms of runs that are to open now.
         """
         for terms in opening:
@@ -110,6 +147,10 @@ class Endings:
             if told_us > now_us:
                 yield told_us
                 break
+        for ready_by_us, _ in self._unready:
+            if ready_by_us > now_us:
+                yield ready_by_us
+                break
         for root, of_root in self._protected.items():
             if waits.get(root):
                 yield of_root.first[0]
@@ -117,6 +158,11 @@ class Endings:
 
 def _eviction(run: OpenRun, outcome: RunOutcome, evict_at: datetime, message: str) -> Eviction:
     return Eviction(run.run_id, run.workload.id, run.attempt, outcome, evict_at, message)
+
+
+def _not_ready(run: OpenRun) -> str:
+    timeout_us = run.terms.ready_us if run.ready_us is None else run.terms.recovery_us
+    return reasons.not_ready(timeout_us // SECOND, again=run.ready_us is not None)
 
 
 def over_its_time(run: OpenRun) -> bool:

@@ -18,6 +18,7 @@ from aiqueue.admission.engine.events import (
     Event,
     RunClosed,
     RunOpened,
+    RunStanding,
     UsageMoved,
     WorkloadGone,
     WorkloadPending,
@@ -28,6 +29,7 @@ from aiqueue.admission.engine.journal import Journal
 from aiqueue.admission.engine.plan import Admission, Plan
 from aiqueue.admission.engine.preempting import Preempting, refusal_of
 from aiqueue.admission.engine.prospects import Prospects, prospects_of_waiting
+from aiqueue.admission.engine.resizing import resize
 from aiqueue.admission.engine.runs import OpenRun, Runs
 from aiqueue.admission.engine.shares import Scales
 from aiqueue.admission.engine.terms import terms_of
@@ -104,6 +106,8 @@ class Engine:
                 self._open(run)
             case RunClosed(run_id):
                 self._close(run_id)
+            case RunStanding():
+                self._endings.hear(event, self._runs.open)
             case ConfigurationChanged(configuration):
                 self._configure(configuration)
             case ClaimHeld(claim):
@@ -280,10 +284,13 @@ class Engine:
         self._lapse(run.workload.id)
         self._backlog.drop(run.workload.id)
         known = self._runs.open.get(run.id)
-        if known is not None and run.closed_at is None and (known.tenant, known.allocations) == (run.tenant, run.allocations):
+        if known is not None and run.closed_at is None and known.tenant == run.tenant:
+            if known.allocations != run.allocations:
+                resize(known, run.allocations, self._claims, self._backlog)
             known.workload = run.workload  # what its owner says of it is another
             self._runs.tell(known, run.evict_at)
             self._runs.put_under(known, terms_of(self._configuration, run.workload))
+            known.stand(run)
             self._watch(known)
             return
         self._close(run.id)

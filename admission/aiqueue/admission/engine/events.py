@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from aiqueue.queue.records import Claim, Configuration, Run, Workload
 from aiqueue.queue.usage import Usage
@@ -34,7 +35,8 @@ class WorkloadGone:
 class RunOpened:
     """A run is open that the engine did not admit itself: adopted, or read back from the ledger at a start.
 
-    Quota is taken even where that leaves usage above a limit. If the workload was pending it no longer is.
+    Quota is taken even where that leaves usage above a limit. If the workload was pending it no longer is. A run that is open already
+    is replaced.
     """
 
     run: Run
@@ -45,6 +47,22 @@ class RunClosed:
     """A run gave its quota back. Unknown ids are ignored. The workload comes back by WorkloadPending if it waits again."""
 
     run_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunStanding:
+    """How far the gang of an open run is; replaces what was known of it, also from `RunOpened`. Unknown ids are ignored.
+
+    Attributes:
+        started_at: when its Job was let go; None where it was not yet, or nobody is to look at its pods.
+        ready_at: when its whole gang was first ready.
+        unready_since: since when it no longer is; None while it is, or never was.
+    """
+
+    run_id: int
+    started_at: datetime | None
+    ready_at: datetime | None = None
+    unready_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,4 +85,4 @@ class UsageMoved:
     usages: Mapping[tuple[str, str, str], Usage]
 
 
-Event = ConfigurationChanged | WorkloadPending | WorkloadGone | RunOpened | RunClosed | ClaimHeld | UsageMoved
+Event = ConfigurationChanged | WorkloadPending | WorkloadGone | RunOpened | RunClosed | RunStanding | ClaimHeld | UsageMoved

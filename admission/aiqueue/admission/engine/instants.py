@@ -10,7 +10,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SECOND = 1_000_000  # in microseconds
 _MICROSECOND = timedelta(microseconds=1)
 
-Age = tuple[int, int, str, int]  # created, first observed, uid, id of a workload: older sorts first
+Age = tuple[int, int, str, int]  # since when, first observed, uid, id of a workload: older sorts first
 
 
 def micros(moment: datetime) -> int:
@@ -25,4 +25,4 @@ def moment(microseconds: int) -> datetime:
 
 def age_of(workload: Workload) -> Age:
     """Its age: no two are equal."""
-    return (micros(workload.created_at), micros(workload.observed_at), workload.uid, workload.id)
+    return (micros(workload.since), micros(workload.observed_at), workload.uid, workload.id)

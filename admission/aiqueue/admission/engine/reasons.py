@@ -15,6 +15,7 @@ from aiqueue.queue.words import ObjectState, PreemptionRule, Reason
 
 MAX_HOLDERS = 5
 MAX_VICTIMS = 5
+RELEASE = 'the annotation aiqueue.dev/hold set to "false"'
 NEXT_LOOK = "nothing is needed: it is looked at next"
 
 
@@ -233,9 +234,17 @@ def class_not_allowed(name: str, queue: str, allowed: Sequence[str]) -> tuple[st
     )
 
 
-def held() -> tuple[str, str]:
-    """Its owner or an operator holds it: message and what would change it."""
-    return "is held", "the hold released"
+def held(requeues: int = 0, limit: int | None = None) -> tuple[str, str]:
+    """Its owner, an operator or its class holds it: message and what would change it.
+
+    Args:
+        requeues: how often it was put back because its gang was not ready.
+        limit: how often its class lets that be; None where nobody asks.
+    """
+    if limit is None or requeues <= limit:
+        return "is held", "the hold released"
+    often = f"its gang was not ready {requeues} time{'s' if requeues != 1 else ''}"
+    return f"is held: {often}, and its class requeues it {limit} at most (requeueLimit)", RELEASE
 
 
 def invalid(sentence: str) -> tuple[str, str]:
@@ -243,9 +252,18 @@ def invalid(sentence: str) -> tuple[str, str]:
     return sentence, "the request corrected"
 
 
-def backoff(until: datetime) -> tuple[str, str]:
-    """It waits after an eviction: message and what would change it."""
-    return f"waits after an eviction until {until.isoformat()}", "nothing but time"
+def backoff(until: datetime, requeues: int = 0, limit: int = 0) -> tuple[str, str]:
+    """It waits after an eviction: message and what would change it.
+
+    Args:
+        until: when it may be admitted again.
+        requeues: how often it was put back because its gang was not ready; 0 where that is not why it waits.
+        limit: how often its class lets that be before it is held.
+    """
+    waits = f"waits after an eviction until {until.isoformat()}"
+    if not requeues:
+        return waits, "nothing but time"
+    return f"{waits}: its gang was not ready, requeue {requeues} of {limit} (requeueLimit)", "nothing but time"
 
 
 def waiting_for_victims(claim: Claim, victims: Sequence[tuple[str, datetime]]) -> tuple[str, str]:
@@ -303,3 +321,9 @@ def makes_room(
 def time_is_up(limit_seconds: int) -> str:
     """Why a run has to end for good: it has lasted as long as it may."""
     return f"its time is up: this run may last no longer than {format_duration(limit_seconds)}"
+
+
+def not_ready(timeout_seconds: int, *, again: bool) -> str:
+    """Why a run has to end at once: its gang was not ready in time, or not ready again."""
+    once, name = ("again ", "recoveryTimeout") if again else ("", "readyTimeout")
+    return f"its gang was not wholly ready {once}within {format_duration(timeout_seconds)} ({name})"

@@ -41,6 +41,7 @@ class Route:
         rank: what sorts it among others of its tenant before age; 0 where `usage_slot` says that usage goes.
         usage_slot: which of `rank` is the usage of its queue; None where the order does not go by it.
         priority: that of its class.
+        requeue_limit: how often its class has it put back because its gang was not ready, before it is held.
         closed_by: the tenant that takes no work, this or one above.
         door: why the queue does not let it in.
         class_refused: why its class is not let in.
@@ -54,6 +55,7 @@ class Route:
     door: Refusal | None = None
     class_refused: Refusal | None = None
     usage_slot: int | None = None
+    requeue_limit: int = BUILT_IN_CLASS.requeue_limit
 
 
 def class_of(configuration: Configuration, asking: Asking) -> Class | None:
@@ -96,6 +98,7 @@ def route_of(configuration: Configuration, nodes: Mapping[str, TenantNode], aski
         door,
         _class_refusal(cls, queue, asking),
         keys.index(OrderKey.USAGE) + 1 if OrderKey.USAGE in keys else None,
+        (cls or BUILT_IN_CLASS).requeue_limit,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
+from aiqueue.admission.engine.events import RunStanding
 from aiqueue.admission.engine.instants import SECOND, micros
 from aiqueue.admission.engine.plan import Admission
 from aiqueue.admission.engine.terms import Terms
@@ -22,6 +23,7 @@ class OpenRun:
         terms: the contract it is under.
         claimant: the workload whose claim waits for its end, where one does.
         evict_at: when it was told to end.
+        started_us, ready_us, unready_us: as in `RunStanding`, in microseconds since 1970.
     """
 
     __slots__ = (
@@ -30,10 +32,13 @@ class OpenRun:
         "claimant",
         "evict_at",
         "opened_us",
+        "ready_us",
         "run_id",
+        "started_us",
         "takes",
         "tenant",
         "terms",
+        "unready_us",
         "workload",
     )
 
@@ -50,6 +55,25 @@ class OpenRun:
         self.evict_at = evict_at
         self.claimant: int | None = None
         self.takes: Takes = ()
+        self.started_us: int | None = None
+        self.ready_us: int | None = None
+        self.unready_us: int | None = None
+        if isinstance(known, Run):
+            self.stand(known)
+
+    def stand(self, told: Run | RunStanding) -> None:
+        """Learn how far its gang is."""
+        self.started_us = micros(told.started_at) if told.started_at is not None else None
+        self.ready_us = micros(told.ready_at) if told.ready_at is not None else None
+        self.unready_us = micros(told.unready_since) if told.unready_since is not None else None
+
+    def ready_by_us(self) -> int | None:
+        """By when its gang has to be ready, or ready again; None where it is, or nobody looks."""
+        if self.started_us is None:
+            return None
+        if self.ready_us is None:
+            return self.started_us + self.terms.ready_us
+        return self.unready_us + self.terms.recovery_us if self.unready_us is not None else None
 
     def candidate_from_us(self) -> int:
         """From when on others may have it put out: then its grace ends no sooner than its minimal runtime."""

@@ -19,6 +19,8 @@ class Terms:
         min_runtime_us: that others leave it alone for, from the start of each run.
         grace_us: from the notice to the end.
         limit_us: how long this run may last; None for as long as it takes.
+        ready_us: how long its gang may take to be ready.
+        recovery_us: how long its gang may take to be ready again.
     """
 
     priority: int = 0
@@ -26,6 +28,8 @@ class Terms:
     min_runtime_us: int = 0
     grace_us: int = 0
     limit_us: int | None = None
+    ready_us: int = 0
+    recovery_us: int = 0
 
 
 def terms_of(configuration: Configuration, workload: Workload) -> Terms:
@@ -44,4 +48,6 @@ def terms_of(configuration: Configuration, workload: Workload) -> Terms:
         cls.min_runtime_seconds * SECOND,
         cls.grace_period_seconds * SECOND,
         min(known) * SECOND if known else None,
+        cls.ready_timeout_seconds * SECOND,
+        cls.recovery_timeout_seconds * SECOND,
     )

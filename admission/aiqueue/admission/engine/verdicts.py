@@ -264,15 +264,17 @@ def _unmark(marks: dict[K, None], seen: Iterable[K]) -> None:
 
 def _own(pending: Pending) -> Decision | None:
     """The verdict that is this workload's alone, None where it shares its shape's."""
-    route, own = pending.bucket.route, pending.own
+    route, own, until = pending.bucket.route, pending.own, pending.workload.not_before
     if route.door is not None:
         refusal = route.door
     elif route.closed_by is not None:
         return None
     elif own is not None and own[0] is Reason.WORKLOAD_HELD:
-        refusal = own
+        refusal = (own[0], *reasons.held(pending.workload.requeues, route.requeue_limit))
     elif route.class_refused is not None:
         refusal = route.class_refused
+    elif own is not None and own[0] is Reason.BACKOFF and until is not None:
+        refusal = (own[0], *reasons.backoff(until, pending.workload.requeues, route.requeue_limit))
     elif own is not None:
         refusal = own
     else:
