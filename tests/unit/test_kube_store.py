@@ -82,7 +82,50 @@ def test_another_job_of_the_same_name_is_another_job() -> None:
     assert store.by_name("d", "a") == job("a", 3, "new")
     assert store.get("old") is None
     changes = store.drain(0.0)
-    assert (changes.upserts, changes.absent) == ((job("a", 3, "new"),), (job("a", 2, "old"),))
+    assert (changes.upserts, changes.absent) == ((job("a", 3, "new"),), (job("a", 1, "old"),)), "one at a time has a name"
+
+
+def test_a_late_event_of_a_job_that_is_gone_changes_nothing() -> None:
+    store = JobStore()
+    store.replace([job("a", 1, "old")], "1")
+    store.drain(0.0)
+    store.apply(EventType.DELETED, job("a", 4, "old"))
+    store.apply(EventType.MODIFIED, job("a", 3, "old"))
+    store.apply(EventType.DELETED, job("a", 4, "old"))
+    assert store.get("old") is None
+    changes = store.drain(0.0)
+    assert (changes.upserts, changes.absent) == ((), (job("a", 4, "old"),))
+    store.apply(EventType.ADDED, job("a", 6, "new"))
+    store.drain(0.0)
+    store.apply(EventType.MODIFIED, job("a", 2, "older yet"))
+    assert store.by_name("d", "a") == job("a", 6, "new")
+    assert not store.drain(0.0)
+
+
+def test_what_the_list_has_already_is_left_aside() -> None:
+    store = JobStore()
+    store.replace([], "9")
+    store.apply(EventType.MODIFIED, job("a", 8))
+    assert len(store) == 0
+
+
+def test_a_job_whose_label_comes_back_is_there_again() -> None:
+    store = JobStore()
+    store.replace([job("a", 1)], "1")
+    store.apply(EventType.DELETED, job("a", 2))
+    store.apply(EventType.ADDED, job("a", 3))
+    assert store.get("a") == job("a", 3)
+
+
+def test_what_went_is_not_remembered_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aiqueue.admission.kube.store.MAX_ENDED", 2)
+    store = JobStore()
+    store.replace([], "1")
+    for number in range(5):
+        store.apply(EventType.DELETED, job(str(number), number + 2))
+    assert list(store._ended) == ["3", "4"]
+    store.replace([], "9")
+    assert not store._ended
 
 
 def test_a_cluster_restored_from_a_backup_is_believed() -> None:

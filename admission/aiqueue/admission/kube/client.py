@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -22,11 +23,12 @@ import urllib3
 
 from aiqueue.admission.kube import access, errors, names, objects
 from aiqueue.admission.kube.access import Access
-from aiqueue.admission.kube.watches import JobWatch, error_of
+from aiqueue.admission.kube.answers import Answer, no_answer, require_about
+from aiqueue.admission.kube.respite import Respite
+from aiqueue.admission.kube.watches import JobWatch
 
 if TYPE_CHECKING:
     from kubernetes import client as official
-    from urllib3.response import BaseHTTPResponse
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 READ_TIMEOUT_SECONDS = 30.0
@@ -35,6 +37,9 @@ PAGE = 500
 MAX_PAGES = 10_000  # bound of a loop that the server ends
 
 JOBS = "/apis/batch/v1/jobs"
+JSON = "application/json"
+#: Of each object of a list only its metadata.
+METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 #: The query of every write.
@@ -44,7 +49,6 @@ T = TypeVar("T", bound=objects.Object)
 _jobs = msgspec.json.Decoder(objects.JobList)
 _job = msgspec.json.Decoder(objects.Job)
 _pods = msgspec.json.Decoder(objects.PodList)
-_status = msgspec.json.Decoder(objects.Status)
 _namespace = msgspec.json.Decoder(objects.Namespace)
 _version = msgspec.json.Decoder(objects.ServerVersion)
 
@@ -68,6 +72,8 @@ class KubeClient:
         self._pool = self.access.pool
         self._host = self.access.host
         self._agent = user_agent(component)
+        #: How the server answers what reads and what writes.
+        self.reading, self.writing = Respite(Random()), Respite(Random())
 
     @classmethod
     def from_kubeconfig(
@@ -94,6 +100,18 @@ class KubeClient:
     def host(self) -> str:
         """URL of the API server."""
         return self._host
+
+    def resting(self) -> float:
+        """For how many seconds nothing should be begun, since the server does not answer well; 0 where it does."""
+        return max(self.reading.seconds(), self.writing.seconds())
+
+    def problems(self) -> list[str]:
+        """What the server does not do well, in sentences."""
+        told = (
+            ("does not answer what it is asked", self.reading.problem()),
+            ("carries out no change", self.writing.problem()),
+        )
+        return [f"the API server {what} ({problem})" for what, problem in told if problem is not None]
 
     def connections_opened(self) -> int:
         """Connections made so far, watches included."""
@@ -144,18 +162,11 @@ class KubeClient:
             "timeoutSeconds": str(timeout_seconds),
         }
         doing = "watch of Jobs"
-        response = self._send("GET", JOBS, query, doing, stream=True)
-        if response.status >= 300:
-            try:
-                body = response.data  # reads it to the end and gives the connection back
-            except (urllib3.exceptions.HTTPError, OSError) as error:
-                raise errors.Unavailable(f"no answer: {error}", doing=doing) from error
-            raise self._failure(response, body, doing)
-        # The headers had to come within the read timeout of any request; the events may be as far apart as the watch is long.
-        connection: Any = response.connection
-        if connection is not None and connection.sock is not None:
-            connection.sock.settimeout(timeout_seconds + WATCH_MARGIN_SECONDS)
-        return JobWatch(response)
+        answer = self._send("GET", JOBS, query, doing)
+        if answer.refused:
+            raise answer.failure()
+        answer.respite.well()
+        return JobWatch(answer.response, lasts_seconds=timeout_seconds + WATCH_MARGIN_SECONDS)
 
     def get_job(self, namespace: str, name: str) -> objects.Job | None:
         """The Job as it is now, None where there is none of this name.
@@ -165,7 +176,8 @@ class KubeClient:
         """
         try:
             return self._get(job_path(namespace, name), {}, _job, f"get of Job {namespace}/{name}")
-        except errors.NotFound:
+        except errors.NotFound as error:
+            require_about(error, namespace, name)
             return None
 
     def patch_job(self, namespace: str, name: str, body: Mapping[str, Any]) -> objects.Job:
@@ -175,7 +187,7 @@ class KubeClient:
             KubeError: `Conflict` where the uid or resourceVersion named in the patch is not the Job's; `NotFound`,
                 `Invalid`, `Forbidden` (a policy, perhaps). After `Unavailable` the patch may have been applied or not.
         """
-        return self._write("PATCH", job_path(namespace, name), body, _job, f"patch of Job {namespace}/{name}")
+        return self._patch_job(namespace, name, "", body, f"patch of Job {namespace}/{name}")
 
     def patch_job_status(self, namespace: str, name: str, body: Mapping[str, Any]) -> objects.Job:
         """Apply a JSON merge patch to the status of a Job; nothing else that is in the patch has an effect.
@@ -183,8 +195,14 @@ class KubeClient:
         Raises:
             KubeError: as `patch_job`; `Forbidden` where the account may not, which only servers before 1.36 ask for.
         """
-        path = f"{job_path(namespace, name)}/status"
-        return self._write("PATCH", path, body, _job, f"patch of the status of Job {namespace}/{name}")
+        return self._patch_job(namespace, name, "/status", body, f"patch of the status of Job {namespace}/{name}")
+
+    def _patch_job(self, namespace: str, name: str, part: str, body: Mapping[str, Any], doing: str) -> objects.Job:
+        try:
+            return self._write("PATCH", f"{job_path(namespace, name)}{part}", body, _job, doing)
+        except errors.NotFound as error:
+            require_about(error, namespace, name)
+            raise
 
     # Other objects
 
@@ -229,13 +247,14 @@ class KubeClient:
 
     # Any object: `kind` is the struct of the fields that the caller reads
 
-    def read(self, path: str, kind: type[T], doing: str) -> T:
-        """GET one object; `doing` says for errors what was tried.
+    def read(self, path: str, kind: type[T], doing: str, *, query: Mapping[str, str] | None = None, accept: str = JSON) -> T:
+        """GET one object or list; `doing` says for errors what was tried, `accept` may ask for less than the whole.
 
         Raises:
             KubeError: `NotFound` where there is none.
         """
-        return self._get(path, {}, msgspec.json.Decoder(kind), doing)
+        answer = self._send("GET", path, query or {}, doing, accept=accept)
+        return answer.decoded(msgspec.json.Decoder(kind))
 
     def patch(
         self,
@@ -262,17 +281,17 @@ class KubeClient:
             KubeError: `Conflict` where there is one of its name; after `Unavailable` it may be there or not.
         """
         decoder = msgspec.json.Decoder(kind)
-        return self._write("POST", path, body, decoder, doing, content_type="application/json", timeout_seconds=timeout_seconds)
+        return self._write("POST", path, body, decoder, doing, content_type=JSON, timeout_seconds=timeout_seconds)
 
     # Transport
 
-    def headers(self, content_type: str | None = None) -> dict[str, str]:
+    def headers(self, content_type: str | None = None, accept: str = JSON) -> dict[str, str]:
         """What every request says of us and what it carries.
 
         Raises:
             UnusableCredentials: they cannot be renewed.
         """
-        found = {"Accept": "application/json", "User-Agent": self._agent, **self.access.authorization()}
+        found = {"Accept": accept, "User-Agent": self._agent, **self.access.authorization()}
         return found if content_type is None else {**found, "Content-Type": content_type}
 
     def _write(
@@ -290,10 +309,10 @@ class KubeClient:
         answer = self._send(
             method, path, WRITING, doing, body=encoded, content_type=content_type, timeout_seconds=timeout_seconds
         )
-        return self._decoded(answer, decoder, doing)
+        return answer.decoded(decoder)
 
     def _get(self, path: str, query: Mapping[str, str], decoder: msgspec.json.Decoder[T], doing: str) -> T:
-        return self._decoded(self._send("GET", path, query, doing), decoder, doing)
+        return self._send("GET", path, query, doing).decoded(decoder)
 
     def _send(
         self,
@@ -305,46 +324,26 @@ class KubeClient:
         body: bytes | None = None,
         content_type: str | None = None,
         timeout_seconds: float = READ_TIMEOUT_SECONDS,
-        stream: bool = False,
-    ) -> BaseHTTPResponse:
+        accept: str = JSON,
+    ) -> Answer:
         url = f"{self._host}{path}?{urlencode(query)}" if query else f"{self._host}{path}"
+        respite = self.reading if method == "GET" else self.writing
         try:
-            answer = self._pool.request(
+            response = self._pool.request(
                 method,
                 url,
-                headers=self.headers(content_type),
+                headers=self.headers(content_type, accept),
                 body=body,
                 timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_SECONDS, read=timeout_seconds),
                 retries=False,
                 redirect=False,
-                preload_content=not stream,
+                preload_content=False,
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise errors.Unavailable(f"no answer from {self._host}: {error}", doing=doing) from error
-        if answer.status == HTTPStatus.UNAUTHORIZED:
+            raise no_answer(respite, f"no answer from {self._host}: {error}", doing) from error
+        if response.status == HTTPStatus.UNAUTHORIZED:
             self.access.refused()
-        return answer
-
-    def _decoded(self, response: BaseHTTPResponse, decoder: msgspec.json.Decoder[T], doing: str) -> T:
-        if response.status >= 300:
-            raise self._failure(response, response.data, doing)
-        try:
-            return decoder.decode(response.data)
-        except msgspec.DecodeError as error:
-            raise errors.Unreadable(f"not the object that was asked for: {error}", doing=doing) from error
-
-    def _failure(self, response: BaseHTTPResponse, body: bytes, doing: str) -> errors.KubeError:
-        retry_after = _seconds(response.headers.get("Retry-After"))
-        try:
-            status = _status.decode(body)
-        except msgspec.DecodeError:
-            # Load shedding, proxies and load balancers answer in plain text.
-            text = body[:200].decode("utf-8", "replace").strip()
-            return errors.of_status(response.status, message=text or "no message", doing=doing, retry_after_seconds=retry_after)
-        error = error_of(msgspec.structs.replace(status, code=response.status), doing=doing)
-        if retry_after is not None:
-            error.retry_after_seconds = retry_after
-        return error
+        return Answer(response, respite, doing)
 
 
 def job_path(namespace: str, name: str) -> str:
@@ -355,7 +354,3 @@ def job_path(namespace: str, name: str) -> str:
 def path_segment(text: str) -> str:
     """A name as one part of a path."""
     return quote(text, safe="")
-
-
-def _seconds(header: str | None) -> float | None:
-    return float(header) if header is not None and re.fullmatch(r"[0-9]{1,6}", header, re.ASCII) else None

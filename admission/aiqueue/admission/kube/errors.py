@@ -29,6 +29,7 @@ class KubeError(errors.AiqueueError):
         reason: the machine-readable reason of the Status object, such as `AlreadyExists`; "" where there is none.
         message: what the API server said, or what happened on the way.
         retry_after_seconds: how long the server asked to wait, None where it did not.
+        about: the name of the object that the API server says it is about, "" where it names none.
     """
 
     def __init__(
@@ -44,12 +45,13 @@ class KubeError(errors.AiqueueError):
         self.reason = reason
         self.message = message
         self.retry_after_seconds = retry_after_seconds
+        self.about = ""
         code = " ".join(part for part in (str(status) if status is not None else "", reason) if part)
         super().__init__(f"{doing or 'request'} failed: {message}{f' ({code})' if code else ''}")
 
 
 class NotFound(KubeError, errors.NotFound):
-    """The object does not exist."""
+    """The object does not exist; or, where `about` is empty, nothing is known at this address, which says nothing of an object."""
 
 
 class Conflict(KubeError):
@@ -102,6 +104,16 @@ _BY_STATUS: Mapping[int, type[KubeError]] = {
     422: Invalid,
     429: TooManyRequests,
 }
+
+
+#: Who answers these in words of his own is not the API server, and knows nothing of the object.
+_WORDS_OF_ITS_OWN = (400, 409, 410, 422)
+
+
+def of_stranger(status: int, *, message: str, doing: str = "", retry_after_seconds: float | None = None) -> KubeError:
+    """The error for an answer that is no Status: of load shedding, a load balancer, a proxy."""
+    kind = Unavailable if status in _WORDS_OF_ITS_OWN else _BY_STATUS.get(status, Unavailable if status >= 500 else KubeError)
+    return kind(message, status=status, doing=doing, retry_after_seconds=retry_after_seconds)
 
 
 def of_status(

@@ -9,7 +9,7 @@ Times are aware datetimes in UTC. The structs take no part in garbage collection
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -194,6 +194,7 @@ class ListMetadata(Object, frozen=True):
 class JobList(Object, frozen=True):
     """One page of Jobs. Read `jobs`: an empty page may come as null."""
 
+    kind: Literal["JobList"]
     metadata: ListMetadata
     items: tuple[Job, ...] | None = None
 
@@ -249,6 +250,7 @@ class Pod(Object, frozen=True):
 class PodList(Object, frozen=True):
     """One page of pods. Read `pods`."""
 
+    kind: Literal["PodList"]
     metadata: ListMetadata
     items: tuple[Pod, ...] | None = None
 
@@ -265,15 +267,17 @@ class StatusCause(Object, frozen=True):
 
 
 class StatusDetails(Object, frozen=True):
-    """Details of a Status."""
+    """Details of a Status. `name` is that of the object it is about, if it is about one."""
 
+    name: str = ""
     retry_after_seconds: int | None = None
     causes: tuple[StatusCause, ...] | None = None
 
 
 class Status(Object, frozen=True):
-    """What the API server answers instead of an object, and what an ERROR event of a watch carries."""
+    """What the API server answers instead of an object, and what an ERROR event of a watch carries. `kind` is always "Status"."""
 
+    kind: str = ""
     code: int = 0
     reason: str = ""
     message: str = ""

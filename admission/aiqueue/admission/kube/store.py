@@ -3,6 +3,10 @@
 One thread writes (the reflector, by `replace` and `apply`), one consumer drains, anybody reads. Changes are coalesced by uid:
 however long the consumer is away, it finds each Job once, at its latest, in the order in which they first changed.
 
+Events may come twice, late or in the wrong order, also those of a Job that was deleted or whose name another has taken: what is older than
+what is known changes nothing. Versions tell, for they are numbers that grow across all Jobs (promised since Kubernetes 1.35, and so in
+practice before); where they are no numbers, events are taken as they come.
+
 Nothing is kept for a consumer that is not there: not before the first `drain` or `reset_drain`, and not beyond
 `MAX_ABSENT` Jobs that went (it has gone away then). The next drain yields everything instead, `replaced` set.
 """
@@ -14,9 +18,10 @@ from dataclasses import dataclass
 from threading import Condition
 
 from aiqueue.admission.kube.objects import Job
-from aiqueue.admission.kube.watches import EventType
+from aiqueue.admission.kube.watches import EventType, is_older
 
 MAX_ABSENT = 50_000
+MAX_ENDED = 10_000  # Jobs that went lately whose late events are known as such
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,7 @@ class JobStore:
         self._by_name: dict[tuple[str, str], str] = {}
         self._dirty: dict[str, None] = {}  # uids to report, in the order of first change
         self._absent: dict[str, Job] = {}
+        self._ended: dict[str, str] = {}  # uid -> the version at which it went, since the latest list
         self._replaced = False
         self._attached = False
         self._poked = False
@@ -156,6 +162,7 @@ class JobStore:
             for uid in listed:
                 self._absent.pop(uid, None)
             self._jobs = listed
+            self._ended.clear()
             self._listed_at = resource_version
             self._by_name = {(job.metadata.namespace, job.metadata.name): uid for uid, job in listed.items()}
             if self._attached:
@@ -165,29 +172,51 @@ class JobStore:
             self._changed.notify_all()
 
     def apply(self, event_type: EventType, job: Job) -> None:
-        """Take in one event. An event older than what is known of the same uid is left aside."""
+        """Take in one event. One that tells of what was before what is known already is left aside."""
         uid = job.metadata.uid
-        key = (job.metadata.namespace, job.metadata.name)
         with self._changed:
-            known = self._jobs.get(uid)
-            if known is not None and _is_older(job, known):
+            if self._knows_better(job):
                 return
             if event_type is EventType.DELETED:
-                self._jobs.pop(uid, None)
-                if self._by_name.get(key) == uid:
-                    del self._by_name[key]
-                self._dirty.pop(uid, None)
-                self._went(job)
+                self._end(job)
             else:
-                self._jobs[uid] = job
-                self._by_name[key] = uid
+                self._put(job)
                 self._absent.pop(uid, None)
                 if self._attached:
                     self._dirty.setdefault(uid)
             self._changed.notify_all()
 
+    def _knows_better(self, job: Job) -> bool:
+        """Whether an event is certainly older than the latest list, than what is known of its Job, or than the Job that has its name."""
+        version, uid = job.metadata.resource_version, job.metadata.uid
+        known, ended = self._jobs.get(uid), self._ended.get(uid)
+        if is_older(version, self._listed_at) or (known is not None and is_older(version, known.metadata.resource_version)):
+            return True
+        if ended is not None and (version == ended or is_older(version, ended)):
+            return True
+        holder = self._by_name.get((job.metadata.namespace, job.metadata.name), uid)
+        return holder != uid and is_older(version, self._jobs[holder].metadata.resource_version)
 
-def _is_older(job: Job, known: Job) -> bool:
-    """Whether `job` is certainly older. Versions are numbers that grow since Kubernetes 1.35, and were so in practice before."""
-    new, old = job.metadata.resource_version, known.metadata.resource_version
-    return new.isascii() and new.isdigit() and old.isascii() and old.isdigit() and int(new) < int(old)
+    def _put(self, job: Job) -> None:
+        """Keep a Job at its latest. Whoever had its name before is gone, for there is one Job of a name at a time."""
+        uid = job.metadata.uid
+        holder = self._jobs.get(self._by_name.get((job.metadata.namespace, job.metadata.name), uid))
+        if (
+            holder is not None
+            and holder.metadata.uid != uid
+            and is_older(holder.metadata.resource_version, job.metadata.resource_version)
+        ):
+            self._end(holder)
+        self._jobs[uid] = job
+        self._by_name[job.metadata.namespace, job.metadata.name] = uid
+
+    def _end(self, job: Job) -> None:
+        uid, key = job.metadata.uid, (job.metadata.namespace, job.metadata.name)
+        self._jobs.pop(uid, None)
+        if self._by_name.get(key) == uid:
+            del self._by_name[key]
+        self._dirty.pop(uid, None)
+        self._ended[uid] = job.metadata.resource_version
+        if len(self._ended) > MAX_ENDED:
+            del self._ended[next(iter(self._ended))]
+        self._went(job)

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from threading import Lock
+from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import urllib3
@@ -48,6 +49,15 @@ class WatchEvent:
     resource_version: str
 
 
+def is_older(version: str, than: str) -> bool:
+    """Whether a resourceVersion is certainly older than another: both are numbers and it is the lesser."""
+    return _is_number(version) and _is_number(than) and int(version) < int(than)
+
+
+def _is_number(version: str) -> bool:
+    return version.isascii() and version.isdigit()
+
+
 def decode_event(line: bytes) -> WatchEvent:
     """Decode one line of a watch.
 
@@ -78,6 +88,7 @@ def error_of(status: objects.Status, *, doing: str) -> errors.KubeError:
         doing=doing,
         retry_after_seconds=details.retry_after_seconds,
     )
+    error.about = details.name
     if isinstance(error, errors.Invalid) and any(cause.field == "metadata.uid" for cause in details.causes or ()):
         # A uid that is not the object's is a 409 only where the resourceVersion differs too; else "field is immutable".
         return errors.Conflict(error.message, status=error.status, reason=error.reason, doing=doing)
@@ -88,10 +99,15 @@ class JobWatch:
     """Iterate over it for events; it ends when the server ends the watch or when it is closed.
 
     `close` may be called from any thread, at any time, more than once; an iteration blocked in a read ends at once.
+
+    The server ends a watch when its time is up. One that is still open `lasts_seconds` after it began has lost its server, whether it is
+    silent or sends bits of an event for ever.
     """
 
-    def __init__(self, response: BaseHTTPResponse) -> None:
+    def __init__(self, response: BaseHTTPResponse, *, lasts_seconds: float) -> None:
         self._response = response
+        self._lasts_seconds = lasts_seconds
+        self._until = monotonic() + lasts_seconds
         self._lock = Lock()
         self._closed = False
         self._iterating = False
@@ -166,10 +182,19 @@ class JobWatch:
         """Some bytes as soon as there are any; none at the end or once closed."""
         if self._closed:
             return b""
+        left = self._until - monotonic()
+        connection: Any = self._response.connection
+        if left <= 0:
+            raise errors.Unavailable(f"the server did not end it within {self._lasts_seconds:g} s", doing="watch of Jobs")
         try:
+            if connection is not None and connection.sock is not None:
+                connection.sock.settimeout(left)
             return self._response.read1(_READ_BYTES)
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             # A read in a socket that `close` has shut down fails in one of several ways, none of which says so.
             if self._closed:
                 return b""
+            if isinstance(error, urllib3.exceptions.ReadTimeoutError):
+                silent = f"nothing came any more, and the server did not end it within {self._lasts_seconds:g} s"
+                raise errors.Unavailable(silent, doing="watch of Jobs") from error
             raise errors.Unavailable(f"the connection broke: {error}", doing="watch of Jobs") from error

@@ -16,19 +16,25 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import cast
 from urllib.parse import urlsplit
 
 import httptools
 import structlog
+from kubernetes.utils.keepalive import tcp_keepalive_socket_options
 
+from aiqueue.admission.backoff import Backoff
 from aiqueue.admission.kube.client import CONNECT_TIMEOUT_SECONDS, MERGE_PATCH, READ_TIMEOUT_SECONDS, KubeClient
 from aiqueue.queue.errors import AiqueueError
 
 _log = structlog.get_logger()
 NO_ANSWER = 0
 _TICK_SECONDS = 0.1  # how late a deadline is noticed, and how often the source is asked without a call of `wake`
-_RETRY_SECONDS = 1.0  # after a connection could not be made
+#: After a connection could not be made; the next is tried alone.
+_RETRY_SECONDS, _RETRY_MOST_SECONDS = 0.5, 5.0
+_NOT_WELL = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
+_KEEPALIVE = tcp_keepalive_socket_options()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,8 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are of no class of asyncio's
+        for option in _KEEPALIVE:  # as the client's: a connection that is dead is found out before it is needed
+            transport.get_extra_info("socket").setsockopt(*option)
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -106,6 +114,7 @@ class _Connection(asyncio.Protocol):
     def _end(self, status: int) -> None:
         request, self._request = self._request, None
         if request is not None:
+            self._wire.heard(status)
             request.answered(status)
 
 
@@ -144,6 +153,7 @@ class Wire:
         self._all: set[_Connection] = set()
         self._opening: set[asyncio.Task[None]] = set()
         self._open_again_at = 0.0
+        self._backoff = Backoff(random.Random(), shortest_seconds=_RETRY_SECONDS, longest_seconds=_RETRY_MOST_SECONDS)
 
     @staticmethod
     def possible(client: KubeClient) -> bool:
@@ -176,6 +186,13 @@ class Wire:
         """A connection has been answered."""
         self._idle.append(connection)
         self._pump()
+
+    def heard(self, status: int) -> None:
+        """What became of a request, for those who ask this server too."""
+        if status == NO_ANSWER or status in _NOT_WELL:
+            self._client.writing.unwell(f"a patch was answered with {status}" if status else "a patch was not answered")
+        elif status != HTTPStatus.INTERNAL_SERVER_ERROR:  # which may be a webhook's fault: who reads the answer can tell
+            self._client.writing.well()
 
     def lost(self, connection: _Connection) -> None:
         """A connection is no more."""
@@ -226,7 +243,8 @@ class Wire:
                 return
             # The one used last is the likeliest to be awake at both ends.
             self._idle.pop().send(request, head)
-        wanted = min(self._connections - len(self._all) - len(self._opening), self._waiting() - len(self._opening))
+        most = 1 if self._backoff.failures else self._connections - len(self._all)
+        wanted = min(most - len(self._opening), self._waiting() - len(self._opening))
         if time.monotonic() >= self._open_again_at:
             for _ in range(wanted):
                 task = self._loop.create_task(self._open())
@@ -236,7 +254,7 @@ class Wire:
     def _rest(self, what: str, error: BaseException) -> None:
         if time.monotonic() >= self._open_again_at:  # many fail at once
             _log.warning(what, error=str(error) or type(error).__name__)
-            self._open_again_at = time.monotonic() + random.uniform(0.5, 1.0) * _RETRY_SECONDS
+            self._open_again_at = time.monotonic() + self._backoff.failed()
             self._failed()
 
     def _head(self) -> bytes:
@@ -260,6 +278,7 @@ class Wire:
             return
         error = task.exception()
         if error is None:
+            self._backoff.reset()
             self._pump()
         else:
             self._rest("no connection for patches", error)
