@@ -13,7 +13,7 @@ from aiqueue.admission.engine.instants import micros
 from aiqueue.admission.engine.routes import Route
 from aiqueue.admission.engine.runs import OpenRun, Runs, Takes, takes_of
 from aiqueue.admission.engine.tree import Cell, Pair, TenantNode
-from aiqueue.queue.records import Claim, Workload
+from aiqueue.queue.records import Allocation, Claim, Workload
 
 
 class HeldClaim:
@@ -93,6 +93,18 @@ class Claims:
             return None
         self._agree(run.takes)
         return self.of_workload.get(run.claimant)
+
+    def resize(self, run: OpenRun, allocations: tuple[Allocation, ...]) -> tuple[HeldClaim | None, list[Cell]]:
+        """Let an open run hold these; answers the claim that waits for it, made anew, and the cells whose usage fell or moved."""
+        held = self.of_workload.get(run.claimant) if run.claimant is not None else None
+        if held is not None:
+            self.end(held)
+        _, cells = self._runs.close(run.run_id) or (run, [])
+        run.allocations = allocations
+        self._runs.enter(run, self._nodes)
+        if held is not None:
+            self.make(held)
+        return held, cells
 
     def lapse(self, workload_id: int) -> HeldClaim | None:
         """End the claim of a workload for good because of something that happened; answers it."""

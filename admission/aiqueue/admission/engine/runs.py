@@ -153,8 +153,9 @@ class Runs:
             self.leaving[run.run_id] = run
         self._grade(run)
         for each in run.allocations:
-            key = (run.tenant, each.flavor, each.resource)
-            self.held[key] = self.held.get(key, 0) + each.amount
+            if each.amount:  # a run whose last pods are ending may hold nothing
+                key = (run.tenant, each.flavor, each.resource)
+                self.held[key] = self.held.get(key, 0) + each.amount
 
     def tell(self, run: OpenRun, evict_at: datetime | None) -> None:
         """Note when a run was told to end; None takes that back."""
@@ -204,10 +205,11 @@ class Runs:
         if not of_tenant:
             del self.of_tenant[run.tenant]
         for each in run.allocations:
-            key = (run.tenant, each.flavor, each.resource)
-            self.held[key] -= each.amount
-            if not self.held[key]:
-                del self.held[key]
+            if each.amount:
+                key = (run.tenant, each.flavor, each.resource)
+                self.held[key] -= each.amount
+                if not self.held[key]:
+                    del self.held[key]
         # Of who makes room for a claim, only what it really held is still counted.
         release = self.discharge if run.claimant is None else self._vacate
         return run, release(run.takes, run.workload)

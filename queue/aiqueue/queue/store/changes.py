@@ -5,6 +5,7 @@ The controller works out the batch from observations and what it knows; `observi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from aiqueue.queue.observations import Observation
@@ -85,6 +86,15 @@ class AdoptedRun:
 
 
 @dataclass(frozen=True, slots=True)
+class ResizedRun:
+    """An open run that needs no more than so many pods any more, by pod set. It never comes to hold more than it does."""
+
+    run_id: int
+    workload_id: int
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class NewAction:
     """Something the cluster must be made to see. `uid` finds the workload."""
 
@@ -106,6 +116,7 @@ class Changes:
     stopped: list[StoppedRun] = field(default_factory=list)
     closed: list[ClosedRun] = field(default_factory=list)
     adopted: list[AdoptedRun] = field(default_factory=list)
+    resized: list[ResizedRun] = field(default_factory=list)
     actions: list[NewAction] = field(default_factory=list)
     done_actions: list[int] = field(default_factory=list)
 
@@ -120,6 +131,7 @@ class Changes:
             or self.stopped
             or self.closed
             or self.adopted
+            or self.resized
             or self.actions
             or self.done_actions
         )

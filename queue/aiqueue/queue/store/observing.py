@@ -11,7 +11,7 @@ from sqlalchemy import Connection, RowMapping
 
 from aiqueue.queue.errors import LedgerConflict
 from aiqueue.queue.observations import Observation
-from aiqueue.queue.store import leadership, usage
+from aiqueue.queue.store import leadership, resizing, usage
 from aiqueue.queue.store.changes import AdoptedRun, Changes, NewAction, NewWorkload, SeenAgain
 from aiqueue.queue.store.codec import pod_set_to_json, to_json
 from aiqueue.queue.store.statements import text
@@ -36,7 +36,7 @@ SELECT workload_id, position, name, count, min_count, requests, node_selector, t
 class Written:
     """What the ledger made of a batch: ids of new workloads by uid, of adopted runs (id, attempt) by uid, of actions; and usage.
 
-    `usages` are of the queues whose runs were closed or adopted, folded at `now`.
+    `usages` are of the queues whose runs were closed, adopted or shrunk, folded at `now`; `resized` are the runs that hold less.
     """
 
     now: datetime
@@ -45,6 +45,7 @@ class Written:
     adopted: Mapping[str, tuple[int, int]]
     action_ids: Mapping[tuple[str, int, str], int]
     usages: Mapping[UsageKey, Usage]
+    resized: frozenset[int]
 
 
 def write(connection: Connection, term: int, cluster_id: int, changes: Changes) -> Written:
@@ -70,7 +71,9 @@ def write(connection: Connection, term: int, cluster_id: int, changes: Changes) 
     actions = _add_actions(connection, cluster_id, term, changes.actions, ids)
     moved = [*(closed.run_id for closed in changes.closed), *(run_id for run_id, _ in adopted.values())]
     usages = usage.fold(connection, moved, now)
-    return Written(now, ids, {uid: row["observed_at"] for uid, row in found.items()}, adopted, actions, usages)
+    resized, given_back = resizing.shrink(connection, changes.resized, now)
+    observed_at = {uid: row["observed_at"] for uid, row in found.items()}
+    return Written(now, ids, observed_at, adopted, actions, {**usages, **given_back}, resized)
 
 
 def _rows(connection: Connection, statement: str, rows: Iterable[Mapping[str, Any]], **values: Any) -> list[RowMapping]:

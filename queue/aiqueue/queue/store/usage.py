@@ -1,17 +1,19 @@
-"""What queues used, folded in the very transaction that opens or closes runs, so that it is the exact integral of what they held.
+"""What queues used, folded in the very transaction that opens, closes or shrinks runs, so that it is the exact integral of what they held.
 
 A fold is one SELECT and one upsert, however many runs and queues it moves; the arithmetic is `aiqueue.queue.usage`, so the figures are
 those that the engine and the simulator work out, to the last bit. Between folds nothing is written: a queue's half-life, its weight
 and its tenant are looked at where it is folded next. Runs whose queue does not exist any more are counted nowhere.
 
 The rate of a queue is a sum over its open runs again, so it can be compared (`differing`) and, where something opened or closed runs
-without folding, counted again from the runs that the ledger still holds (`repair`).
+without folding, counted again from the runs that the ledger still holds (`repair`), each as if it had always held what it held last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -24,18 +26,36 @@ from aiqueue.queue.usage import Usage, folded
 #: (namespace, queue, resource)
 UsageKey = tuple[str, str, str]
 
-# A run of `ids` that is open by now was opened, one that is closed by now was closed.
-_MOVED = text(
-    """
+
+@dataclass(frozen=True, slots=True)
+class QueueChange:
+    """So much more of a resource is held by the runs of a queue from now on, or less."""
+
+    queue_id: int
+    resource: str
+    change: int
+
+
+_KNOWN = """
 SELECT q.id, q.namespace, q.name, moved.resource, moved.change, t.usage_half_life_seconds,
        u.value, u.rate, u.half_life_seconds, u.as_of
-  FROM (SELECT r.queue_id, a.resource, sum(CASE WHEN r.closed_at IS NULL THEN a.amount ELSE -a.amount END)::bigint AS change
-          FROM run r JOIN allocation a ON a.run_id = r.id WHERE r.id = ANY(:ids) GROUP BY r.queue_id, a.resource) AS moved
+  FROM ({moved}) AS moved
   JOIN queue q ON q.id = moved.queue_id
   JOIN tenant t ON t.id = q.tenant_id
   LEFT JOIN queue_usage u ON u.queue_id = q.id AND u.resource = moved.resource
  ORDER BY q.id, moved.resource
 """
+# A run of `ids` that is open by now was opened, one that is closed by now was closed.
+_MOVED = text(
+    _KNOWN.format(
+        moved="SELECT r.queue_id, a.resource, sum(CASE WHEN r.closed_at IS NULL THEN a.amount ELSE -a.amount END)::bigint AS change"
+        " FROM run r JOIN allocation a ON a.run_id = r.id WHERE r.id = ANY(:ids) GROUP BY r.queue_id, a.resource"
+    )
+)
+_CHANGED = text(
+    _KNOWN.format(
+        moved="SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS v(queue_id bigint, resource text, change bigint)"
+    )
 )
 _KEEP = text(
     """
@@ -113,11 +133,26 @@ def fold(connection: Connection, run_ids: Sequence[int], now: datetime) -> Mappi
     Raises:
         LedgerConflict: more was given back than was counted: something moved runs without folding. Rebuilding repairs it.
     """
-    if not run_ids:
+    return _fold(connection, connection.execute(_MOVED, {"ids": list(run_ids)}), now) if run_ids else {}
+
+
+def fold_changes(connection: Connection, changes: Sequence[QueueChange], now: datetime) -> Mapping[UsageKey, Usage]:
+    """The same where open runs came to hold another amount at `now`. Each queue and resource is named once.
+
+    Raises:
+        LedgerConflict: as `fold`.
+    """
+    if not changes:
         return {}
+    rows = [{"queue_id": each.queue_id, "resource": each.resource, "change": each.change} for each in changes]
+    return _fold(connection, connection.execute(_CHANGED, {"rows": to_json(rows)}), now)
+
+
+def _fold(connection: Connection, moves: Iterable[Sequence[Any]], now: datetime) -> dict[UsageKey, Usage]:
+    """Fold what `_KNOWN` told, and keep it."""
     found: dict[UsageKey, Usage] = {}
     rows = []
-    for queue_id, namespace, name, resource, change, half_life, *known in connection.execute(_MOVED, {"ids": list(run_ids)}):
+    for queue_id, namespace, name, resource, change, half_life, *known in moves:
         usage = folded(None if known[0] is None else Usage(*known), now, change, half_life)
         if usage.rate < 0:
             held = usage.rate - change
