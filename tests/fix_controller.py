@@ -19,12 +19,12 @@ from typing import Any, TypeVar
 import pytest
 from sqlalchemy import Engine, text
 
-from aiqueue.cli.harness import ports, product
+from aiqueue.cli.harness import manifests, ports, product
 from aiqueue.cli.harness.cluster import DevCluster
 from aiqueue.cli.harness.waiting import until
 from aiqueue.queue import documents
 from aiqueue.queue.database import open_database, transaction
-from aiqueue.queue.store import configuration
+from aiqueue.queue.store import clusters, configuration
 from fix_ledger import Copies
 from fix_managed import Teams
 
@@ -328,6 +328,8 @@ def staged(cluster: DevCluster, namespace: str, ledger_url: str, folder: Path) -
     ledger = open_database(ledger_url, application_name="test", pool_size=2)
     with transaction(ledger) as connection:  # ledgers copied from one template would take one another for themselves
         connection.execute(text("UPDATE ledger SET uid = gen_random_uuid()"))
+        uid = clusters.ledger_uid(connection)
+    manifests.hand_over(cluster.api, uid)  # from the ledger of the stage before
     made = Stage(
         cluster,
         product.Product(

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from aiqueue.admission.kube import names
 from aiqueue.cli import resources
 from aiqueue.cli.harness import manifests
 from aiqueue.cli.harness.cluster import DevCluster
@@ -225,10 +226,11 @@ def test_controller_may_do_what_the_list_says_and_nothing_else(managed_cluster: 
     assert normalised(listing) == PERMISSIONS.read_text()
 
 
-def test_controller_has_no_more_in_any_namespace(managed_cluster: DevCluster, controller: Actor) -> None:
-    for namespace in ("kube-system", manifests.NAMESPACE):
+def test_controller_has_no_more_in_any_namespace_but_its_ledgers_claim(managed_cluster: DevCluster, controller: Actor) -> None:
+    claim = f"configmaps [] [{names.CLAIM}] [get patch]\n"
+    for namespace, more in (("kube-system", set()), (manifests.NAMESPACE, {claim})):
         listing = managed_cluster.kubectl("auth", "can-i", "--list", f"--as={controller.user}", f"--namespace={namespace}")
-        assert normalised(listing) == PERMISSIONS.read_text()
+        assert set(normalised(listing).splitlines(keepends=True)) == {*PERMISSIONS.read_text().splitlines(keepends=True), *more}
 
 
 def test_await_policies_says_what_is_lacking(managed_cluster: DevCluster) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
+from aiqueue.admission.controller import claim
 from aiqueue.admission.kube import errors, objects, patches
 from aiqueue.admission.kube.client import KubeClient
 from aiqueue.admission.kube.events import Event, EventWriter
@@ -72,11 +73,11 @@ def rights_of(rule: Mapping[str, Any]) -> list[Right]:
 
 
 def granted() -> list[Right]:
-    """All that the manifests give the controller; servers before 1.36 ask for one more."""
+    """All that the manifests give the controller, some in one namespace; servers before 1.36 ask for one more."""
     documents = yaml.safe_load_all((MANIFESTS / "base" / "identity.yaml").read_text())
-    (role,) = [each for each in documents if each["kind"] == "ClusterRole"]
+    everywhere, in_ours = [each["rules"] for each in documents if each["kind"] in ("ClusterRole", "Role")]
     (more,) = yaml.safe_load((MANIFESTS / "components" / "before-1.36" / "controller-rights.yaml").read_text())
-    return [right for rule in (*role["rules"], more["value"]) for right in rights_of(rule)]
+    return [right for rule in (*everywhere, *in_ours, more["value"]) for right in rights_of(rule)]
 
 
 def about(probe: dict[str, Any]) -> Event:
@@ -105,6 +106,8 @@ CALLS: dict[str, Callable[[KubeClient, dict[str, Any]], object]] = {
     "create events": lambda client, probe: EventWriter(client).create(about(probe), 1),
     "patch events": lambda client, probe: EventWriter(client).count(about(probe), "none", 2),
     "get namespaces": lambda client, _: client.namespace_uid("kube-system"),
+    "get configmaps": lambda client, _: claim.read(client),
+    "patch configmaps": lambda client, _: claim.take(client, claim.Held("", "1"), "nobody", "none"),
 }
 
 
@@ -190,7 +193,7 @@ def readiness(port: int) -> str:
         connection.close()
 
 
-@pytest.mark.parametrize("missing", [each for each in granted() if str(each) in ("list jobs", "get namespaces")], ids=str)
+@pytest.mark.parametrize("missing", [each for each in granted() if str(each) in ("list jobs", "get configmaps")], ids=str)
 def test_a_controller_without_a_right_says_which(stage: Stage, somebody: Somebody, missing: Right) -> None:
     started = stage.start(kubeconfig=str(somebody.kubeconfig))
     sentence = f'User "{somebody.user}" {missing.refusal}'

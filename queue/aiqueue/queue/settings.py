@@ -16,6 +16,7 @@ class Settings(BaseSettings):
         kubeconfig: how to reach the cluster; the service account of the pod when empty.
         cluster_name: the name of that cluster in the ledger.
         lease_seconds: how long a term lasts without renewal; a standby takes over after it.
+        stuck_seconds: a controller ends itself when one of its threads stands in one step for this long.
         health_address: `host:port` where the controller answers /healthz and /readyz; empty for none.
         start_connections: Jobs that are started at once.
         act_threads: other requests in flight at once that change Jobs.
@@ -27,7 +28,7 @@ class Settings(BaseSettings):
         webhook_certificate_folder: holds `tls.crt` and `tls.key`, read again when their content changes.
         webhook_drain_seconds: after SIGTERM the webhook is not ready, and still answers, for this long.
         webhook_share_port: several webhooks of one machine may listen on one port; the kernel shares out connections.
-        faults: `point=kill|stop|raise|hang` list for tests of recovery; empty in production.
+        faults: `point=kill|stop|raise|hang|delay` list for tests of recovery; empty in production.
     """
 
     model_config = SettingsConfigDict(env_prefix="AIQUEUE_", env_nested_delimiter="__", frozen=True, extra="ignore")
@@ -36,6 +37,7 @@ class Settings(BaseSettings):
     kubeconfig: Path | None = None
     cluster_name: str = Field(default="default", pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
     lease_seconds: float = Field(default=4.0, ge=1, le=60)
+    stuck_seconds: float = Field(default=120, ge=1, le=3600)
     health_address: str = ""
     start_connections: int = Field(default=32, ge=1, le=256)
     act_threads: int = Field(default=8, ge=1, le=64)

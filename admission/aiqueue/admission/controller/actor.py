@@ -22,6 +22,7 @@ from datetime import datetime
 import structlog
 
 from aiqueue.admission.controller.facts import ActionEnded, Inbox, Result
+from aiqueue.admission.controller.watchdog import Step
 from aiqueue.admission.controller.workers import Workers
 from aiqueue.queue.errors import AiqueueError
 from aiqueue.queue.store.actions import Action
@@ -208,7 +209,8 @@ class Actor:
     def _work(self) -> None:
         while (action := self._take()) is not None:
             try:
-                outcome = self._hands(action)
+                with Step("does an action"):
+                    outcome = self._hands(action)
             except AiqueueError as error:
                 outcome = Again(str(error))
             except Exception as error:  # noqa: BLE001 -- a fault of ours must not lose the action or end the thread

@@ -17,6 +17,7 @@ import structlog
 
 from aiqueue.admission.controller import faults
 from aiqueue.admission.controller.facts import Fact, Inbox
+from aiqueue.admission.controller.watchdog import Step
 from aiqueue.admission.controller.workers import Workers
 from aiqueue.queue.errors import AiqueueError
 
@@ -77,9 +78,10 @@ class Confirmer:
             question, pause = taken
             answer: Fact | None = None
             try:
-                faults.reach("confirm.before-ask")
-                answer = question.ask()
-                faults.reach("confirm.after-answer")
+                with Step("asks about a Job"):
+                    faults.reach("confirm.before-ask")
+                    answer = question.ask()
+                    faults.reach("confirm.after-answer")
             except AiqueueError as error:
                 _log.warning("question to be asked again", question=question.key, error=str(error))
             except Exception:  # noqa: BLE001 -- a fault of ours must not lose the question or end the thread

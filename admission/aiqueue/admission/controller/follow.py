@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from aiqueue.admission.controller.stamps import superseded
 from aiqueue.admission.controller.unknown import UnknownJobs
 from aiqueue.admission.kube.patches import EXPIRED_SECONDS
 from aiqueue.queue.observations import Observation, RunStamp
@@ -48,6 +49,7 @@ OWNER_SUSPENDED = "suspended by its owner"
 JOB_GONE = "the Job was deleted"
 CHANGED = "the Job was changed before it started"
 NEVER_STARTED = "it was never started"
+PASSED_OVER = "the Job was found running for a later run, which the ledger had forgotten"
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +221,9 @@ def _running(batch: Batch, seen: Observation, known: Known, run: OpenRun, contex
             batch.changes.closed.append(ClosedRun(run.id, known.id, _ENDED[state], message, state))
             return
     elif not seen.suspended:
+        if superseded(stamp, seen.stamp) and (seen.namespace, seen.queue_name or "") in context.configuration.queues:
+            _passed_over(batch, seen, known, run, context)
+            return
         _goes_on(batch, seen, known, run, ours=ours, by_us=by_us)
     elif ours or run.adopted:
         if seen.queue_name is None:  # stopped, then taken out of our hands: nothing more will be heard of it
@@ -248,6 +253,14 @@ def _goes_on(batch: Batch, seen: Observation, known: Known, run: OpenRun, *, our
     for kind in again:
         batch.touched.add(seen.uid)
         batch.changes.actions.append(NewAction(seen.uid, run.id, run.attempt, kind))
+
+
+def _passed_over(batch: Batch, seen: Observation, known: Known, run: OpenRun, context: Context) -> None:
+    """A Job runs for a later run, of which a restored ledger knows nothing: the run it knows of ended, and this one is adopted."""
+    outcome, _ = _outcome(run)
+    batch.changes.seen.append(SeenAgain(known.id, seen, WorkloadState.PENDING, known.owner_suspended))
+    batch.changes.closed.append(ClosedRun(run.id, known.id, outcome, PASSED_OVER, WorkloadState.PENDING))
+    _runs_without_a_run(batch, seen, known.attempt, context)
 
 
 def _by_owner(seen: Observation, run: OpenRun, ours: bool, by_us: bool) -> bool:

@@ -18,6 +18,7 @@ from aiqueue.admission.controller.actor import Again, Ended
 from aiqueue.admission.controller.facts import Result
 from aiqueue.admission.controller.follow import unchanged
 from aiqueue.admission.controller.notices import Notices, Tell
+from aiqueue.admission.controller.stamps import SUPERSEDED, superseded
 from aiqueue.admission.controller.term import Term
 from aiqueue.admission.kube import objects, patches
 from aiqueue.admission.kube.client import WRITING, KubeClient, job_path
@@ -144,6 +145,10 @@ class JobHands:
         faults.reach_patch("after", action.kind)
         return True
 
+    def trusted(self) -> bool:
+        """Whether a request may still be sent in the name of the term."""
+        return self._term.trusted()
+
     def opening(self, action: Action) -> tuple[str, bytes]:
         """Path and body of the PATCH that starts the Job as it was decided on."""
         assert action.stamp is not None  # noqa: S101 -- an unsuspend always has a run
@@ -196,6 +201,8 @@ class JobHands:
                 return Result.MOOT, "the Job is gone"
             if seen.finished:
                 return Result.MOOT, "the Job is over"
+            if superseded(action.stamp, seen.stamp):
+                return Result.MOOT, SUPERSEDED
             if seen.suspended and (action.stamp is None or seen.stamp == action.stamp):
                 return Result.DONE, "the Job was suspended already"
             # What is suspended and was never started is ours to close; an adopted run never is to be started.
@@ -212,8 +219,8 @@ class JobHands:
             seen = self.look(action)
             if seen is None:
                 return Result.MOOT, "the Job is gone"
-            if seen.finished:
-                return Result.MOOT, "the Job is over"
+            if seen.finished or superseded(action.stamp, seen.stamp):
+                return Result.MOOT, "the Job is over" if seen.finished else SUPERSEDED
             if seen.suspended:  # its clock stands still, and with a deadline it would end as soon as it was resumed
                 never_started = seen.stamp != action.stamp and not action.adopted
                 return self._suspend(action) if never_started else (Result.MOOT, "the Job is suspended")
@@ -243,4 +250,4 @@ class JobHands:
 def is_to_restore(action: Action, seen: Observation) -> bool:
     """Whether the Job stands there suspended with what a run of this ledger wrote."""
     ours = seen.stamp is not None and action.stamp is not None and seen.stamp.ledger == action.stamp.ledger
-    return ours and seen.suspended and not seen.finished
+    return ours and seen.suspended and not seen.finished and not superseded(action.stamp, seen.stamp)

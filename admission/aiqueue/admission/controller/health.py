@@ -10,9 +10,9 @@ from aiqueue.queue.errors import InvalidInput
 
 
 class Health:
-    """A small HTTP server. `problems` returns sentences; none means ready."""
+    """A small HTTP server. `problems` returns sentences; none means ready. So does `past_help`; none means alive."""
 
-    def __init__(self, address: str, problems: Callable[[], list[str]]) -> None:
+    def __init__(self, address: str, problems: Callable[[], list[str]], past_help: Callable[[], list[str]] = list) -> None:
         host, _, port = address.rpartition(":")
         if not port.isdigit():
             raise InvalidInput("AIQUEUE_HEALTH_ADDRESS", address, "write host:port, for example 0.0.0.0:8080")
@@ -21,10 +21,9 @@ class Health:
             timeout = 5
 
             def do_GET(self) -> None:
-                if self.path == "/healthz":
-                    self._answer(200, "ok")
-                elif self.path == "/readyz":
-                    found = problems()
+                asked = {"/healthz": past_help, "/readyz": problems}.get(self.path)
+                if asked is not None:
+                    found = asked()
                     self._answer(503 if found else 200, "\n".join(found) or "ok")
                 else:
                     self._answer(404, "ask for /healthz or /readyz")

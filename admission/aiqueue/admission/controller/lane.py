@@ -15,6 +15,7 @@ import structlog
 
 from aiqueue.admission.controller import faults
 from aiqueue.admission.controller.actor import Actor
+from aiqueue.admission.controller.watchdog import Step
 from aiqueue.admission.kube.client import KubeClient
 from aiqueue.admission.kube.wire import Request, Wire
 from aiqueue.queue.errors import AiqueueError
@@ -52,7 +53,8 @@ class Lane:
         while (action := self._actor.begin_start()) is not None:
             try:
                 path, body = self._opening(action)
-                faults.reach_patch("before", action.kind)
+                with Step("starts a Job"):
+                    faults.reach_patch("before", action.kind)
             except Exception as error:  # noqa: BLE001 -- a fault of ours must not lose the action or end the thread of the wire
                 self._leave(action, error)
             else:
@@ -76,7 +78,8 @@ class Lane:
             self._actor.left(action)
             return
         try:
-            faults.reach_patch("after", action.kind)
+            with Step("has started a Job"):
+                faults.reach_patch("after", action.kind)
         except AiqueueError as error:
             self._leave(action, error)
         else:

@@ -35,6 +35,7 @@ from aiqueue.admission.controller.registration import Registration
 from aiqueue.admission.controller.standing import standings
 from aiqueue.admission.controller.term import Term
 from aiqueue.admission.controller.unknown import UnknownJobs
+from aiqueue.admission.controller.watchdog import Step
 from aiqueue.admission.engine.adoption import assign_for_adoption
 from aiqueue.admission.engine.engine import Engine
 from aiqueue.admission.engine.events import ConfigurationChanged
@@ -133,9 +134,11 @@ class Leader:
         try:
             while not stop.is_set() and not self.term.lost.is_set():
                 try:
-                    observing = self._rebuild(again=backoff.failures > 0)
+                    with Step("rebuilds the engine", READ_SECONDS):
+                        observing = self._rebuild(again=backoff.failures > 0)
                     while not stop.is_set() and not self.term.lost.is_set():
-                        self._round(observing)
+                        with Step("goes round the loops"):
+                            self._round(observing)
                         backoff.reset()
                 except TermLost as error:
                     _log.warning("term lost", term=self.term.number, why=str(error))

@@ -18,6 +18,7 @@ from typing import Protocol
 from aiqueue.admission.controller import faults
 from aiqueue.admission.controller.actor import Again, Ended
 from aiqueue.admission.controller.facts import Result
+from aiqueue.admission.controller.stamps import SUPERSEDED, superseded
 from aiqueue.admission.kube import objects, patches
 from aiqueue.admission.kube.client import KubeClient, path_segment
 from aiqueue.admission.kube.errors import Conflict, Forbidden, Invalid, KubeError, NotFound
@@ -43,6 +44,9 @@ class JobAccess(Protocol):
 
     def patch(self, action: Action, body: dict[str, object]) -> bool:
         """Send a PATCH while the term is trusted. False on a conflict."""
+
+    def trusted(self) -> bool:
+        """Whether a request may still be sent in the name of the term."""
 
 
 @dataclass(slots=True)
@@ -154,7 +158,7 @@ class Notices:
 
         def tell(pod: objects.Pod) -> KubeError | bool | None:
             left = until - time.monotonic()
-            if left <= 0 or over.is_set() or self._closed.is_set():
+            if left <= 0 or over.is_set() or self._closed.is_set() or not self._job.trusted():
                 return None
             where = f"/api/v1/namespaces/{path_segment(pod.metadata.namespace)}/pods/{path_segment(pod.metadata.name)}"
             doing = f"notice to pod {pod.metadata.namespace}/{pod.metadata.name}"
@@ -181,6 +185,8 @@ def _why_not(action: Action, seen: Observation | None) -> str | None:
         return "the Job is over"
     if seen.suspended:
         return "the Job is suspended"
+    if superseded(action.stamp, seen.stamp):
+        return SUPERSEDED
     if seen.stamp != action.stamp and not action.adopted:  # nobody wrote an annotation to a Job that was adopted
         return "the Job is not the run's any more"
     return None

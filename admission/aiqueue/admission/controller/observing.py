@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import structlog
 
-from aiqueue.admission.controller import faults, follow, news
+from aiqueue.admission.controller import faults, follow, news, watchdog
 from aiqueue.admission.controller.actor import Actor
 from aiqueue.admission.controller.confirm import Confirmer, Question
 from aiqueue.admission.controller.facts import ActionEnded, Fact, JobFound, JobGone, PodsGone, Result
@@ -247,6 +247,7 @@ class Observing:
 
     def _write(self, batch: Batch) -> None:
         """Commit the batch, then tell mirror, engine, actor and confirmer. Nothing is told before the ledger has it."""
+        watchdog.beat()
         if not batch.changes.empty:
             before = {uid: self.mirror.known.get(uid) for uid in batch.touched}
             _reach("before", batch)
@@ -262,7 +263,6 @@ class Observing:
                 new_actions = actions.load_open(connection, self.context.cluster.id, action_ids) if action_ids else []
                 _reach("in", batch)
             _reach("after", batch)
-            self.term.clock.sample(written.now)
             self.mirror.update(after.values())
             for event in _events(batch, before, after, [WorkloadPending(w) for w in pending.values()]):
                 self.engine.observe(event)

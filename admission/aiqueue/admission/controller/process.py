@@ -1,8 +1,9 @@
 """The process `aiqueue controller`: reflector, leadership and, while it leads, the three loops.
 
-start -> standby: reflects into memory only, campaigns
+start -> standby: reflects into memory only, campaigns while the API server can be reached
       -> leader:  registers the cluster, runs the loops of the term
-      -> standby again when the term is lost; exit 0 on SIGTERM or SIGINT; exit with a sentence when it is RefusedToStart
+      -> standby again when the term is lost, or was given up since the API server cannot be reached
+      -> exit 0 on SIGTERM or SIGINT; with a sentence when it is RefusedToStart; by the watchdog when a thread stands still
 """
 
 from __future__ import annotations
@@ -14,19 +15,21 @@ import secrets
 import signal
 import socket
 import threading
+import time
 
 import structlog
 
 from aiqueue.admission.controller import faults
+from aiqueue.admission.controller.claim import Lookout
 from aiqueue.admission.controller.health import Health
 from aiqueue.admission.controller.leader import Leader
-from aiqueue.admission.controller.recollection import Recollection, recollect
+from aiqueue.admission.controller.recollection import READ_SECONDS, Recollection, recollect
 from aiqueue.admission.controller.registration import Registration, register
 from aiqueue.admission.controller.term import Elector, Term
+from aiqueue.admission.controller.watchdog import Step, Watchdog
 from aiqueue.admission.kube import names
 from aiqueue.admission.kube.client import KubeClient
 from aiqueue.admission.kube.errors import KubeError
-from aiqueue.admission.kube.jobs import observe
 from aiqueue.admission.kube.reflector import Reflector
 from aiqueue.admission.kube.store import JobStore
 from aiqueue.admission.notify import Listener
@@ -37,6 +40,8 @@ from aiqueue.queue.store import clusters
 _log = structlog.get_logger()
 _RETRY_SECONDS = 1.0
 _SIGNAL_SECONDS = 0.1
+#: Without the API server for so long a process does not campaign, and for so long gives its term up.
+_UNFIT_TO_CAMPAIGN_SECONDS, _UNFIT_TO_LEAD_SECONDS = 10.0, 30.0
 #: A round makes tens of thousands of objects and drops them again, hardly any of which refer to one another in a circle.
 _COLLECTIONS = (50_000, 20, 20)
 
@@ -63,9 +68,13 @@ class Controller:
         self._elector = Elector(url, self._holder, settings.lease_seconds)
         self._registration: Registration | None = None
         self._listener = Listener(url, self._configuration_moved, application_name="aiqueue-controller listen")
-        self._health = Health(settings.health_address, self.problems) if settings.health_address else None
+        self._watchdog = Watchdog(settings.stuck_seconds, self._lacking)
+        self._health = (
+            Health(settings.health_address, self.problems, self._watchdog.problems) if settings.health_address else None
+        )
         self._leader: Leader | None = None
         self._term: Term | None = None
+        self._unregistered: str | None = None  # why a term has not begun to lead yet
 
     def problems(self) -> list[str]:
         """Why this process is not ready, in sentences. A standby is ready when it could take over."""
@@ -73,10 +82,30 @@ class Controller:
         state = self._reflector.state
         if not self._jobs.synced:
             found.append(f"Jobs have not been listed yet: {state.last_error or 'the first list is under way'}")
+        away = self._away(_UNFIT_TO_CAMPAIGN_SECONDS)
+        if away is not None:
+            found.append(f"{away}; this controller does not lead meanwhile, unless it did before and no other can")
         if self._elector.last_error:
             found.append(self._elector.last_error)
+        if self._unregistered:
+            found.append(f"the cluster is not led yet: {self._unregistered}")
+        term = self._term
+        if term is not None and (over := term.problem()) is not None:
+            found.append(over)
         leader = self._leader
         return found + (leader.problems() if leader is not None else [])
+
+    def _away(self, seconds: float) -> str | None:
+        """A sentence where the API server has not been reached for so long; None where it has."""
+        state = self._reflector.state
+        if state.failing_since is None or (away := time.monotonic() - state.failing_since) < seconds:
+            return None
+        return f"the API server has not been reached for {away:.0f} s ({state.last_error})"
+
+    def _lacking(self) -> str | None:
+        """A sentence where a part without which this process is of no use has ended by itself; None where all are there."""
+        state = self._reflector.state
+        return None if state.running or self.stop.is_set() else state.last_error or "the reflector has ended"
 
     def run(self) -> None:
         """Stand by, lead, stand by again, until asked to stop.
@@ -86,21 +115,23 @@ class Controller:
         """
         self._reflector.start()
         self._listener.start()
+        self._watchdog.start()
         if self._health is not None:
             self._health.start()
         try:
             while not self.stop.is_set():
-                term = self._elector.campaign(self.stop)
+                term = self._elector.campaign(self.stop, lambda: self._away(_UNFIT_TO_CAMPAIGN_SECONDS))
                 if term is None:
                     break
                 _log.info("leading", term=term.number, holder=self._holder)
                 self._term = term
-                term.start_renewing()
+                term.start_renewing(lambda: self._away(_UNFIT_TO_LEAD_SECONDS))
                 try:
                     self._lead(term)
                 finally:
                     self._leader = None
                     self._term = None
+                    self._unregistered = None
                     term.close()
                     _log.info("leading no more", term=term.number)
         finally:
@@ -110,6 +141,7 @@ class Controller:
             self._listener.stop()
             self._reflector.stop()
             self._elector.close()
+            self._watchdog.stop()
 
     def _lead(self, term: Term) -> None:
         """Wait for a complete view of the cluster, check that it belongs to this ledger, and run the loops."""
@@ -117,22 +149,35 @@ class Controller:
         while not self._jobs.synced:
             if self.stop.wait(0.02) or term.lost.is_set():
                 return
+        registration = self._register(term)
+        if registration is None:
+            return
+        self._registration = registration
+        cluster = registration.cluster.name
+        lookout = Lookout(self._client, registration.ledger_uid, cluster, term.lost)
+        lookout.start()
+        self._leader = Leader(term, self._client, self._jobs, self._settings, registration, recollection=recollection)
+        recollection = None  # the leader lets go of it
+        self._leader.run(self.stop)
+        if lookout.refusal is not None:
+            raise lookout.refusal
+
+    def _register(self, term: Term) -> Registration | None:
+        """Register the cluster; None if the term ended before that was done."""
         while not self.stop.is_set() and not term.lost.is_set():
             try:
-                cluster, all_jobs = self._settings.cluster_name, self._jobs.snapshot()
-                unsuspended = (observe(job, cluster=cluster) for job in all_jobs if not job.spec.suspend)
-                running = [seen for seen in unsuspended if seen.running]
-                faults.reach("lead.before-register")
-                self._registration = register(term, self._client, running, cluster)
-                faults.reach("lead.after-register")
+                with Step("registers the cluster"):
+                    faults.reach("lead.before-register")
+                    found = register(term, self._client, self._jobs.snapshot(), self._settings.cluster_name)
+                    faults.reach("lead.after-register")
             except (KubeError, LedgerError) as error:
+                self._unregistered = str(error)
                 _log.warning("cluster not registered yet", why=str(error))
                 self.stop.wait(_RETRY_SECONDS)
-                continue
-            self._leader = Leader(term, self._client, self._jobs, self._settings, self._registration, recollection=recollection)
-            recollection = None  # the leader lets go of it
-            self._leader.run(self.stop)
-            return
+            else:
+                self._unregistered = None
+                return found
+        return None
 
     def _recollect(self, term: Term) -> Recollection | None:
         """Read the ledger while Jobs are listed; None where that is left to the leader."""
@@ -141,7 +186,8 @@ class Controller:
                 cluster = clusters.find(connection, self._settings.cluster_name)
             if cluster is None:
                 return None
-            return recollect(term, cluster.id, max_admissions=self._settings.max_admissions_per_plan)
+            with Step("reads the ledger", READ_SECONDS):
+                return recollect(term, cluster.id, max_admissions=self._settings.max_admissions_per_plan)
         except LedgerError as error:
             _log.warning("ledger not read yet", why=str(error))
             return None

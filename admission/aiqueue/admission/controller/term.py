@@ -1,8 +1,8 @@
 """One term of leadership, as its holder sees it; and how to get one.
 
-    standby --lease of another ran out--> take over --> leading --renewed--> leading
-       ^                                                  |
-       +--- lost: another term, or not renewed in time ---+
+    standby --fit, lease of another ran out--> take over --> leading --renewed--> leading
+       ^                                                       |
+       +--- lost: another term, not renewed in time, unfit ----+
 
 `trusted` is the only word that act goes by: it holds until `lease - margin` after the *start* of the last renewal that
 succeeded, by the monotonic clock, so a slow answer never stretches it and a stopped process wakes up untrusted. The ledger
@@ -14,7 +14,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,6 +27,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from aiqueue.admission.backoff import Backoff
 from aiqueue.admission.controller import faults
 from aiqueue.admission.controller.clock import LedgerClock
+from aiqueue.admission.controller.watchdog import Step
 from aiqueue.queue.database import open_database, transaction
 from aiqueue.queue.errors import LedgerConflict, LedgerError, TermLost
 from aiqueue.queue.store import leadership
@@ -34,6 +35,9 @@ from aiqueue.queue.store import leadership
 _log = structlog.get_logger()
 _ASK_MOST_SECONDS = 10.0  # between two tries while the ledger cannot be reached
 _POOL_SIZE = 6
+_SOON_SECONDS = 0.02  # between the end of a lease and the next try to take it over
+#: Why this process cannot lead now, as a sentence; None where it can. Asked often, so it must not block.
+Unfit = Callable[[], str | None]
 _STATEMENT_TIMEOUT_SECONDS = 10
 
 
@@ -80,6 +84,7 @@ class Term:
         self._database = self._open(url, holder, _POOL_SIZE)
         event.listen(self._database, "connect", self._register)
         self._renewals: threading.Thread | None = None
+        self._given_up = False
 
     def _open(self, url: str, holder: str, pool_size: int) -> Engine:
         return open_database(
@@ -114,26 +119,32 @@ class Term:
             self.lost.set()
             raise
 
-    def start_renewing(self) -> None:
-        """Renew in the background until the term is lost or closed."""
-        self._renewals = threading.Thread(target=self._renew, name=f"renew-{self.number}", daemon=True)
+    def start_renewing(self, unfit: Unfit = lambda: None) -> None:
+        """Renew in the background until the term is lost or closed, or the process is unfit to lead: then another may."""
+        self._renewals = threading.Thread(target=self._renew, args=(unfit,), name=f"renew-{self.number}", daemon=True)
         self._renewals.start()
 
-    def _renew(self) -> None:
+    def _renew(self, unfit: Unfit) -> None:
         try:
-            self._keep_renewing()
+            self._keep_renewing(unfit)
         finally:
             self.lost.set()  # whatever ended it: nobody leads without renewing
 
-    def _keep_renewing(self) -> None:
+    def _keep_renewing(self, unfit: Unfit) -> None:
         pause = self._lease_seconds / 4
         while not self.lost.wait(pause * random.uniform(0.8, 1.0)):
+            why = unfit()
+            if why is not None:
+                _log.warning("term given up, another may be able to lead", term=self.number, why=why)
+                self._given_up = True
+                return
             started = time.monotonic()
             try:
-                faults.reach("lead.before-renew")
-                with _transaction(self._lease) as connection:
-                    now = leadership.renew(connection, self.number, self._lease_seconds)
-                faults.reach("lead.after-renew")
+                with Step("renews the term"):
+                    faults.reach("lead.before-renew")
+                    with _transaction(self._lease) as connection:
+                        now = leadership.renew(connection, self.number, self._lease_seconds)
+                    faults.reach("lead.after-renew")
             except TermLost:
                 return
             except LedgerError as error:
@@ -159,15 +170,16 @@ class Term:
 
     def close(self) -> None:
         """Give the lease up, if it is still ours, and close the sessions."""
-        was_ours = self.trusted()
+        was_ours = self.trusted() or self._given_up
         self.lost.set()
         if self._renewals is not None:
             self._renewals.join(timeout=self._lease_seconds)
         if was_ours:
             try:
-                faults.reach("lead.before-resign")
-                with _transaction(self._lease) as connection:
-                    leadership.resign(connection, self.number)
+                with Step("gives the term up"):
+                    faults.reach("lead.before-resign")
+                    with _transaction(self._lease) as connection:
+                        leadership.resign(connection, self.number)
             except LedgerError as error:
                 _log.warning("lease not given up, a standby waits for it to run out", error=str(error))
         self._lease.dispose()
@@ -186,36 +198,46 @@ class Elector:
         )
         self.last_error: str | None = None
 
-    def campaign(self, stop: threading.Event) -> Term | None:
-        """Wait until this process leads, or until `stop`. Backs off with jitter while the ledger cannot be reached."""
+    def campaign(self, stop: threading.Event, unfit: Unfit = lambda: None) -> Term | None:
+        """Wait until this process leads, or until `stop`. Backs off with jitter while the ledger cannot be reached.
+
+        Nothing is asked for while `unfit` says why not.
+        """
         backoff = Backoff(random.Random(), longest_seconds=_ASK_MOST_SECONDS)
         while not stop.is_set():
-            started = time.monotonic()
-            try:
-                faults.reach("lead.before-take-over")
-                with _transaction(self._database) as connection:
-                    number = leadership.take_over(connection, self._holder, self._lease_seconds)
-                    now = leadership.current(connection).now
-                self.last_error = None
-                backoff.reset()
-                pause = self._lease_seconds / 8 * random.uniform(0.5, 1.0)
-                if number is not None:
-                    faults.reach("lead.after-take-over")
-                    self._database.dispose()
-                    return Term(
-                        number,
-                        self._url,
-                        holder=self._holder,
-                        lease_seconds=self._lease_seconds,
-                        clock=LedgerClock(now),
-                        attempt_started=started,
-                    )
-            except LedgerError as error:
-                self.last_error = str(error)
-                _log.warning("leadership cannot be asked for", error=str(error))
-                pause = backoff.failed()
+            pause = self._lease_seconds / 8 * random.uniform(0.5, 1.0)
+            if unfit() is None:
+                try:
+                    with Step("asks for leadership"):
+                        term, left = self._try()
+                    if term is not None:
+                        return term
+                    self.last_error = None
+                    backoff.reset()
+                    if left > 0:  # a lease that is about to run out is not waited for any longer than it lasts
+                        pause = min(pause, left + random.uniform(0.0, _SOON_SECONDS))
+                except LedgerError as error:
+                    self.last_error = str(error)
+                    _log.warning("leadership cannot be asked for", error=str(error))
+                    pause = backoff.failed()
             stop.wait(pause)
         return None
+
+    def _try(self) -> tuple[Term | None, float]:
+        """The term where it was to be had, and for how many seconds more it is not."""
+        started = time.monotonic()
+        faults.reach("lead.before-take-over")
+        with _transaction(self._database) as connection:
+            number = leadership.take_over(connection, self._holder, self._lease_seconds)
+            leader = leadership.current(connection)
+        if number is None:
+            return None, (leader.expires_at - leader.now).total_seconds()
+        self.last_error = None
+        faults.reach("lead.after-take-over")
+        self._database.dispose()
+        clock = LedgerClock(leader.now)
+        lease = self._lease_seconds
+        return Term(number, self._url, holder=self._holder, lease_seconds=lease, clock=clock, attempt_started=started), 0.0
 
     def close(self) -> None:
         """Close the standby session."""

@@ -24,3 +24,8 @@ STOPPED_ANNOTATION = PREFIX + "stopped"
 CONTROLLER_UID_LABEL = "batch.kubernetes.io/controller-uid"
 FIELD_MANAGER = "aiqueue"
 POD_SET = "main"  # name of the one pod set of a Job
+
+# Where a cluster says which ledger runs it: a ConfigMap that the manifests bring, and the keys of its data.
+SYSTEM_NAMESPACE = "aiqueue-system"
+CLAIM = "aiqueue-ledger"
+CLAIM_LEDGER, CLAIM_CLUSTER = "ledger", "cluster"

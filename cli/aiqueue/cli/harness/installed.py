@@ -164,6 +164,8 @@ def _logins(environment: DevEnvironment) -> Installed:
         for name in (CONTROLLER, WEBHOOK):
             environment.stop_service(name)
         kept = Installed(product.login(owner, "admin"), product.login(owner, "controller"))
+        # The cluster may still be that of a ledger that is gone.
+        manifests.hand_over(environment.cluster.api, product.ledger_uid(owner))
     return kept if kept.webhook_url else replace(kept, webhook_url=product.login(owner, "webhook"))
 
 

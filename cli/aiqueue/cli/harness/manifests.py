@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from aiqueue.admission.kube import names
 from aiqueue.cli import resources
 from aiqueue.cli.harness.api import Answer, Api
 from aiqueue.cli.harness.cluster import DevCluster
@@ -48,6 +49,16 @@ def apply_dev(cluster: DevCluster, *, seconds: float = POLICIES_SECONDS) -> None
     """
     cluster.kubectl("apply", "--kustomize", str(resources.manifests_path() / "overlays" / "dev"))
     await_policies(cluster.api, seconds=seconds)
+
+
+def hand_over(api: Api, ledger_uid: str) -> None:
+    """Give the cluster to a ledger, whoever had it before: controllers of that one do not lead any more, or not for long.
+
+    Raises:
+        HarnessError: the server refused, or the manifests were not applied.
+    """
+    path = f"/api/v1/namespaces/{NAMESPACE}/configmaps/{names.CLAIM}"
+    api.call("PATCH", path, {"data": {names.CLAIM_LEDGER: ledger_uid}}, content_type="application/merge-patch+json")
 
 
 def await_policies(api: Api, *, seconds: float = POLICIES_SECONDS) -> None:

@@ -18,6 +18,7 @@ from sqlalchemy import make_url
 from aiqueue import migrations
 from aiqueue.cli.harness import databases, ports
 from aiqueue.queue.database import open_database, transaction
+from aiqueue.queue.store import clusters
 
 PROGRAM = (sys.executable, "-m", "aiqueue.cli.main")
 COMMAND = (*PROGRAM, "controller")
@@ -76,6 +77,20 @@ def migrate(owner_url: str) -> None:
     try:
         with transaction(database) as connection:
             migrations.upgrade(connection)
+    finally:
+        database.dispose()
+
+
+def ledger_uid(owner_url: str) -> str:
+    """The id of a migrated ledger, by which it claims a cluster.
+
+    Raises:
+        LedgerError: the database cannot be reached.
+    """
+    database = open_database(owner_url, application_name="aiqueue-dev", pool_size=1)
+    try:
+        with transaction(database) as connection:
+            return clusters.ledger_uid(connection)
     finally:
         database.dispose()
 
