@@ -133,7 +133,6 @@ class Leading:
         with self.term.transaction() as connection:
             done = plans.commit(connection, self.term.number, 1, rows, replace_decisions=self.new_engine)
         self.new_engine = False
-        self.term.clock.sample(done.now)
         self.engine.confirm(plan, done.run_ids, done.now)
         self.observer.step.usages.moved(done.usages)
         for admission, run_id in zip(plan.admissions, done.run_ids, strict=True):

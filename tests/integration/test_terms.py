@@ -18,7 +18,7 @@ from aiqueue.queue.database import allow_seconds, transaction
 from aiqueue.queue.errors import LedgerConflict, LedgerError, TermLost
 from aiqueue.queue.store import leadership, observing
 from aiqueue.queue.store.changes import Changes, NewWorkload
-from fix_follow import AFTER, make_seen
+from fix_follow import make_seen
 from fix_terms import expire, take_over
 
 pytestmark = pytest.mark.integration
@@ -74,7 +74,7 @@ def test_a_renewed_term_stays_trusted_and_moves_the_clock(
 ) -> None:
     take_over(controller_ledger, lease_seconds=1.0)
     first = renewed_at(ledger)
-    held = Term(1, controller_url, holder="one", lease_seconds=1.0, clock=LedgerClock(AFTER), attempt_started=time.monotonic())
+    held = Term(1, controller_url, holder="one", lease_seconds=1.0, clock=LedgerClock(first), attempt_started=time.monotonic())
     held.start_renewing()
     until(lambda: (renewed_at(ledger) - first).total_seconds() > 2.0, seconds=WAIT_SECONDS, what="the lease to be renewed")
     assert held.trusted()
@@ -87,7 +87,7 @@ def test_a_term_is_renewed_though_all_its_sessions_are_busy(
 ) -> None:
     take_over(controller_ledger, lease_seconds=1.0)
     first = renewed_at(ledger)
-    held = Term(1, controller_url, holder="one", lease_seconds=1.0, clock=LedgerClock(AFTER), attempt_started=time.monotonic())
+    held = Term(1, controller_url, holder="one", lease_seconds=1.0, clock=LedgerClock(first), attempt_started=time.monotonic())
     with ExitStack() as stack:
         for _ in range(6):
             leadership.fence(stack.enter_context(held.transaction()), 1)

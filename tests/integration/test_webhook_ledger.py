@@ -191,7 +191,7 @@ def test_its_sessions_cannot_write_whatever_the_login_may(webhooks: Webhooks) ->
     follower.start()
     try:
         assert follower.read_through().configuration.queues
-        with pytest.raises(DBAPIError, match="read-only transaction"), transaction(follower._database) as connection:
+        with pytest.raises(LedgerError, match="the ledger is read-only"), transaction(follower._database) as connection:
             connection.execute(text("UPDATE config_revision SET revision = revision + 1"))
     finally:
         follower.stop()

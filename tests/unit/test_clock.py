@@ -1,14 +1,17 @@
-"""The ledger's clock between two looks at it."""
+"""The ledger's clock between two looks at it, and while the clock that it follows is stepped."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiqueue.admission.controller.clock import LedgerClock
+from aiqueue.admission.controller.clock import STEP_SECONDS, LedgerClock
 from fix_follow import AFTER
+
+HOURS = 3600.0
 
 
 class Monotonic:
@@ -21,36 +24,76 @@ class Monotonic:
         return self.seconds
 
 
+def after(seconds: float) -> timedelta:
+    return timedelta(seconds=seconds)
+
+
 def test_it_goes_on_by_the_local_monotonic_clock() -> None:
     local = Monotonic()
     clock = LedgerClock(AFTER, local)
     assert clock.now() == AFTER
     local.seconds += 2.5
-    assert clock.now() == AFTER + timedelta(seconds=2.5)
+    assert clock.now() == AFTER + after(2.5)
 
 
-def test_a_sample_ahead_is_taken_and_one_behind_waits_until_it_is_caught_up() -> None:
+def test_a_sample_a_little_ahead_is_taken_and_one_a_little_behind_waits_until_it_is_caught_up() -> None:
     local = Monotonic()
     clock = LedgerClock(AFTER, local)
-    clock.sample(AFTER + timedelta(seconds=60))
-    assert clock.now() == AFTER + timedelta(seconds=60)
-    clock.sample(AFTER + timedelta(seconds=50))
-    assert clock.now() == AFTER + timedelta(seconds=60)
-    local.seconds += 5
-    assert clock.now() == AFTER + timedelta(seconds=60)
+    assert clock.sample(AFTER + after(1.5)) == clock.now() == AFTER + after(1.5)
+    assert clock.sample(AFTER + after(0.5)) == clock.now() == AFTER + after(1.5)
+    local.seconds += 0.5
+    assert clock.now() == AFTER + after(1.5)
+    local.seconds += 1
+    assert clock.now() == AFTER + after(2)
+
+
+@pytest.mark.parametrize("hours", [3, -3])
+def test_a_step_is_followed_slowly_until_it_is_made_up_for(hours: int) -> None:
+    local = Monotonic()
+    clock = LedgerClock(AFTER, local)
+    for minute in range(1, 10):
+        local.seconds += 60
+        clock.sample(AFTER + after(hours * HOURS + 60 * minute))
+        went = clock.now() - AFTER
+        assert after(0.89 * 60 * minute) <= went <= after(1.11 * 60 * minute)
+    for minute in range(10, 2100):
+        local.seconds += 60
+        clock.sample(AFTER + after(hours * HOURS + 60 * minute))
+    assert abs(clock.now() - (AFTER + after(hours * HOURS + 60 * 2099))) <= after(STEP_SECONDS)
+
+
+def test_an_answer_that_took_long_is_no_step() -> None:
+    local = Monotonic()
+    clock = LedgerClock(AFTER, local)
+    time_of = clock.asking()
+    local.seconds += 20
+    assert time_of(AFTER + after(1)) == AFTER + after(20)
+    time_of = clock.asking()
+    local.seconds += 20
+    assert time_of(AFTER + after(41)) == AFTER + after(41)  # a second ahead, however long it took
+
+
+def test_it_begins_no_earlier_than_who_led_before() -> None:
+    local = Monotonic()
+    clock = LedgerClock(AFTER, local)
+    clock.at_least(AFTER + after(HOURS))
+    clock.at_least(AFTER + after(60))
+    assert clock.now() == AFTER + after(HOURS)
     local.seconds += 10
-    assert clock.now() == AFTER + timedelta(seconds=65)
+    clock.sample(AFTER + after(10))
+    assert AFTER + after(HOURS + 8) <= clock.now() <= AFTER + after(HOURS + 10)
 
 
-@given(st.lists(st.tuples(st.floats(0, 1e4), st.none() | st.floats(-1e4, 1e4))))
-def test_it_never_goes_backward(steps: list[tuple[float, float | None]]) -> None:
+@given(st.lists(st.tuples(st.floats(0, 1e4), st.none() | st.floats(-1e4, 1e4), st.floats(0, 100))))
+def test_it_never_goes_backward_nor_much_faster_or_slower_than_time(steps: list[tuple[float, float | None, float]]) -> None:
     local = Monotonic()
     clock = LedgerClock(AFTER, local)
     last = clock.now()
-    for passes, sample in steps:
-        local.seconds += passes
-        if sample is not None:
-            clock.sample(AFTER + timedelta(seconds=sample))
+    for passes, reading, waits in steps:
+        time_of = clock.asking()
+        local.seconds += passes + waits
+        if reading is not None:
+            assert time_of(AFTER + after(reading)) == clock.now()
         now = clock.now()
-        assert now >= last
+        assert last <= now <= last + after(1.1 * (passes + waits) + STEP_SECONDS + 1e-5)
         last = now

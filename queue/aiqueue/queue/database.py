@@ -3,6 +3,10 @@
 A server that is neither on loopback nor behind a Unix socket must prove who it is: its certificate and its name are
 verified (`sslmode=verify-full`), unless the URL or PGSSLMODE says otherwise. libpq alone would take any server, and send it
 the password.
+
+Nobody waits for ever. The server is told after how long to end a statement, a wait for a lock and an idle transaction; and since a
+server, a pooler or a network that has gone silent ends nothing, whoever waits for an answer gives up a little later by himself
+(`Patient`). Isolation is READ COMMITTED whatever the role or the database has as its default, since the fences are made for it.
 """
 
 from __future__ import annotations
@@ -15,20 +19,25 @@ from pathlib import Path
 from typing import Any
 
 from psycopg.conninfo import make_conninfo
-from sqlalchemy import Connection, Engine, create_engine, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from aiqueue.queue.errors import InvalidInput, LedgerError
+from aiqueue.queue.failures import explained, is_passing, meaning
+from aiqueue.queue.patience import PATIENCE_SECONDS, Patient
+
+__all__ = ["KEEPALIVES", "allow_seconds", "conninfo", "explained", "open_database", "transaction"]
 
 CONNECT_TIMEOUT_SECONDS = 5
+#: A peer that is gone without a word is noticed after about ten seconds, whether we send or wait.
+KEEPALIVES = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 _FORM = "write postgresql://user@host:port/database"
 _DRIVER = "postgresql+psycopg"
 #: Where libpq looks for the authorities to trust when nothing names them.
 _ROOT_CERTIFICATE = ".postgresql/root.crt"
 #: Where systems keep the authorities that they trust: Debian, Fedora, Alpine and macOS.
 _BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
-_DISTRUSTED = ("certificate verify failed", "does not match host name", "root certificate file", "server does not support SSL")
 
 
 def conninfo(url: str, environment: Mapping[str, str] = os.environ) -> str:
@@ -51,6 +60,8 @@ def open_database(
     pool_size: int = 4,
     statement_timeout_seconds: float = 30,
     idle_in_transaction_timeout_seconds: float = 30,
+    lock_timeout_seconds: float = 0,
+    patience_seconds: float | None = None,
 ) -> Engine:
     """A pool of connections to the ledger. Nothing connects before the first use.
 
@@ -60,6 +71,8 @@ def open_database(
         pool_size: connections kept and at most opened.
         statement_timeout_seconds: the server ends a statement that takes longer.
         idle_in_transaction_timeout_seconds: the server ends a session that keeps a transaction open longer.
+        lock_timeout_seconds: the server ends a statement that waits longer for a lock; 0 leaves that to the statement's time.
+        patience_seconds: how long we wait for an answer, D some seconds longer than a statement may take.
 
     Raises:
         InvalidInput: the URL is not one of Postgres. The URL is not repeated, since it may hold a password.
@@ -68,9 +81,11 @@ def open_database(
     options = (
         f"-c statement_timeout={int(statement_timeout_seconds * 1000)}"
         f" -c idle_in_transaction_session_timeout={int(idle_in_transaction_timeout_seconds * 1000)}"
-        " -c timezone=UTC"
+        f" -c lock_timeout={int(lock_timeout_seconds * 1000)}"
+        r" -c default_transaction_isolation=read\ committed -c timezone=UTC"
     )
-    return create_engine(
+    patience = statement_timeout_seconds + PATIENCE_SECONDS if patience_seconds is None else patience_seconds
+    database = create_engine(
         parsed,
         pool_size=pool_size,
         max_overflow=0,
@@ -81,12 +96,15 @@ def open_database(
             "application_name": application_name,
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
             "options": options,
-            "keepalives_idle": 5,
-            "keepalives_interval": 2,
-            "keepalives_count": 3,
-            "tcp_user_timeout": 10_000,
+            **KEEPALIVES,
         },
     )
+
+    def connect(_dialect: object, _record: object, arguments: tuple[Any, ...], options: dict[str, Any]) -> Patient:
+        return Patient.to(*arguments, patience_seconds=patience, **options)
+
+    event.listen(database, "do_connect", connect)
+    return database
 
 
 @contextmanager
@@ -94,28 +112,23 @@ def transaction(database: Engine) -> Iterator[Connection]:
     """One transaction: committed when the block ends, rolled back when it raises.
 
     Raises:
-        LedgerError: Postgres cannot be reached, or ended the session.
+        LedgerError: Postgres cannot be reached, ended the session, or cannot do it now.
+        sqlalchemy.exc.DBAPIError: it will not do it another time either.
     """
     try:
         with database.begin() as connection:
             yield connection
-    except OperationalError as error:
-        raise LedgerError(f"the ledger cannot be reached or ended the session: {explained(error.orig)}") from error
-
-
-def explained(error: BaseException | None) -> str:
-    """What libpq says of a connection that failed, and what to do where it is about trust."""
-    said = str(error).strip()
-    if not any(sign in said for sign in _DISTRUSTED):
-        return said
-    return (
-        f"{said}; the server must serve TLS with a certificate for its host name: name the file of the authority that signed it "
-        "in PGSSLROOTCERT, or sslrootcert in the database URL"
-    )
+    except DBAPIError as error:
+        if is_passing(error.orig):
+            raise LedgerError(meaning(error.orig)) from error
+        raise
 
 
 def allow_seconds(connection: Connection, seconds: int) -> None:
     """Let the statements and pauses of this transaction take longer: for a read of everything, which holds nobody up."""
+    session = connection.connection.dbapi_connection
+    if isinstance(session, Patient):
+        session.allow_seconds(seconds + PATIENCE_SECONDS)
     settings = ("statement_timeout", "idle_in_transaction_session_timeout")
     for setting in settings:
         connection.execute(text("SELECT set_config(:setting, :value, true)"), {"setting": setting, "value": f"{seconds}s"})

@@ -23,6 +23,7 @@ import structlog
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from aiqueue.admission.backoff import Backoff
 from aiqueue.admission.controller import faults
@@ -39,6 +40,7 @@ _SOON_SECONDS = 0.02  # between the end of a lease and the next try to take it o
 #: Why this process cannot lead now, as a sentence; None where it can. Asked often, so it must not block.
 Unfit = Callable[[], str | None]
 _STATEMENT_TIMEOUT_SECONDS = 10
+_LOCK_TIMEOUT_SECONDS = 5
 
 
 @contextmanager
@@ -80,28 +82,47 @@ class Term:
         self._lease_seconds = lease_seconds
         self._margin_seconds = lease_seconds / 4
         self._trusted_until = attempt_started + lease_seconds - self._margin_seconds
-        self._lease = self._open(url, holder, 1)
+        # A renewal that takes longer than the lease is as good as none.
+        self._lease = self._open(url, holder, 1, statement_timeout_seconds=lease_seconds / 2, patience_seconds=lease_seconds)
         self._database = self._open(url, holder, _POOL_SIZE)
         event.listen(self._database, "connect", self._register)
         self._renewals: threading.Thread | None = None
         self._given_up = False
+        self._problem = ""
 
-    def _open(self, url: str, holder: str, pool_size: int) -> Engine:
+    def _open(
+        self,
+        url: str,
+        holder: str,
+        pool_size: int,
+        *,
+        statement_timeout_seconds: float = _STATEMENT_TIMEOUT_SECONDS,
+        patience_seconds: float | None = None,
+    ) -> Engine:
         return open_database(
             url,
             application_name=f"aiqueue-controller {holder} term {self.number}",
             pool_size=pool_size,
-            statement_timeout_seconds=_STATEMENT_TIMEOUT_SECONDS,
+            statement_timeout_seconds=statement_timeout_seconds,
             idle_in_transaction_timeout_seconds=_STATEMENT_TIMEOUT_SECONDS,
+            lock_timeout_seconds=_LOCK_TIMEOUT_SECONDS,
+            patience_seconds=patience_seconds,
         )
 
-    def _register(self, dbapi_connection: psycopg.Connection[Any], _record: object) -> None:
+    def _register(self, dbapi_connection: psycopg.Connection[Any], record: ConnectionPoolEntry) -> None:
+        leadership.carry_clock(record.info, self.clock.asking)
         with dbapi_connection.transaction():
             dbapi_connection.execute(leadership.REGISTER_SESSION, (self.number,))
 
     def trusted(self) -> bool:
         """Whether a request may still be sent to the cluster in the name of this term."""
         return not self.lost.is_set() and time.monotonic() < self._trusted_until
+
+    def problem(self) -> str | None:
+        """Why this term is not good for anything any more, as a sentence."""
+        if self.trusted():
+            return None
+        return f"term {self.number} was not renewed in time, and nothing is started in its name{self._problem}"
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -142,16 +163,19 @@ class Term:
             try:
                 with Step("renews the term"):
                     faults.reach("lead.before-renew")
+                    time_of = self.clock.asking()
                     with _transaction(self._lease) as connection:
-                        now = leadership.renew(connection, self.number, self._lease_seconds)
+                        now = leadership.renew(connection, self.number, self._lease_seconds, self.clock.now())
                     faults.reach("lead.after-renew")
             except TermLost:
                 return
             except LedgerError as error:
+                self._problem = f": {error}"
                 _log.warning("term not renewed", term=self.number, error=str(error))
             else:
                 self._trusted_until = started + self._lease_seconds - self._margin_seconds
-                self.clock.sample(now)
+                self._problem = ""
+                time_of(now)
             if time.monotonic() > self._trusted_until:
                 _log.error("term is trusted no more", term=self.number)
                 self.lost.set()
@@ -193,8 +217,13 @@ class Elector:
         self._url = url
         self._holder = holder
         self._lease_seconds = lease_seconds
+        self._clock: LedgerClock | None = None
         self._database = open_database(
-            url, application_name=f"aiqueue-controller {holder} standby", pool_size=1, statement_timeout_seconds=lease_seconds
+            url,
+            application_name=f"aiqueue-controller {holder} standby",
+            pool_size=1,
+            statement_timeout_seconds=lease_seconds,
+            patience_seconds=lease_seconds + 1,
         )
         self.last_error: str | None = None
 
@@ -228,14 +257,20 @@ class Elector:
         started = time.monotonic()
         faults.reach("lead.before-take-over")
         with _transaction(self._database) as connection:
-            number = leadership.take_over(connection, self._holder, self._lease_seconds)
+            known = None if self._clock is None else self._clock.now()
+            number = leadership.take_over(connection, self._holder, self._lease_seconds, known)
+            asked = time.monotonic()
             leader = leadership.current(connection)
+        if self._clock is None:
+            self._clock = LedgerClock(leader.now)
+        clock = self._clock
+        clock.sample(leader.now, asked)
+        clock.at_least(leader.renewed_at)
         if number is None:
             return None, (leader.expires_at - leader.now).total_seconds()
         self.last_error = None
         faults.reach("lead.after-take-over")
         self._database.dispose()
-        clock = LedgerClock(leader.now)
         lease = self._lease_seconds
         return Term(number, self._url, holder=self._holder, lease_seconds=lease, clock=clock, attempt_started=started), 0.0
 

@@ -20,18 +20,18 @@ def archive(connection: Connection, term: int, after_seconds: float, most: int =
     Raises:
         TermLost: another controller leads.
     """
-    leadership.fence(connection, term)
+    now = leadership.fence(connection, term)
     live = ", ".join(f"'{state}'" for state in LIVE_STATES)
     ids = list(
         connection.execute(
             text(
                 f"SELECT w.id FROM workload w WHERE NOT (w.state IN ({live}))"
-                " AND w.ended_at < clock_timestamp() - make_interval(secs => :after)"
+                " AND w.ended_at < :now - make_interval(secs => :after)"
                 " AND NOT EXISTS (SELECT 1 FROM run r WHERE r.workload_id = w.id AND r.closed_at IS NULL)"
                 f" AND NOT EXISTS (SELECT 1 FROM action a WHERE a.workload_id = w.id AND a.kind = '{ActionKind.RESTORE}')"
                 " ORDER BY w.ended_at LIMIT :batch"
             ),
-            {"after": after_seconds, "batch": most},
+            {"now": now, "after": after_seconds, "batch": most},
         ).scalars()
     )
     if not ids:
