@@ -30,7 +30,6 @@ from aiqueue.admission.engine.plan import Admission, Plan
 from aiqueue.admission.engine.preempting import Preempting, refusal_of
 from aiqueue.admission.engine.prospects import Prospects, prospects_of_waiting
 from aiqueue.admission.engine.resizing import resize
-from aiqueue.admission.engine.resizing import resize
 from aiqueue.admission.engine.runs import OpenRun, Runs
 from aiqueue.admission.engine.shares import Scales
 from aiqueue.admission.engine.terms import terms_of
