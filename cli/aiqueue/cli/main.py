@@ -14,6 +14,8 @@ from typer.core import TyperGroup
 from aiqueue.cli import certificates, db, dev, explain
 from aiqueue.cli.apply import apply
 from aiqueue.cli.delete import delete
+from aiqueue.cli.doctor import EPILOG as DOCTOR_EPILOG
+from aiqueue.cli.doctor import doctor
 from aiqueue.cli.exits import EPILOG, report
 from aiqueue.cli.get import get
 from aiqueue.cli.simulate import simulate
@@ -43,6 +45,7 @@ app.command(epilog=EPILOG)(apply)
 app.command(epilog=EPILOG)(get)
 app.add_typer(explain.app, name="explain")
 app.command(epilog=EPILOG)(delete)
+app.command(epilog=DOCTOR_EPILOG)(doctor)
 app.command(epilog=EPILOG)(simulate)
 app.add_typer(db.app, name="db")
 app.add_typer(certificates.app, name="certificates")

@@ -1,0 +1,52 @@
+"""A term of the doctor's own: taken from whoever leads, held while it mends, given back at once."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import DBAPIError
+
+from aiqueue.admission.controller.clock import LedgerClock
+from aiqueue.admission.controller.term import Term
+from aiqueue.queue.database import open_database, transaction
+from aiqueue.queue.errors import LedgerError
+from aiqueue.queue.store import doctor, leadership
+
+LEASE_SECONDS = 15.0
+_TIMEOUT_SECONDS = 10.0
+
+
+@contextmanager
+def own_term(url: str) -> Iterator[Term]:
+    """Lead instead of whoever does. A controller that led stands by, and leads again soon after the end.
+
+    Raises:
+        LedgerError: the ledger cannot be reached, or this login may not end the sessions of the one that leads.
+    """
+    holder = f"doctor-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    database = open_database(url, application_name="aiqueue-doctor", pool_size=1, statement_timeout_seconds=_TIMEOUT_SECONDS)
+    began = time.monotonic()
+    try:
+        with transaction(database) as connection:
+            number = doctor.seize(connection, holder, LEASE_SECONDS)
+            leader = leadership.current(connection)
+    except DBAPIError as error:
+        said = str(error.orig).strip().partition("\n")[0]
+        raise LedgerError(
+            f"leadership cannot be taken over ({said}): to mend anything, use the login of the controller, or the ledger's owner"
+        ) from error
+    finally:
+        database.dispose()
+    clock = LedgerClock(leader.now)
+    clock.at_least(leader.renewed_at)
+    term = Term(number, url, holder=holder, lease_seconds=LEASE_SECONDS, clock=clock, attempt_started=began)
+    term.start_renewing()
+    try:
+        yield term
+    finally:
+        term.close()

@@ -1,0 +1,86 @@
+"""What the doctor found and did, in the formats of `get`: a table with causes and repairs under it, or documents."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from aiqueue.cli.exits import say
+from aiqueue.cli.printers import Column, Listing, Output, Row, printer_for
+from aiqueue.queue.documents import API_VERSION
+
+if TYPE_CHECKING:
+    from aiqueue.admission.doctor.differences import Difference
+    from aiqueue.admission.doctor.mending import Mended
+
+_COLUMNS = [Column("SEVERITY"), Column("DIFFERENCE"), Column("OBJECT", long=True), Column("SAFE"), Column("WHAT", long=True)]
+_MORE = [Column("CAUSE", wide=True, long=True), Column("REPAIR", wide=True, long=True)]
+
+
+def show(left: Sequence[Difference], output: Output, mended: Sequence[Mended] = ()) -> None:
+    """Print what differs; with documents also what was done."""
+    listing = Listing([*_COLUMNS, *_MORE], [_row(each) for each in left])
+    if output in (Output.JSON, Output.YAML):
+        documents = [_mended_row(each) for each in mended] + list(listing.rows)
+        printer_for(output).print(Listing([*_COLUMNS, *_MORE], documents))
+    elif left:
+        printer_for(output).print(listing)
+    if output is Output.TABLE and left:
+        print("\n".join(_advice(left)))
+    say(_summary(left, repaired=bool(mended)))
+
+
+def show_mended(mended: Sequence[Mended], output: Output) -> None:
+    """Print what was done about each difference, for people."""
+    if not mended or output in (Output.JSON, Output.YAML, Output.NAME):
+        return
+    columns = [Column("MENDED"), Column("DIFFERENCE"), Column("OBJECT", long=True), Column("WHAT", long=True)]
+    printer_for(output).print(Listing(columns, [_mended_row(each) for each in mended]))
+    print()
+
+
+def _row(each: Difference) -> Row:
+    cells = (each.severity, each.kind, each.object, "yes" if each.safe else "no", each.what, each.cause, each.repair)
+    return Row(each.object, cells, {"apiVersion": API_VERSION, "kind": "Difference", "status": _status(each)})
+
+
+def _status(each: Difference) -> dict[str, object]:
+    return {
+        "kind": str(each.kind),
+        "severity": str(each.severity),
+        "object": each.object,
+        "what": each.what,
+        "cause": each.cause,
+        "repair": each.repair,
+        "safe": each.safe,
+    }
+
+
+def _mended_row(each: Mended) -> Row:
+    difference = each.difference
+    document = {
+        "apiVersion": API_VERSION,
+        "kind": "Mended",
+        "status": {**_status(difference), "done": each.done, "did": each.what},
+    }
+    return Row(difference.object, ("yes" if each.done else "no", difference.kind, difference.object, each.what), document)
+
+
+def _advice(left: Sequence[Difference]) -> list[str]:
+    """Each cause and repair once, with what it is of."""
+    lines: list[str] = []
+    for kind, cause, repair, safe in dict.fromkeys((each.kind, each.cause, each.repair, each.safe) for each in left):
+        lines += ["", f"{kind}", f"  likely cause   {cause}", f"  {'--repair     ' if safe else 'what to do   '}  {repair}"]
+    return lines
+
+
+def _summary(left: Sequence[Difference], *, repaired: bool) -> str:
+    if not left:
+        return "nothing differs any more" if repaired else "ledger, engine and cluster agree"
+    counts = Counter(str(each.severity).lower() for each in left)
+    plural = {"error": "errors", "warning": "warnings", "information": "for information"}
+    parts = [f"{number} {word if number == 1 and word != 'information' else plural[word]}" for word, number in counts.items()]
+    safe = sum(each.safe for each in left)
+    mendable = f"; `aiqueue doctor --repair` mends {safe} of them" if safe and not repaired else ""
+    return f"{len(left)} {'difference' if len(left) == 1 else 'differences'}: {', '.join(parts)}{mendable}"
