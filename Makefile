@@ -17,7 +17,7 @@ PYTHON = $(shell for each in python3.13 python3.12 python3.11 python3; do \
 	then echo "$$each"; break; fi; done)
 endif
 
-.PHONY: help demo test lint lock clean bench-engine bench-simulate bench-webhook bench-admission bench-baseline bench-restart bench-ledger fuzz mutants programs
+.PHONY: help demo test lint lock clean bench-engine bench-simulate bench-webhook bench-admission bench-baseline bench-restart bench-ledger fuzz soak mutants programs
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -74,6 +74,10 @@ bench-ledger: $(VENV)/.ready ## Measure commits, growth and lists with a million
 
 fuzz: $(VENV)/.ready ## Look for counterexamples for a while: make fuzz MINUTES=30
 	@$(BIN)/python tests/fuzz.py $(MINUTES)
+
+# A soak draws its own seed unless one is given.
+soak: $(VENV)/.ready programs ## Kill controllers at any moment on real parts and check that nothing is lost: make soak MINUTES=60
+	@PYTHONPATH=$(CURDIR)/tests $(BIN)/python -m soak --minutes=$(MINUTES) $(if $(filter-out file default undefined,$(origin SEED)),--seed=$(SEED))
 
 mutants: $(VENV)/.ready ## Put faults into copies of the engine, which its tests must notice; FAULTS=tree for those of a part (about three minutes)
 	@$(BIN)/python tests/mutants/run.py $(FAULTS)

@@ -1,0 +1,239 @@
+"""Controllers as processes: started armed, found leading, ended."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from aiqueue.cli.harness.errors import HarnessError
+from aiqueue.cli.harness.waiting import until
+from soak.world import World
+
+LEASE_SECONDS = 1
+STUCK_SECONDS = 6
+ARCHIVE_AFTER_SECONDS = 2
+_BY_WATCHDOG = 70
+_MOST_UNEXPECTED = 20
+_UNEXPECTED = ("nobody expected", "Traceback", '"exception"')
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """A fault that a controller is started with."""
+
+    point: str
+    fault: str
+    seconds: float = 1.0
+    time: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.point}={self.fault}:{self.seconds:.2f}#{self.time}"
+
+
+@dataclass(slots=True)
+class Controller:
+    """One `aiqueue controller`.
+
+    Attributes:
+        arm: what it was started with.
+        signalled: the last signal that we sent to end it.
+        led: the terms that it led in.
+    """
+
+    pid: int
+    log: Path
+    arm: Arm | None
+    started: float
+    signalled: signal.Signals | None = None
+    led: list[int] = field(default_factory=list)
+    stopped_until: float | None = None
+    warm: bool = False
+    #: How it ended, as subprocess has it; None while it runs.
+    code: int | None = None
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def is_warm(self) -> bool:
+        """Whether it knows the cluster, so that it can take over at once."""
+        self.warm = self.warm or "Jobs listed" in self.said()
+        return self.warm and self.stopped_until is None and self.alive()
+
+    def alive(self) -> bool:
+        return self.code is None
+
+    def is_stopped(self) -> bool:
+        """Whether it sits in SIGSTOP."""
+        try:
+            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+
+    def ended_itself(self) -> bool:
+        """Whether its watchdog ended it."""
+        return self.code == _BY_WATCHDOG
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal; those that end it are remembered."""
+        if number in (signal.SIGKILL, signal.SIGTERM):
+            self.signalled = number
+        if self.alive():
+            with suppress(
+                ProcessLookupError
+            ):  # it has ended, and its number may soon be another's: the nursery tells of it next
+                os.kill(self.pid, number)
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """Who leads, as the ledger says."""
+
+    term: int
+    pid: int | None
+    elected_at: datetime
+    now: datetime
+
+
+class _Nursery:
+    """The process that starts controllers, see `soak.nursery`; it ends with ours."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-W", "error", str(Path(__file__).with_name("nursery.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._started: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._ended: dict[int, int] = {}
+        threading.Thread(target=self._read, name="nursery", daemon=True).start()
+
+    def start(self, environment: Mapping[str, str], log: Path) -> int:
+        """Start a controller; answers its pid."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"environment": dict(environment), "log": str(log)}) + "\n")
+        self._process.stdin.flush()
+        try:
+            return self._started.get(timeout=60)
+        except queue.Empty:
+            raise HarnessError("no controller was started within 60 s") from None
+
+    def ended(self) -> Mapping[int, int]:
+        """How those that have ended did, by pid."""
+        return self._ended
+
+    def end(self) -> None:
+        """End it."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(30)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with suppress(ValueError):  # closed
+            for line in self._process.stdout:
+                what, *numbers = line.split()
+                if what == "started":
+                    self._ended.pop(int(numbers[0]), None)  # of another that had its number
+                    self._started.put(int(numbers[0]))
+                else:
+                    self._ended[int(numbers[0])] = int(numbers[1])
+
+
+class Fleet:
+    """The controllers of a world."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.controllers: list[Controller] = []
+        self.unexpected: list[str] = []
+        self._numbers = itertools.count()
+        self._logs = world.folder / "controllers"
+        self._logs.mkdir(parents=True, exist_ok=True)
+        self._nursery = _Nursery()
+
+    def start(self, arm: Arm | None = None) -> Controller:
+        """Start one more."""
+        number = next(self._numbers)
+        log = self._logs / f"{number:05}.log"
+        environment = self.world.installed.controller_environment(
+            AIQUEUE_LEASE_SECONDS=str(LEASE_SECONDS),
+            AIQUEUE_STUCK_SECONDS=str(STUCK_SECONDS),
+            AIQUEUE_ARCHIVE_AFTER_SECONDS=str(ARCHIVE_AFTER_SECONDS),
+            AIQUEUE_USAGE_CHECK_SECONDS="1",
+            AIQUEUE_FAULTS=str(arm) if arm is not None else "",
+            PATH=os.defpath,
+            HOME=str(self.world.folder),
+            PYTHONWARNINGS="error",
+            **{name: value for name, value in os.environ.items() if name == "PYTHONPATH"},
+        )
+        log.touch()
+        made = Controller(self._nursery.start(environment, log), log, arm, time.monotonic())
+        self.controllers.append(made)
+        return made
+
+    def lead(self) -> Lead:
+        """Ask the ledger who leads; the holder of a term says its pid."""
+        (row,) = self.world.rows("SELECT term, holder, elected_at, clock_timestamp() AS now FROM leader WHERE id = 1")
+        parts = str(row["holder"]).rsplit("-", 2)
+        pid = int(parts[1]) if len(parts) == 3 and parts[1].isdigit() else None
+        return Lead(row["term"], pid, row["elected_at"], row["now"])
+
+    def of_pid(self, pid: int | None) -> Controller | None:
+        """The controller that has this pid and runs."""
+        return next((each for each in self.controllers if each.pid == pid and each.alive()), None)
+
+    def reap(self) -> Iterator[Controller]:
+        """Those that have ended since; each once. One that nobody ended and no fault killed is noted as unexpected.
+
+        Raises:
+            HarnessError: that was so of too many.
+        """
+        codes = self._nursery.ended()
+        for each in self.controllers:
+            each.code = codes.get(each.pid)
+        for each in [each for each in self.controllers if not each.alive()]:
+            self.controllers.remove(each)
+            self._examine(each)
+            yield each
+
+    def end(self) -> None:
+        """Kill what is left."""
+        self.kill()
+        self._nursery.end()
+
+    def kill(self) -> None:
+        """Kill all that run, and return when they have ended."""
+        for each in self.controllers:
+            each.send(signal.SIGKILL)
+        until(lambda: list(self.reap()) is not None and not self.controllers, seconds=30, what="the end of controllers")
+
+    def _examine(self, ended: Controller) -> None:
+        code, said = ended.code, ended.said()
+        by_fault = ended.arm is not None and ended.arm.fault == "kill" and code == -signal.SIGKILL
+        expected = by_fault or (ended.signalled is not None and code in (0, -ended.signalled)) or ended.ended_itself()
+        # One that is asked to stop while it is stuck or stopped may be ended by us in the end.
+        expected = expected or (ended.signalled is signal.SIGKILL and code == -signal.SIGKILL)
+        if not expected:
+            tail = " | ".join(said.splitlines()[-3:])
+            self.unexpected.append(f"controller {ended.log.name} ended by itself with {code}: {tail[-600:]}")
+            if len(self.unexpected) >= _MOST_UNEXPECTED:
+                raise HarnessError(f"controllers do not live: {self.unexpected[-1]}")
+        for line in said.splitlines():
+            if any(sign in line for sign in _UNEXPECTED):
+                self.unexpected.append(f"controller {ended.log.name} said: {line[:1500]}")
+                break

@@ -1,0 +1,102 @@
+"""The real parts that a soak breaks: a cluster with its control plane and fake nodes, a ledger, and a place for evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, text
+
+from aiqueue.admission.kube.client import KubeClient
+from aiqueue.cli.harness import manifests, product
+from aiqueue.cli.harness.api import Api
+from aiqueue.cli.harness.cluster import DevCluster
+from aiqueue.cli.harness.postgres import DevPostgres
+from aiqueue.cli.harness.waiting import until
+from aiqueue.queue.database import open_database, transaction
+from soak.tenants import TOTAL_GPUS
+
+_READY_SECONDS = 60.0
+_GPUS_OF_A_NODE = 8
+
+
+@dataclass(slots=True)
+class World:
+    """A cluster with aiqueue's policies, an empty ledger and namespaces to submit to.
+
+    Attributes:
+        ledger: as the owner of its tables.
+        api: as the cluster's administrator.
+        controller: as the controller's service account, the only one that may start a managed Job behind the ledger's back.
+        folder: for logs and evidence.
+    """
+
+    cluster: DevCluster
+    installed: product.Product
+    ledger: Engine
+    namespaces: tuple[str, ...]
+    folder: Path
+    api: Api
+    controller: KubeClient
+    ledger_uid: str
+
+    def rows(self, statement: str, **values: Any) -> list[dict[str, Any]]:
+        """Read the ledger."""
+        with transaction(self.ledger) as connection:
+            return [dict(row) for row in connection.execute(text(statement), values).mappings()]
+
+    def do(self, statement: str, **values: Any) -> None:
+        """Write to the ledger as its owner."""
+        with transaction(self.ledger) as connection:
+            connection.execute(text(statement), values)
+
+
+@contextmanager
+def of_parts(cluster: DevCluster, namespaces: tuple[str, ...], owner_url: str, folder: Path) -> Iterator[World]:
+    """A world of a cluster with policies and GPU nodes, of namespaces that are ready and of a migrated ledger."""
+    installed = product.Product(
+        owner_url,
+        product.login(owner_url, "admin"),
+        product.login(owner_url, "controller"),
+        cluster.service_account_kubeconfig(manifests.NAMESPACE, manifests.SERVICE_ACCOUNT),
+    )
+    ledger = open_database(owner_url, application_name="aiqueue-soak", pool_size=6)
+    controller = KubeClient.from_kubeconfig(installed.controller_kubeconfig, component="soak")
+    try:
+        with transaction(ledger) as connection:  # ledgers copied from one template would take one another for themselves
+            uid = connection.execute(text("UPDATE ledger SET uid = gen_random_uuid() RETURNING uid")).scalar_one()
+        yield World(cluster, installed, ledger, namespaces, folder, cluster.api, controller, str(uid))
+    finally:
+        controller.close()
+        ledger.dispose()
+
+
+@contextmanager
+def of_its_own(folder: Path) -> Iterator[World]:
+    """A world of parts that are started for it and end with it; what they wrote to the folder stays."""
+    with ExitStack() as stack:
+        cluster = stack.enter_context(DevCluster.create(folder / "cluster", name="soak"))
+        postgres = stack.enter_context(DevPostgres.create(folder / "postgres", durable=False))
+        manifests.apply_dev(cluster)
+        for number in range(2 * TOTAL_GPUS // _GPUS_OF_A_NODE):
+            cluster.add_node(
+                f"gpu-{number}",
+                cpu_millicores=64_000,
+                memory_bytes=512 * 2**30,
+                gpus=_GPUS_OF_A_NODE,
+                labels={"aiqueue.dev/pool": "h100"},
+            )
+        namespaces = ("soak-a", "soak-b")
+        for name in namespaces:
+            cluster.api.call(
+                "POST", "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+            )
+        for name in namespaces:
+            account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
+            until(lambda path=account: cluster.api.is_ok(path), seconds=_READY_SECONDS, what=f"the service account of {name}")  # type: ignore[misc]
+        owner = postgres.create_database("aiqueue")
+        product.migrate(owner)
+        yield stack.enter_context(of_parts(cluster, namespaces, owner, folder))
