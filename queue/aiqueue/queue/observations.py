@@ -54,7 +54,9 @@ class Observation:
         checkpoint_seconds, max_runtime_seconds: as the annotations say now; None where they say nothing that can be understood.
         stopped: the run that we ourselves suspended or expired, as our annotation says. Without it a suspension is the owner's.
         deadline_seconds: `spec.activeDeadlineSeconds`.
-        parallelism: `spec.parallelism`.
+        parallelism, completions: of the spec.
+        failed_indexes: how many indexes of an Indexed Job failed for good, each counted against its own backoffLimit.
+        ending: it is decided how the Job ends, and no more pods are made; those that there are may still be going.
         end_reason: reason of the condition that says that the Job is over, such as DeadlineExceeded; "" before, and without one.
         user: who created it, as the policy stamped it. `owner` is `Kind/name` of its controller owner reference, if any.
     """
@@ -90,6 +92,9 @@ class Observation:
     stopped: RunStamp | None = None
     deadline_seconds: int | None = None
     parallelism: int | None = None
+    completions: int | None = None
+    failed_indexes: int = 0
+    ending: bool = False
     end_reason: str = ""
     user: str = ""
     owner: str = ""

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from aiqueue.admission.controller.shrinking import Sizes, still_needed
 from aiqueue.admission.controller.stamps import superseded
 from aiqueue.admission.controller.unknown import UnknownJobs
 from aiqueue.admission.kube.patches import EXPIRED_SECONDS
@@ -87,6 +88,7 @@ class Context:
     unknown: UnknownJobs
     assign_for_adoption: AssignForAdoption
     now: datetime
+    sizes: Sizes = field(default_factory=Sizes)
 
 
 def follow(batch: Batch, seen: Observation, known: Known | None, context: Context) -> None:
@@ -225,6 +227,8 @@ def _running(batch: Batch, seen: Observation, known: Known, run: OpenRun, contex
             _passed_over(batch, seen, known, run, context)
             return
         _goes_on(batch, seen, known, run, ours=ours, by_us=by_us)
+        if context.sizes.look(batch.changes, seen, known, run):
+            batch.touched.add(seen.uid)
     elif ours or run.adopted:
         if seen.queue_name is None:  # stopped, then taken out of our hands: nothing more will be heard of it
             gone(batch, known, context)
@@ -307,7 +311,7 @@ def _runs_without_a_run(batch: Batch, seen: Observation, attempt: int, context: 
         queue = context.configuration.queues.get((seen.namespace, queue_name))
         if queue is not None:
             why = "it carries this ledger's run annotation" if seen.stamp else "it ran before this cluster was registered"
-            allocations = context.assign_for_adoption(context.configuration, queue.tenant, seen.pod_sets)
+            allocations = context.assign_for_adoption(context.configuration, queue.tenant, still_needed(seen))
             batch.touched.add(seen.uid)
             run_id = seen.stamp.run_id if seen.stamp else None
             adopted = AdoptedRun(seen.uid, queue.tenant, seen.namespace, queue_name, allocations, why, run_id)

@@ -257,13 +257,14 @@ class Observing:
                 waiting = [row.id for row in after.values() if row.state in _WAITS]
                 pending = {w.id: w for w in work.load_pending(connection, ids=waiting)} if waiting else {}
                 run_ids = {run_id for run_id, _ in written.adopted.values()}
-                opened = [*run_ids, *_runs_anew(before, after)]
+                opened = [*run_ids, *_runs_anew(before, after), *written.resized]
                 runs = work.load_open_runs(connection, ids=opened) if opened else []
                 action_ids = list(written.action_ids.values())
                 new_actions = actions.load_open(connection, self.context.cluster.id, action_ids) if action_ids else []
                 _reach("in", batch)
             _reach("after", batch)
             self.mirror.update(after.values())
+            self.context.sizes.written(batch.changes)
             for event in _events(batch, before, after, [WorkloadPending(w) for w in pending.values()]):
                 self.engine.observe(event)
             for run in runs:

@@ -36,6 +36,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
+_INTERVAL = re.compile(r"(?<![^,])([0-9]{1,9})(?:-([0-9]{1,9}))?(?![^,])", re.ASCII)
+_ENDING = ("SuccessCriteriaMet", "FailureTarget", "Complete", "Failed")
 _MAX_PODS = 2**31 - 1  # int32 on the wire
 _MAX_SHOWN = 64
 _REMEMBERED = 4096  # asks, each at most so long as encoded
@@ -150,6 +152,9 @@ def examine(job: objects.Job, *, cluster: str) -> Examined:
         stopped=RunStamp.parse(annotations.stopped) if annotations.stopped else None,
         deadline_seconds=job.spec.active_deadline_seconds,
         parallelism=job.spec.parallelism,
+        completions=job.spec.completions,
+        failed_indexes=_indexes(status.failed_indexes) if status.failed_indexes else 0,
+        ending=status.conditions is not None and any(_has(status, kind) is not None for kind in _ENDING),
         end_reason=end_reason,
         user=templates.clean(annotations.user) if annotations.user else "",
         owner=_owner(metadata),
@@ -300,6 +305,11 @@ def _has(status: objects.JobStatus, kind: str) -> objects.Condition | None:
         if condition.type == kind and condition.status == "True":
             return condition
     return None
+
+
+def _indexes(text: str) -> int:
+    """How many indexes `1,3-5` names. What is not written so is not counted: fewer than there are is safe."""
+    return sum(int(found[2] or found[1]) - int(found[1]) + 1 for found in _INTERVAL.finditer(text))
 
 
 def _owner(metadata: objects.JobMetadata) -> str:

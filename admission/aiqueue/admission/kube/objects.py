@@ -171,6 +171,7 @@ class JobStatus(Object, frozen=True):
     ready: int | None = None
     succeeded: int | None = None
     failed: int | None = None
+    failed_indexes: str | None = None
     start_time: Time | None = None
     completion_time: Time | None = None
     conditions: tuple[Condition, ...] | None = None
