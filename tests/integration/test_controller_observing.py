@@ -13,7 +13,7 @@ from sqlalchemy import Engine, text
 from aiqueue.admission.controller.facts import ActionEnded, JobFound, JobGone, PodsGone, Result
 from aiqueue.admission.controller.term import Term
 from aiqueue.admission.engine.engine import Engine as Deciding
-from aiqueue.admission.engine.events import Event, RunClosed, RunOpened, UsageMoved, WorkloadPending
+from aiqueue.admission.engine.events import Event, RunClosed, RunOpened, RunStanding, UsageMoved, WorkloadPending
 from aiqueue.admission.kube.objects import Job
 from aiqueue.admission.kube.watches import EventType
 from aiqueue.queue.database import transaction
@@ -183,12 +183,19 @@ def test_the_engine_hears_what_the_owner_says_of_time_while_it_waits_and_while_i
     assert look(checkpoint_seconds=60, max_runtime_seconds=3600, resource_version="101") == []
     stamp = admit(term, watched)
     runs = {"stamp": stamp, "suspended": False, "active": 2}
-    assert look(**runs, checkpoint_seconds=60, max_runtime_seconds=3600) == []
+    (started,) = look(**runs, checkpoint_seconds=60, max_runtime_seconds=3600)
+    assert isinstance(started, RunStanding)
+    assert (started.run_id, started.ready_at, started.unready_since) == (stamp.run_id, None, None)
+    assert look(**runs, checkpoint_seconds=60, max_runtime_seconds=3600, ready=1) == []
     (again,) = look(**runs, checkpoint_seconds=30)
     assert isinstance(again, RunOpened)
     assert (again.run.id, again.run.attempt, again.run.allocations) == (stamp.run_id, 1, (Allocation("main", "h100", GPU, 8),))
     assert (again.run.workload.checkpoint_seconds, again.run.workload.max_runtime_seconds) == (30, None)
-    assert look(**runs, checkpoint_seconds=30, ready=2) == []
+    (ready,) = look(**runs, checkpoint_seconds=30, ready=2)
+    assert isinstance(ready, RunStanding)
+    assert ready.ready_at is not None
+    assert (ready.started_at, ready.unready_since) == (started.started_at, None)
+    assert look(**runs, checkpoint_seconds=30, ready=2, succeeded=1) == []
     over = make_seen(stamp=stamp, suspended=False, finished=WorkloadState.FINISHED, checkpoint_seconds=5)
     engine.heard.clear()
     watched.step.look([over])  # it is over, whatever it says of time

@@ -42,7 +42,8 @@ class Observation:
         pod_sets: as the template says now. While `stamp` is set the template may hold what we injected.
         shape: `records.shape_of` of `pod_sets` and `class_name`.
         suspended: `spec.suspend`.
-        active, terminating, ready, succeeded, failed: pods, from the Job's status.
+        active, terminating, ready, succeeded, failed: pods, from the Job's status; those that succeeded also where it has yet to count
+            them.
         finished: FINISHED, FAILED or EXPIRED once the Job has its Complete or Failed condition, else None.
         finished_at: when that condition was set.
         suspended_seen: the Job controller has set the Suspended condition to True.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from aiqueue.admission.controller.rewriting import Standing, rewriting
-from aiqueue.admission.engine.plan import Admission, Plan
+from aiqueue.admission.engine.plan import Admission, Eviction, Plan
 from aiqueue.queue.records import Configuration
 from aiqueue.queue.store.plans import AdmissionRow, EvictionRow, PlanRows
 
@@ -16,6 +16,8 @@ def rows_of(
     configuration: Configuration,
     resource_version: Callable[[str], str],
     standing: Callable[[str], Standing],
+    *,
+    why: Callable[[Eviction], str] = lambda eviction: eviction.message,
 ) -> PlanRows:
     """The rows to commit.
 
@@ -25,6 +27,7 @@ def rows_of(
         configuration: that it was decided on.
         resource_version: of the Job (by uid) whose spec the Plan was decided on.
         standing: that Job as it stands.
+        why: a run is told to end.
     """
     return PlanRows(
         seq=seq,
@@ -37,7 +40,7 @@ def rows_of(
                 workload_id=eviction.workload_id,
                 attempt=eviction.attempt,
                 outcome=eviction.outcome,
-                message=eviction.message,
+                message=why(eviction),
                 evict_at=eviction.evict_at,
                 preempted_by=eviction.preempted_by,
                 rule=eviction.rule,

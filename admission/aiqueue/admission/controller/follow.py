@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from aiqueue.admission.controller import readiness
 from aiqueue.admission.controller.shrinking import Sizes, still_needed
 from aiqueue.admission.controller.stamps import superseded
 from aiqueue.admission.controller.unknown import UnknownJobs
@@ -101,6 +102,8 @@ def follow(batch: Batch, seen: Observation, known: Known | None, context: Contex
         _over(batch, seen, known, context)
     else:
         _waiting(batch, seen, known, context)
+    if known is not None:
+        readiness.release(batch.changes, seen, known)
     if not seen.running:
         context.unknown.settled(seen.uid)
 
@@ -249,6 +252,8 @@ def _goes_on(batch: Batch, seen: Observation, known: Known, run: OpenRun, *, our
     if not run.started and ours:
         batch.touched.add(seen.uid)
         batch.changes.started.append(StartedRun(run.id))
+    if (ours or run.adopted) and readiness.look(batch.changes, seen, known, run):
+        batch.touched.add(seen.uid)
     again: list[ActionKind] = []
     if run.stopped and known.status[0] and seen.queue_name is not None:  # it was seen suspended, and somebody resumed it
         again.append(ActionKind.SUSPEND)
@@ -314,7 +319,8 @@ def _runs_without_a_run(batch: Batch, seen: Observation, attempt: int, context: 
             allocations = context.assign_for_adoption(context.configuration, queue.tenant, still_needed(seen))
             batch.touched.add(seen.uid)
             run_id = seen.stamp.run_id if seen.stamp else None
-            adopted = AdoptedRun(seen.uid, queue.tenant, seen.namespace, queue_name, allocations, why, run_id)
+            ready = readiness.is_wholly_ready(seen)
+            adopted = AdoptedRun(seen.uid, queue.tenant, seen.namespace, queue_name, allocations, why, run_id, ready)
             batch.changes.adopted.append(adopted)
             context.unknown.settled(seen.uid)
         return

@@ -292,7 +292,9 @@ class Leader:
                 break
             self._seq += 1
             standing = standings(plan, self.jobs, self.term, self.registration.cluster.id)
-            rows = commit.rows_of(plan, self._seq, self._configuration, observing.mirror.resource_version, standing)
+            rows = commit.rows_of(
+                plan, self._seq, self._configuration, observing.mirror.resource_version, standing, why=observing.why
+            )
             if not plan.empty:
                 faults.reach("commit.before")
             try:
@@ -350,7 +352,7 @@ class Leader:
             )
         if plan.evictions:
             mirror = observing.mirror
-            for eviction in plan.evictions:
+            for eviction in rows.evictions:
                 uid = mirror.uid_of(eviction.workload_id)
                 mirror.evicting(uid, eviction.outcome, eviction.evict_at, eviction.message)
             with self.term.transaction() as connection:

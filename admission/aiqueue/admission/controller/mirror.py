@@ -62,8 +62,9 @@ class Mirror:
 
     def admitted(self, uid: str, run_id: int, attempt: int) -> None:
         """A Plan that admits this workload was committed."""
-        run = OpenRun(id=run_id, attempt=attempt, started=False)
-        self.known[uid] = replace(self.known[uid], state=WorkloadState.ADMITTED, attempt=attempt, run=run)
+        row = self.known[uid]
+        run = OpenRun(id=run_id, attempt=attempt, started=False, succeeded_before=row.status[4])
+        self.known[uid] = replace(row, state=WorkloadState.ADMITTED, attempt=attempt, run=run)
 
     def evicting(self, uid: str, outcome: RunOutcome, evict_at: datetime, message: str) -> None:
         """A Plan that evicts the run of this workload was committed."""

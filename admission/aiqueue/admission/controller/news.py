@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 
 from aiqueue.admission.engine.plan import Admission
 from aiqueue.admission.kube.events import Event
-from aiqueue.queue.store.changes import Changes
+from aiqueue.queue.store.changes import Changes, ClosedRun, PutBack
 from aiqueue.queue.store.known import Known
-from aiqueue.queue.units import format_amount
+from aiqueue.queue.units import format_amount, format_duration
 from aiqueue.queue.words import EventReason, RunOutcome, WorkloadState
 
 _EVICTED = (RunOutcome.PREEMPTED, RunOutcome.DRAINED, RunOutcome.NOT_READY)
@@ -42,6 +42,7 @@ def of_changes(changes: Changes, rows: Iterable[Known]) -> Iterator[Event]:
     if not (changes.stopped or changes.closed):
         return
     by_id = {row.id: row for row in rows}
+    put_back = {each.workload_id: each for each in changes.put_back}
     gone = {vanished.workload_id for vanished in changes.vanished}
     for stopped in changes.stopped:
         row = by_id.get(stopped.workload_id)
@@ -54,9 +55,24 @@ def of_changes(changes: Changes, rows: Iterable[Known]) -> Iterator[Event]:
         if closed.state is WorkloadState.EXPIRED:
             yield _event(row, EventReason.EXPIRED, f"ended for good: {closed.message}")
         elif closed.state is WorkloadState.PENDING and closed.outcome in _EVICTED:
-            yield _event(row, EventReason.REQUEUED, f"its pods are gone and it waits again with its age kept: {closed.message}")
+            yield _event(row, EventReason.REQUEUED, _waits_again(closed, put_back.get(row.id)))
         elif closed.state is WorkloadState.HELD:
-            yield _event(row, EventReason.HELD, f"{closed.message}; {_RELEASE}" if closed.message else _RELEASE)
+            yield _event(row, EventReason.HELD, _held(closed, put_back.get(row.id)))
+
+
+def _waits_again(closed: ClosedRun, put_back: PutBack | None) -> str:
+    if put_back is None or put_back.pause_seconds is None:
+        return f"its pods are gone and it waits again with its age kept: {closed.message}"
+    pause = format_duration(put_back.pause_seconds)
+    often = f"requeue {put_back.requeues} of {put_back.limit}"
+    return f"its pods are gone and it waits again as if it were new, for {pause} at least ({often}): {closed.message}"
+
+
+def _held(closed: ClosedRun, put_back: PutBack | None) -> str:
+    why = [closed.message] if closed.message else []
+    if put_back is not None and put_back.pause_seconds is None:
+        why.append(f"its class requeues it {put_back.limit} times at most (requeueLimit)")
+    return "; ".join([*why, _RELEASE])
 
 
 def _event(row: Known, reason: EventReason, note: str) -> Event:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import structlog
 
-from aiqueue.admission.controller import faults, follow, news, watchdog
+from aiqueue.admission.controller import faults, follow, news, readiness, watchdog
 from aiqueue.admission.controller.actor import Actor
 from aiqueue.admission.controller.confirm import Confirmer, Question
 from aiqueue.admission.controller.facts import ActionEnded, Fact, JobFound, JobGone, PodsGone, Result
@@ -20,7 +20,8 @@ from aiqueue.admission.controller.notices import Tell
 from aiqueue.admission.controller.term import Term
 from aiqueue.admission.controller.usages import ToldUsages
 from aiqueue.admission.engine.engine import Engine
-from aiqueue.admission.engine.events import Event, RunClosed, RunOpened, WorkloadGone, WorkloadPending
+from aiqueue.admission.engine.events import Event, RunClosed, RunOpened, RunStanding, WorkloadGone, WorkloadPending
+from aiqueue.admission.engine.plan import Eviction
 from aiqueue.admission.kube.client import KubeClient
 from aiqueue.admission.kube.jobs import observe
 from aiqueue.admission.kube.objects import Job
@@ -232,6 +233,11 @@ class Observing:
             batch.changes.stopped.append(StoppedRun(run.id, row.id, outcome, run.evict_message))
         return []
 
+    def why(self, eviction: Eviction) -> str:
+        """Why a run is told to end; where its gang is not ready, with how many of its pods are."""
+        seen = latest(self.jobs, self.mirror.uid_of(eviction.workload_id), self.context.cluster.name)
+        return readiness.why(eviction, seen)
+
     def _refused(self, batch: Batch, row: Known, run_id: int, message: str) -> None:
         """The API server will never take the unsuspend: give the quota back and wait for a person."""
         seen = latest(self.jobs, row.uid, self.context.cluster.name)
@@ -250,6 +256,7 @@ class Observing:
         watchdog.beat()
         if not batch.changes.empty:
             before = {uid: self.mirror.known.get(uid) for uid in batch.touched}
+            readiness.put_back(batch.changes, before.values(), self.context.configuration)
             _reach("before", batch)
             with self.term.transaction() as connection:
                 written = observing.write(connection, self.term.number, self.context.cluster.id, batch.changes)
@@ -320,6 +327,7 @@ def _events(
     """What the engine has to hear of: quota that came back, and workloads that began or ceased to wait, or wait differently."""
     for closed in batch.changes.closed:
         yield RunClosed(closed.run_id)
+    yield from _standings(before, after)
     by_id = {event.workload.id: event for event in pending}
     for uid in sorted(before):
         was, now = before[uid], after.get(uid)
@@ -330,9 +338,19 @@ def _events(
             yield WorkloadGone(was.id)
 
 
+def _standings(before: dict[str, Known | None], after: dict[str, Known]) -> Iterator[RunStanding]:
+    """How far the gangs of open runs are, where that moved; adopted ones are told with their run."""
+    for uid, now in after.items():
+        was = before.get(uid)
+        if now.run is not None and was is not None and was.run is not None and was.run.id == now.run.id:
+            times = (now.run.started_at, now.run.ready_at, now.run.unready_since)
+            if times != (was.run.started_at, was.run.ready_at, was.run.unready_since):
+                yield RunStanding(now.run.id, *times)
+
+
 def _asks(row: Known) -> tuple[object, ...]:
     held = (row.state, row.owner_suspended, row.hold_requested)
-    return (row.queue_name, row.class_name, row.shape, row.invalid, row.attempt, held, _times(row))
+    return (row.queue_name, row.class_name, row.shape, row.invalid, row.attempt, held, row.requeues, _times(row))
 
 
 def _times(row: Known) -> tuple[int | None, int | None]:

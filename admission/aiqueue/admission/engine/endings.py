@@ -1,5 +1,4 @@
-"""Runs that are to end whatever others want, because they are drained, their time is up or their gang is not ready; and those still
-left alone by all.
+"""Runs that are to end whatever others want: drained, over their time or not ready; and those still left alone by all.
 
 A class promises a run `minRuntime`: until its grace would end no sooner than that, nobody may have it put out. When that is over
 somebody may, without anything else having happened, so it has to be an alarm.

@@ -68,6 +68,7 @@ def durations(job: objects.Job) -> Durations:
 _NO_LABELS = objects.JobLabels()
 _NO_ANNOTATIONS = objects.JobAnnotations()
 _SAYS_NOTHING = Durations()
+_ALL_COUNTED = objects.UncountedPods()
 
 
 def template_of(job: objects.Job) -> dict[str, Any]:
@@ -120,6 +121,7 @@ def examine(job: objects.Job, *, cluster: str) -> Examined:
         times = Durations(*(_read(_duration, complaints, name, text) for name, text in _timed(annotations)))
         hold = _read(_hold, complaints, annotations.hold)
     finished, finished_at, end_reason = _end(status)
+    uncounted = status.uncounted_terminated_pods or _ALL_COUNTED
     observation = Observation(
         cluster=cluster,
         uid=metadata.uid,
@@ -135,7 +137,7 @@ def examine(job: objects.Job, *, cluster: str) -> Examined:
         active=max(status.active or 0, 0),
         terminating=max(status.terminating or 0, 0),
         ready=max(status.ready or 0, 0),
-        succeeded=max(status.succeeded or 0, 0),
+        succeeded=max(status.succeeded or 0, 0) + len(uncounted.succeeded or ()),
         failed=max(status.failed or 0, 0),
         finished=finished,
         finished_at=finished_at,

@@ -163,6 +163,12 @@ class Condition(Object, frozen=True):
     last_transition_time: Time | None = None
 
 
+class UncountedPods(Object, frozen=True):
+    """UIDs of pods that succeeded and will be counted in a later version of the status."""
+
+    succeeded: tuple[str, ...] | None = None
+
+
 class JobStatus(Object, frozen=True):
     """Status of a Job."""
 
@@ -175,6 +181,7 @@ class JobStatus(Object, frozen=True):
     start_time: Time | None = None
     completion_time: Time | None = None
     conditions: tuple[Condition, ...] | None = None
+    uncounted_terminated_pods: UncountedPods | None = None
 
 
 class Job(Object, frozen=True):

@@ -73,7 +73,8 @@ class StoppedRun:
 class AdoptedRun:
     """A Job that runs without an open run gets one at its size. `uid` finds the workload, new or known.
 
-    `stamped_by` is the run of this ledger whose stamp it carries, if any: what that one wrote may still be in the template.
+    `stamped_by` is the run of this ledger whose stamp it carries, if any: what that one wrote may still be in the template. `ready` says
+    whether its whole gang is.
     """
 
     uid: str
@@ -83,6 +84,7 @@ class AdoptedRun:
     allocations: tuple[Allocation, ...]
     why: str
     stamped_by: int | None = None
+    ready: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,27 @@ class ResizedRun:
     run_id: int
     workload_id: int
     counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Stood:
+    """The whole gang of an open run was seen to be ready, or to be ready no more; that again gives it its time anew."""
+
+    run_id: int
+    ready: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """A workload whose gang was not ready waits again: from now on, and for a while.
+
+    `requeues` is how often that was by now, `limit` how often its class lets it be. A pause of None holds it.
+    """
+
+    workload_id: int
+    requeues: int
+    limit: int
+    pause_seconds: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +130,7 @@ class NewAction:
 
 @dataclass(slots=True)
 class Changes:
-    """One batch. `done_actions` are ids of actions that the cluster agreed to."""
+    """One batch. `done_actions` are ids of actions that the cluster agreed to, `released` ids of workloads that may begin afresh."""
 
     new: list[NewWorkload] = field(default_factory=list)
     seen: list[SeenAgain] = field(default_factory=list)
@@ -117,6 +140,9 @@ class Changes:
     closed: list[ClosedRun] = field(default_factory=list)
     adopted: list[AdoptedRun] = field(default_factory=list)
     resized: list[ResizedRun] = field(default_factory=list)
+    stood: list[Stood] = field(default_factory=list)
+    put_back: list[PutBack] = field(default_factory=list)
+    released: list[int] = field(default_factory=list)
     actions: list[NewAction] = field(default_factory=list)
     done_actions: list[int] = field(default_factory=list)
 
@@ -132,6 +158,9 @@ class Changes:
             or self.closed
             or self.adopted
             or self.resized
+            or self.stood
+            or self.put_back
+            or self.released
             or self.actions
             or self.done_actions
         )

@@ -52,9 +52,9 @@ def archive(connection: Connection, term: int, after_seconds: float, most: int =
     )
     connection.execute(
         text(
-            "INSERT INTO archived_run (id, workload_id, attempt, tenant, adopted, opened_at, started_at, closed_at, outcome,"
-            "  message, preempted_by, evict_rule, allocations)"
-            " SELECT r.id, r.workload_id, r.attempt, t.name, r.adopted, r.opened_at, r.started_at, r.closed_at, r.outcome,"
+            "INSERT INTO archived_run (id, workload_id, attempt, tenant, adopted, opened_at, started_at, ready_at, closed_at,"
+            "  outcome, message, preempted_by, evict_rule, allocations)"
+            " SELECT r.id, r.workload_id, r.attempt, t.name, r.adopted, r.opened_at, r.started_at, r.ready_at, r.closed_at, r.outcome,"
             "  r.message, r.preempted_by, r.evict_rule,"
             "  coalesce((SELECT jsonb_agg(jsonb_build_array(a.pod_set, f.name, a.resource, a.amount)"
             "                             ORDER BY a.pod_set, f.name, a.resource)"

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, RowMapping
 
 from aiqueue.queue.errors import LedgerConflict
 from aiqueue.queue.observations import Observation
-from aiqueue.queue.store import leadership, resizing, usage
+from aiqueue.queue.store import leadership, requeues, resizing, usage
 from aiqueue.queue.store.changes import AdoptedRun, Changes, NewAction, NewWorkload, SeenAgain
 from aiqueue.queue.store.codec import pod_set_to_json, to_json
 from aiqueue.queue.store.statements import text
@@ -61,6 +61,7 @@ def write(connection: Connection, term: int, cluster_id: int, changes: Changes) 
     _see_again(connection, changes.seen, now)
     _follow_runs(connection, changes, now)
     _close(connection, changes, now)
+    requeues.write(connection, changes, now)
     uids = [*(w.observation.uid for w in changes.new), *(a.uid for a in changes.adopted), *(a.uid for a in changes.actions)]
     found = _find(connection, cluster_id, uids)
     ids = {uid: row["id"] for uid, row in found.items()}
@@ -298,11 +299,12 @@ def _adopt(
     runs = _rows(
         connection,
         "WITH v AS (SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb))"
-        "   AS r(workload_id bigint, tenant text, namespace text, queue_name text, stamped_by bigint)),"
+        "   AS r(workload_id bigint, tenant text, namespace text, queue_name text, stamped_by bigint, ready boolean)),"
         f" w AS (UPDATE workload SET state = '{WorkloadState.ADMITTED}', state_since = :now, attempt = attempt + 1"
         "   FROM v WHERE id = v.workload_id RETURNING id, uid, attempt)"
-        " INSERT INTO run (workload_id, attempt, cluster_id, tenant_id, queue_id, term, adopted, opened_at, started_at, original, injected)"
-        " SELECT w.id, w.attempt, :cluster, t.id, q.id, :term, true, :now, :now, coalesce(b.original, '{}'), coalesce(b.injected, '{}')"
+        " INSERT INTO run (workload_id, attempt, cluster_id, tenant_id, queue_id, term, adopted, opened_at, started_at, original, injected, ready_at)"
+        " SELECT w.id, w.attempt, :cluster, t.id, q.id, :term, true, :now, :now, coalesce(b.original, '{}'), coalesce(b.injected, '{}'),"
+        "  CASE WHEN v.ready THEN CAST(:now AS timestamptz) END"
         " FROM w JOIN v ON v.workload_id = w.id JOIN tenant t ON t.name = v.tenant"
         " LEFT JOIN queue q ON q.namespace = v.namespace AND q.name = v.queue_name"
         " LEFT JOIN run b ON b.id = v.stamped_by AND b.workload_id = w.id"
@@ -314,6 +316,7 @@ def _adopt(
                 "namespace": a.namespace,
                 "queue_name": a.queue_name,
                 "stamped_by": a.stamped_by,
+                "ready": a.ready,
             }
             for a in adopted
         ),
