@@ -221,6 +221,8 @@ class Wire:
                 continue
         for task in self._opening:
             task.cancel()
+        if self._opening:  # a loop that is closed before they have let go of their sockets fails, and leaks them
+            await asyncio.wait(self._opening, timeout=CONNECT_TIMEOUT_SECONDS)
         while len(self._idle) < len(self._all) and time.monotonic() < self._deadline:
             await asyncio.sleep(_TICK_SECONDS / 10)
         for each in list(self._all):
