@@ -121,6 +121,11 @@ class Stage:
         """The Job as it is."""
         return self.cluster.api.call("GET", self._path("jobs", name))
 
+    @property
+    def uid(self) -> str:
+        """The ledger's own id."""
+        return str(self.rows("SELECT uid FROM ledger")[0]["uid"])
+
     def pods(self, name: str) -> list[dict[str, Any]]:
         """Its pods that exist."""
         where = f"{self._path('pods')}?labelSelector=batch.kubernetes.io/job-name%3D{name}"
@@ -323,13 +328,14 @@ def gpu_cluster(managed_cluster: DevCluster) -> DevCluster:
 
 
 @contextmanager
-def staged(cluster: DevCluster, namespace: str, ledger_url: str, folder: Path) -> Iterator[Stage]:
-    """A stage of these; whatever was started is ended, and no Job is left to others."""
+def staged(cluster: DevCluster, namespace: str, ledger_url: str, folder: Path, *, hand_over: bool = True) -> Iterator[Stage]:
+    """A stage of these, to whose ledger the cluster is handed over; whatever was started is ended, and no Job is left to others."""
     ledger = open_database(ledger_url, application_name="test", pool_size=2)
     with transaction(ledger) as connection:  # ledgers copied from one template would take one another for themselves
         connection.execute(text("UPDATE ledger SET uid = gen_random_uuid()"))
         uid = clusters.ledger_uid(connection)
-    manifests.hand_over(cluster.api, uid)  # from the ledger of the stage before
+    if hand_over:  # from the ledger of the stage before
+        manifests.hand_over(cluster.api, uid)
     made = Stage(
         cluster,
         product.Product(

@@ -23,7 +23,7 @@ from aiqueue.queue.errors import RefusedToStart
 _log = structlog.get_logger()
 _PATH = f"/api/v1/namespaces/{names.SYSTEM_NAMESPACE}/configmaps/{names.CLAIM}"
 _OBJECT = f"ConfigMap {names.SYSTEM_NAMESPACE}/{names.CLAIM}"
-_AGAIN_SECONDS = 10.0
+_AGAIN_SECONDS = 5.0
 
 
 class _Metadata(objects.Object, frozen=True):

@@ -2,7 +2,7 @@
 
 A point costs one look at an empty dictionary while nothing is armed. Arming is by settings only, as a list of
 `point=fault[:seconds][#time]`: `AIQUEUE_FAULTS="act.before-patch=stop,commit.after=kill#3,observe.in-write=delay:0.5"`. Each armed
-point fires once: at the time it is reached that `#` says, else at the first.
+point fires once: at the time it is reached that `#` says, else at the first. It says so on stderr before.
 
     lead         terms: taking one over, registering the cluster, renewing, giving it up
     rebuild      the ledger is read at the start of a term, and the engine built
@@ -131,6 +131,7 @@ def reach(point: str) -> None:
         if armed.left:
             return
         del _armed[point]
+    os.write(2, f"fault {armed.fault} at {point}\n".encode())
     match armed.fault:
         case Fault.KILL:
             os.kill(os.getpid(), signal.SIGKILL)
