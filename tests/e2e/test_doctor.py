@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
+from aiqueue.cli.harness import product
 from aiqueue.queue.database import transaction
 from fix_command import Command, Result
 from fix_controller import Stage
@@ -15,11 +17,11 @@ from fix_controller import Stage
 pytestmark = pytest.mark.e2e
 
 
-def asked(stage: Stage, *arguments: str, expect: int) -> Result:
-    """`aiqueue doctor` by the controller's login, with the cluster administrator's eyes."""
-    command = Command(stage.installed.controller_url)
-    kubeconfig = str(stage.cluster.kubeconfig)
-    return command("doctor", f"--kubeconfig={kubeconfig}", "--pause=0.3", *arguments, expect=expect)
+def asked(stage: Stage, *arguments: str, expect: int, role: str = "", eyes: Path | None = None) -> Result:
+    """`aiqueue doctor` by the controller's login or one in another role, with the cluster administrator's eyes or others."""
+    url = product.login(stage.installed.owner_url, role) if role else stage.installed.controller_url
+    kubeconfig = eyes or stage.cluster.kubeconfig
+    return Command(url)("doctor", f"--kubeconfig={kubeconfig}", "--pause=0.3", *arguments, expect=expect)
 
 
 def told(result: Result) -> list[Mapping[str, Any]]:
@@ -39,6 +41,11 @@ def damage(stage: Stage, statement: str, **values: object) -> None:
         connection.execute(text(statement), values)
 
 
+def until_nobody_leads(stage: Stage) -> None:
+    expired = "SELECT 1 FROM leader_lease WHERE expires_at < clock_timestamp()"
+    stage.until(lambda: bool(stage.rows(expired)), "the lease to run out")
+
+
 def test_what_was_damaged_under_a_controller_is_mended(stage: Stage) -> None:
     stage.tenants(gpus=16)
     stage.lead()
@@ -52,6 +59,8 @@ def test_what_was_damaged_under_a_controller_is_mended(stage: Stage) -> None:
         stage.until_state(name, "Pending")
     agreed = asked(stage, expect=0)
     assert (agreed.out, agreed.err) == ("", "ledger, engine and cluster agree\n")
+    blinkered = asked(stage, "--output=json", expect=0, eyes=stage.installed.controller_kubeconfig)
+    assert {each["kind"] for each in told(blinkered)} == {"NotLookedAt"}, "the controller's own account sees only what it needs"
     names = ("runs", "loses", "waits", "forgotten", "claims")
     ids = {name: stage.workload(name)["id"] for name in names}
     (lost,) = stage.runs("loses")
@@ -96,4 +105,110 @@ def test_what_was_damaged_under_a_controller_is_mended(stage: Stage) -> None:
         lambda: "Admitted" in {stage.workload(name)["state"] for name in ("waits", "forgotten", "claims")},
         "one that waited to be admitted",
     )
+    assert kinds(stage, expect=0) == {}
+
+
+def test_what_happened_while_nobody_led_is_told_and_mended(stage: Stage) -> None:
+    space, kubectl = stage.namespace, stage.cluster.kubectl
+    stage.tenants()
+    led = stage.lead(lease_seconds="1")
+    begun, never = ("vanishes", "orphans", "rests", "goes-on", "overstays"), ("dropped", "stuck")
+    for name in begun:
+        stage.create_job(name, gpus=4)
+    for name in never:
+        stage.create_job(name, gpus=64)
+    for name in begun:
+        stage.until_running(name)
+    for name in never:
+        stage.until_state(name, "Pending")
+    led.kill()
+    kubectl("delete", "job", "vanishes", "dropped", f"-n={space}", "--cascade=foreground", "--timeout=60s")
+    kubectl("delete", "job", "orphans", f"-n={space}", "--cascade=orphan")
+    kubectl("patch", "job", "rests", f"-n={space}", "--type=merge", '--patch={"spec": {"suspend": true}}')
+    stage.create_job("new", gpus=4)
+    ids = {name.replace("-", "_"): stage.workload(name)["id"] for name in (*begun, *never)}
+    for statement in (
+        "UPDATE workload SET state = 'Pending' WHERE id = :goes_on",
+        "UPDATE run SET evict_at = now() - interval '1 hour', evict_outcome = 'Drained' WHERE workload_id = :overstays",
+        "UPDATE workload SET state = 'Admitted', attempt = 1 WHERE id = :stuck",
+        "INSERT INTO run (workload_id, attempt, cluster_id, tenant_id, term, opened_at, original, injected) SELECT :stuck, 1, cluster_id, tenant_id, 1, now(), '{}', '{}' FROM run WHERE workload_id = :overstays",
+    ):
+        damage(stage, statement, **ids)
+    stage.until(lambda: not stage.pods("rests"), "the suspended Job's pods to go")
+    stage.until(lambda: stage.job("rests")["status"].get("terminating", 0) == 0, "the Job controller to see it")
+    until_nobody_leads(stage)
+    by_others = {f"job/{space}/orphans": "OrphanedPods", "term/1": "NobodyLeads", f"job/{space}/new": "JobUnknown"}
+    by_doctor = {f"workload/{space}/dropped": "WorkloadWithoutJob", f"workload/{space}/goes-on": "StateDiffers"} | {
+        f"run/{space}/{name}/{stage.runs(name)[0]['id']}": kind
+        for name, kind in (
+            ("vanishes", "RunOfGoneJob"),
+            ("rests", "RunOfSuspendedJob"),
+            ("stuck", "RunNeverStarted"),
+            ("overstays", "RunNotStopped"),
+        )
+    }
+    before = told(asked(stage, "--output=json", expect=1, role="reader"))
+    assert {each["object"]: each["kind"] for each in before} == by_others | by_doctor
+    (orphaned,) = (each["what"] for each in before if each["kind"] == "OrphanedPods")
+    (pod,) = stage.pods("orphans")
+    assert f"{space}/{pod['metadata']['name']} on {pod['spec']['nodeName']}" in orphaned
+    assert stage.used() == 20, "looking changes nothing"
+    assert "use the login of the controller" in asked(stage, "--repair", expect=1, role="reader").err
+    repaired = asked(stage, "--repair", expect=1)
+    for name in by_doctor:
+        assert name in repaired.out
+    assert stage.used() == 12
+    assert {name: stage.workload(name)["state"] for name in (*begun, *never)} == {
+        "vanishes": "Cancelled",
+        "orphans": "Admitted",
+        "rests": "Held",
+        "goes-on": "Admitted",
+        "overstays": "Admitted",
+        "dropped": "Cancelled",
+        "stuck": "Pending",
+    }
+    left = asked(stage, "--output=name", expect=1).out.split()
+    assert set(left) == {"term/2", f"job/{space}/new", f"job/{space}/orphans"}
+    damage(stage, "DELETE FROM action WHERE kind = 'Restore'")
+    assert kinds(stage)[f"workload/{space}/rests"] == "TemplateNotRestored"
+    asked(stage, "--repair", expect=1)
+    # A controller goes on from there: it takes in what is new, ends what was to end, and gives back what the pods held.
+    stage.lead()
+    stage.until_running("new")
+    stage.until(lambda: [run["outcome"] for run in stage.runs("overstays")] == ["Drained", "Running"], "the late end")
+    stage.until(lambda: "nodeSelector" not in stage.job("rests")["spec"]["template"]["spec"], "the template to be put back")
+    assert kinds(stage) == {f"job/{space}/orphans": "OrphanedPods"}
+    kubectl("delete", "pod", pod["metadata"]["name"], f"-n={space}")
+    stage.until(lambda: stage.used() == 12, "the orphan's quota to come back")
+    assert asked(stage, expect=0).out == ""
+
+
+def test_a_ledger_restored_from_an_older_backup_goes_on_after_the_repair(stage: Stage) -> None:
+    stage.tenants()
+    led = stage.lead(lease_seconds="1")
+    stage.create_job("later")
+    stage.until_running("later")
+    (run,) = stage.runs("later")
+    pods = [pod["metadata"]["uid"] for pod in stage.pods("later")]
+    led.kill()
+    for statement in (
+        "DELETE FROM action",
+        "DELETE FROM run",
+        "DELETE FROM workload",
+        "DELETE FROM queue_usage",
+        "SELECT setval('run_id_seq', 1, false)",
+    ):
+        damage(stage, statement)
+    until_nobody_leads(stage)
+    (ledger,) = stage.rows("SELECT uid::text FROM ledger")
+    assert kinds(stage) == {f"ledger/{ledger['uid']}": "LedgerOlder", "term/1": "NobodyLeads"}
+    refused = stage.start()
+    stage.until(refused.ended, "the controller to refuse")
+    assert "aiqueue doctor --repair" in refused.said()
+    assert "ids of runs go on after" in asked(stage, "--repair", expect=1).out
+    stage.lead()
+    stage.until_state("later", "Admitted")
+    (adopted,) = stage.runs("later")
+    assert (adopted["adopted"], adopted["id"] > run["id"]) == (True, True)
+    assert [pod["metadata"]["uid"] for pod in stage.pods("later")] == pods, "what runs was not touched"
     assert kinds(stage, expect=0) == {}

@@ -20,6 +20,8 @@ def test_the_sequence_moves_past_an_id_by_the_controllers_role(controller_ledger
     first = rows.run(workload, tenant="research")
     number = take_over(controller_ledger)
     assert number is not None
+    with transaction(ledger) as connection:
+        connection.execute(text("REVOKE SELECT ON SEQUENCE run_id_seq FROM aiqueue_controller"))
     with transaction(controller_ledger) as connection:
         assert run_ids.newest(connection) == first
         assert run_ids.newest(connection, first) == first

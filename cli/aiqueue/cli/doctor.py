@@ -39,7 +39,7 @@ def doctor(
         Path | None, typer.Option(help="Of the cluster, instead of AIQUEUE_KUBECONFIG.", exists=True, dir_okay=False)
     ] = None,
     no_cluster: Annotated[bool, typer.Option("--no-cluster", help="Compare ledger and engine alone.")] = False,
-    pause: Annotated[float, typer.Option(min=0.1, max=60, help="Seconds between two looks.")] = 2.0,
+    pause: Annotated[float, typer.Option(min=0.1, max=60, help="Seconds between two looks.")] = 3.0,
     output: Annotated[Output, typer.Option("--output", "-o")] = Output.TABLE,
 ) -> None:
     """Compare ledger, engine and cluster: name each difference, its likely cause and what mends it.

@@ -20,7 +20,8 @@ from aiqueue.admission.doctor.reading_ledger import read_ledger
 from aiqueue.admission.doctor.snapshots import Look
 
 LOOKS = 3
-PAUSE_SECONDS = 2.0
+#: All looks together take longer than the longest pause after which a controller asks again whether pods are gone.
+PAUSE_SECONDS = 3.0
 
 
 @dataclass(slots=True)

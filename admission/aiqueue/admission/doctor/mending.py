@@ -173,6 +173,8 @@ class Mender:
         if batch.pod_checks:
             last = Batch()
             follow.pods_gone(last, self._row(connection, row.uid), run.id)
+            if seen is None:  # nothing is left to put a template back in
+                last.changes.actions.clear()
             self._write(connection, last.changes)
         after = known.load(connection, self._cluster().id, [row.uid])[row.uid]
         if after.run is not None:

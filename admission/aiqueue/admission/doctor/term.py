@@ -14,11 +14,15 @@ from sqlalchemy.exc import DBAPIError
 from aiqueue.admission.controller.clock import LedgerClock
 from aiqueue.admission.controller.term import Term
 from aiqueue.queue.database import open_database, transaction
-from aiqueue.queue.errors import LedgerError
+from aiqueue.queue.errors import AiqueueError
 from aiqueue.queue.store import doctor, leadership
 
 LEASE_SECONDS = 15.0
 _TIMEOUT_SECONDS = 10.0
+
+
+class MayNotLead(AiqueueError):
+    """The login has no right to take leadership over."""
 
 
 @contextmanager
@@ -26,7 +30,8 @@ def own_term(url: str) -> Iterator[Term]:
     """Lead instead of whoever does. A controller that led stands by, and leads again soon after the end.
 
     Raises:
-        LedgerError: the ledger cannot be reached, or this login may not end the sessions of the one that leads.
+        LedgerError: the ledger cannot be reached.
+        MayNotLead: this login may not lead, or may not end the sessions of the one that does.
     """
     holder = f"doctor-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     database = open_database(url, application_name="aiqueue-doctor", pool_size=1, statement_timeout_seconds=_TIMEOUT_SECONDS)
@@ -37,7 +42,7 @@ def own_term(url: str) -> Iterator[Term]:
             leader = leadership.current(connection)
     except DBAPIError as error:
         said = str(error.orig).strip().partition("\n")[0]
-        raise LedgerError(
+        raise MayNotLead(
             f"leadership cannot be taken over ({said}): to mend anything, use the login of the controller, or the ledger's owner"
         ) from error
     finally:
