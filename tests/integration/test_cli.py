@@ -160,6 +160,7 @@ def test_tables_in_a_pipe_are_plain_and_whole(applied: Command, rows: Rows) -> N
             "TENANT",
             "CLASS",
             "PODS",
+            "READY",
             "REASON",
             "AGE",
             "WAITED",

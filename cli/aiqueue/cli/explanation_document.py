@@ -36,6 +36,7 @@ def document(explained: Explanation, now: datetime) -> dict[str, Any]:
         "claimant": _decision(foresight.claimant, now),
         "prospects": None if foresight.prospects is None else _prospects(foresight.prospects),
         "claim": None if claim is None else {**claim_document(claim, now)["spec"], **claim_document(claim, now)["status"]},
+        "readyBy": None if outlook is None else instant(outlook.exposure.ready_by),
         "exposure": None if outlook is None else _exposure(outlook.exposure),
         "sizes": [{"podSet": name, "admitted": count, "requested": of} for name, count, of in explained.sizes],
         "evictedNext": None if told is None else _eviction(told),

@@ -18,6 +18,7 @@ from aiqueue.queue.words import RunOutcome
 
 _SHOWN_RUNS = 10
 _SHOWN_EVICTIONS = 3
+_EVICTED = (RunOutcome.PREEMPTED, RunOutcome.DRAINED, RunOutcome.NOT_READY)
 
 
 def lines(explained: Explanation, now: datetime) -> list[str]:
@@ -31,7 +32,7 @@ def lines(explained: Explanation, now: datetime) -> list[str]:
         parts.append(_open(explained, explained.open_run, now))
     if past := [run for run in explained.runs if run.closed_at is not None]:
         parts.append(_past(past, now))
-        evicted = [run for run in past if run.outcome in (RunOutcome.PREEMPTED, RunOutcome.DRAINED)]
+        evicted = [run for run in past if run.outcome in _EVICTED]
         parts.extend(making_room_text.eviction_lines(run) for run in evicted[:_SHOWN_EVICTIONS])
     if explained.older:
         parts.append(
@@ -47,6 +48,9 @@ def _who(view: views.WorkloadView, now: datetime) -> Iterator[str]:
     yield f"  class      {view.class_name or 'none'}"
     by = f" by {view.user}" if view.user else ""
     yield f"  submitted  {instant(view.created_at)}{by}" + (f" through {view.owner}" if view.owner else "")
+    if view.requeues:
+        often = f"{view.requeues} time{'s' if view.requeues != 1 else ''}"
+        yield f"  requeued   {often}, as its gang was not ready: its age counts from {instant(view.requeued_at)}"
     yield f"  waited     {human(view.waited_seconds(now))}" + ("" if view.first_admitted_at else ", never admitted")
     yield f"  asks for   {view.pods} pod{'s' if view.pods != 1 else ''}: {amounts(view.requests) or 'nothing'}"
     for pod_set in view.pod_sets:
@@ -112,6 +116,8 @@ def _open(explained: Explanation, run: views.RunView, now: datetime) -> Iterator
     yield ""
     yield f"Run {run.attempt} of tenant {run.tenant}, opened {instant(run.opened_at)}, {age(run.opened_at, now)} ago{adopted}"
     yield f"  started    {instant(run.started_at) or 'not yet'}"
+    if run.started_at is not None and run.evict_at is None and run.stopped_at is None:
+        yield f"  ready      {_ready(explained, run, now)}"
     for name, count, of in explained.sizes:
         yield f"  size       {count} of the {of} pods of {name} that it asks for"
     yield from making_room_text.ending_lines(run, now)
@@ -134,6 +140,19 @@ def _open(explained: Explanation, run: views.RunView, now: datetime) -> Iterator
         yield making_room_text.told_next(outlook.evicted_next, now)
     else:
         yield from making_room_text.exposure_lines(outlook.exposure, run.tenant, now)
+
+
+def _ready(explained: Explanation, run: views.RunView, now: datetime) -> str:
+    """How many of its pods are ready, and until when they have to be."""
+    view = explained.workload
+    ready = f"{view.ready or 0} of {view.admitted_pods or view.pods} pods"
+    by = explained.outlook.exposure.ready_by if explained.outlook is not None else None
+    if by is None:
+        return f"{ready}; the whole gang was at {instant(run.ready_at)}" if run.ready_at is not None else ready
+    if run.ready_at is None:
+        return f"{ready}; the whole gang has to be by {instant(by)}, in {until(by, now)} (readyTimeout)"
+    since = f"not the whole gang since {instant(run.unready_since)}"
+    return f"{ready}, {since}; it has to be again by {instant(by)}, in {until(by, now)} (recoveryTimeout)"
 
 
 def _past(runs: Sequence[views.RunView], now: datetime) -> Iterator[str]:

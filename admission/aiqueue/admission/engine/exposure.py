@@ -60,6 +60,7 @@ class Exposure:
         ends_at: when its time is up by its limits, None where it has none.
         evict_at: when it has to end, where it was told to.
         claimant: the workload whose claim waits for its end, where one does.
+        ready_by: when its gang has to be ready, or ready again; None where it is, or nobody looks.
     """
 
     workload_id: int
@@ -74,6 +75,7 @@ class Exposure:
     ends_at: datetime | None = None
     evict_at: datetime | None = None
     claimant: int | None = None
+    ready_by: datetime | None = None
 
 
 def exposure_of(run: OpenRun, nodes: Mapping[str, TenantNode], now: datetime) -> Exposure:
@@ -95,6 +97,7 @@ def exposure_of(run: OpenRun, nodes: Mapping[str, TenantNode], now: datetime) ->
         None if terms.limit_us is None else moment(run.opened_us + terms.limit_us),
         run.evict_at,
         run.claimant,
+        moment(ready_by_us) if (ready_by_us := run.ready_by_us()) is not None else None,
     )
 
 

@@ -58,6 +58,11 @@ def workload_document(view: views.WorkloadView, now: datetime) -> dict[str, Any]
             "evictMessage": view.evict_message,
             "preemptedBy": view.preempted_by,
             "ranSeconds": view.ran_seconds,
+            "readyPods": view.ready,
+            "admittedPods": view.admitted_pods,
+            "requeues": view.requeues,
+            "requeuedAt": instant(view.requeued_at),
+            "notBefore": instant(view.not_before),
             "archived": view.archived,
         },
     }
@@ -81,6 +86,8 @@ def run_document(view: views.RunView) -> dict[str, Any]:
             "message": view.message,
             "openedAt": instant(view.opened_at),
             "startedAt": instant(view.started_at),
+            "readyAt": instant(view.ready_at),
+            "unreadySince": instant(view.unready_since),
             "evictAt": instant(view.evict_at),
             "evictOutcome": None if view.evict_outcome is None else str(view.evict_outcome),
             "evictMessage": view.evict_message,
@@ -113,8 +120,10 @@ def workloads(connection: Connection, query: Query, now: datetime) -> Answer:
         Column("TENANT", long=True),
         Column("CLASS", long=True),
     ]
-    columns += [Column("PODS"), Column("REASON"), Column("AGE"), Column("WAITED", wide=True), Column("ATTEMPT", wide=True)]
+    columns += [Column("PODS"), Column("READY"), Column("REASON"), Column("AGE")]
     columns += [
+        Column("WAITED", wide=True),
+        Column("ATTEMPT", wide=True),
         Column("REQUESTS", wide=True, long=True),
         Column("USER", wide=True, long=True),
         Column("ENDS", wide=True),
@@ -137,6 +146,7 @@ def workloads(connection: Connection, query: Query, now: datetime) -> Answer:
                             view.tenant or "",
                             view.class_name or "",
                             str(view.pods),
+                            _ready(view),
                             view.reason or view.evict_outcome or "",
                             age(view.created_at, now),
                             human(view.waited_seconds(now)),
@@ -157,6 +167,10 @@ def workloads(connection: Connection, query: Query, now: datetime) -> Answer:
         ),
         page.next is not None,
     )
+
+
+def _ready(view: views.WorkloadView) -> str:
+    return "" if view.ready is None else f"{view.ready}/{view.admitted_pods or view.pods}"
 
 
 def runs(connection: Connection, query: Query, now: datetime) -> Answer:

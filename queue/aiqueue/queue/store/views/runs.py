@@ -17,7 +17,7 @@ from aiqueue.queue.words import PreemptionRule, RunOutcome
 _HOT = """
 SELECT r.id, r.workload_id, w.namespace, w.name, r.attempt, t.name AS tenant, r.adopted, r.opened_at, r.started_at, r.evict_at,
        r.evict_outcome, r.evict_message, r.evict_rule, r.evict_noticed_at, r.stopped_at, r.closed_at, r.outcome, r.message,
-       r.injected, w.checkpoint_seconds,
+       r.injected, w.checkpoint_seconds, r.ready_at, r.unready_since,
        coalesce(pw.namespace || '/' || pw.name, pa.namespace || '/' || pa.name) AS preempted_by,
        (SELECT json_agg(json_build_array(a.pod_set, f.name, a.resource, a.amount) ORDER BY a.pod_set, f.name, a.resource)
           FROM allocation a JOIN flavor f ON f.id = a.flavor_id WHERE a.run_id = r.id) AS allocations,
@@ -31,7 +31,7 @@ SELECT r.id, r.workload_id, w.namespace, w.name, r.attempt, t.name AS tenant, r.
 _ARCHIVED = """
 SELECT r.id, r.workload_id, w.namespace, w.name, r.attempt, r.tenant, r.adopted, r.opened_at, r.started_at, NULL AS evict_at,
        NULL AS evict_outcome, NULL AS evict_message, r.evict_rule, NULL AS evict_noticed_at, NULL AS stopped_at, r.closed_at,
-       r.outcome, r.message, NULL AS injected, NULL AS checkpoint_seconds,
+       r.outcome, r.message, NULL AS injected, NULL AS checkpoint_seconds, r.ready_at, NULL AS unready_since,
        coalesce(pw.namespace || '/' || pw.name, pa.namespace || '/' || pa.name) AS preempted_by, r.allocations,
        r.closed_at AS key_at, NULL AS key_state
   FROM archived_run r
@@ -40,7 +40,7 @@ SELECT r.id, r.workload_id, w.namespace, w.name, r.attempt, r.tenant, r.adopted,
   LEFT JOIN archived_workload pa ON pa.id = r.preempted_by
 """
 
-_LOSING = (RunOutcome.PREEMPTED, RunOutcome.DRAINED)
+_LOSING = (RunOutcome.PREEMPTED, RunOutcome.DRAINED, RunOutcome.NOT_READY)
 
 
 class Leaving(StrEnum):
@@ -64,6 +64,7 @@ class RunView:
         stopped_at: when its Job was seen to be suspended; not known of an archived one.
         injected: what it adds to the Job's template by pod set; empty for an archived run.
         checkpoint_seconds: how often it saves its work, where that is known.
+        ready_at, unready_since: when its whole gang was first ready, and since when it no longer is.
     """
 
     id: int
@@ -88,6 +89,8 @@ class RunView:
     allocations: tuple[Allocation, ...]
     injected: Mapping[str, Any]
     checkpoint_seconds: int | None = None
+    ready_at: datetime | None = None
+    unready_since: datetime | None = None
 
     @property
     def lost_seconds(self) -> int | None:
@@ -220,4 +223,6 @@ def _run_of(row: RowMapping) -> RunView:
         allocations=tuple(Allocation(*item) for item in row["allocations"] or ()),
         injected=row["injected"] or {},
         checkpoint_seconds=row["checkpoint_seconds"],
+        ready_at=row["ready_at"],
+        unready_since=row["unready_since"],
     )

@@ -37,7 +37,8 @@ SELECT w.id, w.uid, c.name AS cluster, w.namespace, w.name, w.queue_name, coales
           FROM pod_set p WHERE p.workload_id = w.id) AS pod_sets,
        r.evict_at, r.evict_outcome, r.evict_rule, r.evict_message,
        coalesce(pw.namespace || '/' || pw.name, pa.namespace || '/' || pa.name) AS preempted_by,
-       w.checkpoint_seconds, w.max_runtime_seconds, w.ran_seconds,
+       w.checkpoint_seconds, w.max_runtime_seconds, w.ran_seconds, w.requeues, w.requeued_at,
+       CASE WHEN r.started_at IS NOT NULL THEN w.ready END AS ready, (r.injected #>> '{{main,parallelism}}')::integer AS admitted_pods,
        false AS archived, %(key_at)s AS key_at, %(key_state)s AS key_state
   FROM page JOIN workload w ON w.id = page.id
   JOIN cluster c ON c.id = w.cluster_id
@@ -57,7 +58,8 @@ SELECT w.id, w.uid, c.name AS cluster, w.namespace, w.name, w.queue_name, nullif
        NULL AS reason, NULL AS message, NULL AS would_change,
        (SELECT f.opened_at FROM archived_run f WHERE f.workload_id = w.id ORDER BY f.attempt LIMIT 1) AS first_admitted_at,
        w.pod_sets, NULL AS evict_at, NULL AS evict_outcome, NULL AS evict_rule, NULL AS evict_message, NULL AS preempted_by, NULL AS checkpoint_seconds,
-       NULL AS max_runtime_seconds, NULL AS ran_seconds, true AS archived, w.ended_at AS key_at, NULL AS key_state
+       NULL AS max_runtime_seconds, NULL AS ran_seconds, 0 AS requeues, NULL AS requeued_at, NULL AS ready,
+       NULL AS admitted_pods, true AS archived, w.ended_at AS key_at, NULL AS key_state
   FROM page JOIN archived_workload w ON w.id = page.id
   JOIN cluster c ON c.id = w.cluster_id
   LEFT JOIN LATERAL (SELECT a.tenant FROM archived_run a WHERE a.workload_id = w.id ORDER BY a.attempt DESC LIMIT 1) lr ON true
@@ -98,6 +100,10 @@ class WorkloadView:
         checkpoint_seconds: how often it saves its work.
         max_runtime_seconds: its owner's limit on each run.
         ran_seconds: how long its closed runs were open, in all; None for an archived workload.
+        requeues: how often it was put back because its gang was not ready, since it was last released.
+        requeued_at: when that last was, which is when its age counts from.
+        ready: how many of its pods are ready, where a run of it was started.
+        admitted_pods: how many it runs with, where those are fewer than it asks for.
     """
 
     id: int
@@ -131,6 +137,10 @@ class WorkloadView:
     checkpoint_seconds: int | None = None
     max_runtime_seconds: int | None = None
     ran_seconds: int | None = None
+    requeues: int = 0
+    requeued_at: datetime | None = None
+    ready: int | None = None
+    admitted_pods: int | None = None
 
     @property
     def pods(self) -> int:
@@ -221,6 +231,10 @@ def workload_of(row: RowMapping) -> WorkloadView:
         checkpoint_seconds=row["checkpoint_seconds"],
         max_runtime_seconds=row["max_runtime_seconds"],
         ran_seconds=row["ran_seconds"],
+        requeues=row["requeues"],
+        requeued_at=row["requeued_at"],
+        ready=row["ready"],
+        admitted_pods=row["admitted_pods"],
     )
 
 
