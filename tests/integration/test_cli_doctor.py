@@ -1,0 +1,93 @@
+"""`aiqueue doctor` on a real ledger, without a cluster: what it says, how it ends, and how it leads instead of a controller."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+from sqlalchemy import Engine, text
+
+from aiqueue.admission.controller.term import Term
+from aiqueue.admission.doctor.term import own_term
+from aiqueue.queue.database import transaction
+from aiqueue.queue.errors import LedgerError
+from aiqueue.queue.store import leadership
+from aiqueue.queue.words import WorkloadState
+from fix_command import Command
+from fix_rows import Rows
+
+pytestmark = pytest.mark.integration
+
+GPU = "nvidia.com/gpu"
+
+
+def lead(ledger: Engine) -> None:
+    """Give somebody a lease that lasts."""
+    with ledger.begin() as connection:
+        connection.execute(text("UPDATE leader_lease SET expires_at = clock_timestamp() + interval '50 s'"))
+
+
+def kinds(listed: str) -> list[tuple[str, str]]:
+    """(kind of document, kind of difference) of each item."""
+    documents: list[Any] = [each for each in yaml.safe_load_all(listed) if each]
+    return [(each["kind"], each["status"]["kind"]) for each in documents]
+
+
+def test_nothing_differs(applied: Command, ledger: Engine) -> None:
+    lead(ledger)
+    result = applied("doctor", "--no-cluster")
+    assert (result.out, result.err) == ("", "ledger, engine and cluster agree\n")
+
+
+def test_what_differs_is_a_table_with_causes_and_repairs_under_it(applied: Command, ledger: Engine, rows: Rows) -> None:
+    lead(ledger)
+    held = rows.workload("holds", requests={GPU: 9}, state=WorkloadState.ADMITTED)
+    rows.run(held, tenant="research", allocations=[("h100", GPU, 9)])
+    result = applied("doctor", "--no-cluster", "--pause=0.1", expect=1)
+    heading, error, information, *advice = result.out.splitlines()
+    assert heading.split() == ["SEVERITY", "DIFFERENCE", "OBJECT", "SAFE", "WHAT"]
+    assert error.split()[:4] == ["Error", "RateDiffers", f"queue/team-a/train/{GPU}", "yes"]
+    assert information.split()[:4] == ["Information", "AboveCeiling", f"tenant/research/h100/{GPU}", "no"]
+    assert "  likely cause   runs were opened or closed by hand, or by a controller of an older version" in advice
+    assert "  --repair       the usage of the queue is counted again from its runs" in advice
+    assert result.err == "2 differences: 1 error, 1 for information; `aiqueue doctor --repair` mends 1 of them\n"
+    documents = applied("doctor", "--no-cluster", "--pause=0.1", "-o", "yaml", expect=1)
+    assert kinds(documents.out) == [("Difference", "RateDiffers"), ("Difference", "AboveCeiling")]
+    named = applied("doctor", "--no-cluster", "--pause=0.1", "-o", "name", expect=1)
+    assert named.out.split() == [f"queue/team-a/train/{GPU}", f"tenant/research/h100/{GPU}"]
+
+
+def test_a_repair_says_what_it_did_and_what_is_left(applied: Command, rows: Rows) -> None:
+    held = rows.workload("holds", requests={GPU: 9}, state=WorkloadState.ADMITTED)
+    rows.run(held, tenant="research", allocations=[("h100", GPU, 9)])
+    result = applied("doctor", "--no-cluster", "--pause=0.1", "--repair", "-o", "yaml", expect=1)
+    assert kinds(result.out) == [("Mended", "RateDiffers"), ("Difference", "NobodyLeads"), ("Difference", "AboveCeiling")]
+    assert result.err == "2 differences: 1 warning, 1 for information\n"
+    (entry,) = [row for row in applied("get", "audit", "-o", "json").json()["items"] if row["status"]["kind"] == "Usage"]  # type: ignore[attr-defined]
+    assert (entry["status"]["verb"], entry["status"]["claimedBy"]) == ("Updated", "aiqueue doctor")
+
+
+def test_a_database_of_another_version_is_not_looked_at(applied: Command, ledger: Engine) -> None:
+    with ledger.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    result = applied("doctor", "--no-cluster", "--repair", expect=1)
+    assert "SchemaDiffers" in result.out
+    assert "run `aiqueue db upgrade`" in result.out
+
+
+def test_options_that_contradict_each_other(applied: Command) -> None:
+    assert "leave one out" in applied("doctor", "--no-cluster", "--kubeconfig=/dev/null", expect=2).err
+
+
+def test_the_doctor_leads_instead_of_who_did(term: Term, ledger: Engine, controller_url: str) -> None:
+    """Whose writes are fenced from then on; and gives leadership back at once."""
+    with own_term(controller_url) as taken:
+        assert taken.number == term.number + 1
+        with taken.transaction() as connection:
+            leadership.fence(connection, taken.number)
+            assert leadership.current(connection).holder.startswith("doctor-")
+        with pytest.raises(LedgerError), term.transaction() as connection:
+            leadership.fence(connection, term.number)
+    with transaction(ledger) as connection:
+        assert leadership.current(connection).expired
