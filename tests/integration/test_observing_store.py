@@ -302,7 +302,9 @@ def test_closing_a_run_forgets_what_was_to_be_done_for_it_but_for_its_template(w
     assert (left.kind, left.run_id) == (ActionKind.RESTORE, run_id)
 
 
-def test_what_is_over_is_archived_once_its_template_is_back_and_what_still_holds_quota_stays(ledger: Engine, writer: Engine) -> None:
+def test_what_is_over_is_archived_once_its_template_is_back_and_what_still_holds_quota_stays(
+    ledger: Engine, writer: Engine
+) -> None:
     over, over_run = adopt(writer)
     held, _ = adopt(writer, uid="uid-2", name="job-2")
     write(writer, new=[NewWorkload(make_seen(uid="uid-3", name="job-3"))])

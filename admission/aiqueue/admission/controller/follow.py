@@ -142,8 +142,8 @@ def pods_gone(batch: Batch, known: Known, run_id: int) -> None:
         state = WorkloadState.HELD if held else WorkloadState.PENDING
         if outcome is RunOutcome.EXPIRED:  # its time was up, so it is not taken up again, whoever suspended it then
             state = WorkloadState.EXPIRED
-    if known.stamp is not None:  # also if it left us: it leaves with the template it came with
-        batch.changes.actions.append(NewAction(known.uid, run.id, run.attempt, ActionKind.RESTORE))
+    # Also if it left us: it leaves as it came. What was written last may not have been observed, so act looks whether there is anything.
+    batch.changes.actions.append(NewAction(known.uid, run.id, run.attempt, ActionKind.RESTORE))
     batch.changes.closed.append(ClosedRun(run.id, known.id, outcome, message, state))
 
 
