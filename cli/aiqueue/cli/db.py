@@ -5,24 +5,21 @@ from __future__ import annotations
 import typer
 
 from aiqueue.cli.exits import say
-from aiqueue.cli.ledger import UPGRADE_TIMEOUT_SECONDS, reading, writing
+from aiqueue.cli.ledger import UPGRADE_TIMEOUT_SECONDS, migrating, reading
 
 app = typer.Typer(help="Bring the ledger to the schema of this program, or check it.", no_args_is_help=True)
 
 
 @app.command()
 def upgrade() -> None:
-    """Migrate the database to the schema of this program, in one transaction.
+    """Migrate the database to the schema of this program, each version in a transaction of its own, beneath controllers that work.
 
     The database must exist and the login must own it. The four roles are made if they are missing, no logins.
     """
-    from aiqueue.migrations import current_revision, head_revision
-    from aiqueue.migrations import upgrade as migrate
+    from aiqueue.migrations import bring_up, head_revision
 
-    with writing(timeout_seconds=UPGRADE_TIMEOUT_SECONDS) as connection:
-        before = current_revision(connection)
-        migrate(connection)
-        after = current_revision(connection)
+    with migrating(timeout_seconds=UPGRADE_TIMEOUT_SECONDS) as database:
+        before, after = bring_up(database, say=say)
     if before == after:
         print(f"{after}: nothing to do")
     else:

@@ -88,17 +88,31 @@ def writing(*, timeout_seconds: float = 30, keep: bool = True) -> Iterator[Conne
 
 
 @contextmanager
+def migrating(*, timeout_seconds: float) -> Iterator[Engine]:
+    """The database, for transactions of the caller's."""
+    with _sentences(open_ledger(timeout_seconds=timeout_seconds)) as database:
+        yield database
+
+
+@contextmanager
 def _transaction(database: Engine, isolation_level: str | None = None) -> Iterator[Connection]:
+    from aiqueue.queue.database import transaction
+
+    with (
+        _sentences(database.execution_options(isolation_level=isolation_level) if isolation_level else database) as told,
+        transaction(told) as opened,
+    ):
+        yield opened
+
+
+@contextmanager
+def _sentences(database: Engine) -> Iterator[Engine]:
+    """Failures of the database are sentences; it is closed when the block ends."""
     from sqlalchemy.exc import DBAPIError
     from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-    from aiqueue.queue.database import transaction
-
     try:
-        with transaction(
-            database.execution_options(isolation_level=isolation_level) if isolation_level else database
-        ) as opened:
-            yield opened
+        yield database
     except DBAPIError as error:
         raise _sentence(error) from error
     except PoolTimeout as error:

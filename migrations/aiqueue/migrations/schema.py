@@ -10,7 +10,8 @@ from sqlalchemy import Connection, text
 
 from aiqueue.queue.errors import SchemaMismatch
 
-LOCK_TIMEOUT_SECONDS = 10
+#: Whoever wants a table after us waits behind us, so it has to be well below what a controller's statements may take.
+LOCK_TIMEOUT_SECONDS = 2
 _ADVISORY_LOCK = 0x61697175657565  # "aiqueue" in ASCII
 
 

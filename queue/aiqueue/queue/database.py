@@ -20,11 +20,11 @@ from typing import Any
 
 from psycopg.conninfo import make_conninfo
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, ExceptionContext
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from aiqueue.queue.errors import InvalidInput, LedgerError
-from aiqueue.queue.failures import explained, is_passing, meaning
+from aiqueue.queue.failures import READ_ONLY, explained, is_passing, meaning
 from aiqueue.queue.patience import PATIENCE_SECONDS, Patient
 
 __all__ = ["KEEPALIVES", "allow_seconds", "conninfo", "explained", "open_database", "transaction"]
@@ -104,7 +104,14 @@ def open_database(
         return Patient.to(*arguments, patience_seconds=patience, **options)
 
     event.listen(database, "do_connect", connect)
+    event.listen(database, "handle_error", _leave_if_read_only)
     return database
+
+
+def _leave_if_read_only(context: ExceptionContext) -> None:
+    """Give a session up that cannot write: it keeps the setting that it began with, or its server is a standby by now."""
+    if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
+        context.is_disconnect = True
 
 
 @contextmanager

@@ -5,9 +5,10 @@ from __future__ import annotations
 import psycopg
 
 _DISTRUSTED = ("certificate verify failed", "does not match host name", "root certificate file", "server does not support SSL")
+READ_ONLY = "25006"
 #: SQLSTATE, or the class that it begins with -> what it means. What the server said follows.
 _MEANINGS = {
-    "25006": "the ledger is read-only: see default_transaction_read_only, and whether this server is a standby",
+    READ_ONLY: "the ledger is read-only: see default_transaction_read_only, and whether this server is a standby",
     "40001": "the ledger could not bring this transaction in line with another, and took it back",
     "40P01": "the ledger took this transaction back, since it and another session waited for one another",
     "53100": "the disk of the ledger is full",

@@ -2,9 +2,8 @@
 
 A workload that is archived from now on says of which tenant its last run was, and nothing ('') if it never had one. In those that a
 controller of the version before archived it is NULL. Lists look those up as before; the controller fills them in by and by, some at
-each of its rounds of housekeeping, so this version only adds a column and builds indexes. Until it is done the archive is locked, about
-seven seconds with a million workloads in it: lists that read it wait, and so does a controller that is about to archive, which builds
-its engine anew where that takes longer than its statements may.
+each of its rounds of housekeeping, so this version only adds a column and builds indexes. `aiqueue db upgrade` does both ahead of it, the
+indexes without keeping those who read or write the archive waiting.
 
 A controller of the version before runs on this schema. Going down, what the archive says of tenants is forgotten; its runs know it.
 """
@@ -29,12 +28,21 @@ _INDEXES = {
     "ix_archived_run_other": ("archived_run", ["outcome", "id"], "outcome <> 'Finished'"),
 }
 
+AHEAD = (
+    "ALTER TABLE archived_workload ADD COLUMN IF NOT EXISTS tenant text",
+    *(
+        f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON {table} ({', '.join(columns)}){f' WHERE {condition}' if condition else ''}"
+        for name, (table, columns, condition) in _INDEXES.items()
+    ),
+)
+
 
 def upgrade() -> None:
-    """Add the column and the indexes."""
-    op.add_column("archived_workload", sa.Column("tenant", sa.Text(), nullable=True))
+    """Add the column and the indexes, where they are not there yet."""
+    op.add_column("archived_workload", sa.Column("tenant", sa.Text(), nullable=True), if_not_exists=True)
     for name, (table, columns, condition) in _INDEXES.items():
-        op.create_index(name, table, columns, unique=False, postgresql_where=None if condition is None else sa.text(condition))
+        where = None if condition is None else sa.text(condition)
+        op.create_index(name, table, columns, unique=False, postgresql_where=where, if_not_exists=True)
 
 
 def downgrade() -> None:
