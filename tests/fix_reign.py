@@ -1,0 +1,170 @@
+"""Several controllers of one ledger that lead one after the other: who led when, and what each sent to the API server meanwhile.
+
+Each controller has a token of its own, by which the API server's audit log tells them apart.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import signal
+from base64 import urlsafe_b64decode
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fix_controller import ControllerProcess, Stage
+
+_CREDENTIAL = "authentication.kubernetes.io/credential-id"
+_WRITES = ("create", "update", "patch", "delete")
+
+
+#: A tenant that has room for one Job.
+SHORT = """
+apiVersion: aiqueue.dev/v1
+kind: Class
+metadata: {{name: brief}}
+spec: {{priority: {priority}, gracePeriod: 2s}}
+---
+apiVersion: aiqueue.dev/v1
+kind: Tenant
+metadata: {{name: narrow}}
+spec:
+  quotas:
+  - flavor: h100
+    resources: [{{name: nvidia.com/gpu, nominal: 8}}]
+---
+apiVersion: aiqueue.dev/v1
+kind: Queue
+metadata: {{name: narrow, namespace: {namespace}}}
+spec: {{tenant: narrow}}
+"""
+
+
+@dataclass(slots=True)
+class Contender:
+    """A controller that leads at times.
+
+    Attributes:
+        process: of the controller.
+        credential: how the audit log names its token.
+        points: where it stops by itself, once each.
+    """
+
+    process: ControllerProcess
+    credential: str
+    points: tuple[str, ...] = ()
+
+    def fired(self) -> list[str]:
+        """Points at which it stopped, in their order."""
+        return re.findall(r"^fault stop at (\S+)$", self.process.said(), re.MULTILINE)
+
+    @property
+    def left(self) -> int:
+        """At how many points it is yet to stop."""
+        return len(self.points) - len(self.fired())
+
+    @property
+    def stopped(self) -> bool:
+        return self.process.stopped()
+
+    def stop(self) -> None:
+        self.process.signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self.process.signal(signal.SIGCONT)
+
+
+@dataclass(slots=True)
+class Reign:
+    """A term: who had it, and since when."""
+
+    term: int
+    contender: Contender
+    since: datetime
+
+
+@dataclass(slots=True)
+class Court:
+    """The contenders of one stage."""
+
+    stage: Stage
+    contenders: list[Contender] = field(default_factory=list)
+    reigns: list[Reign] = field(default_factory=list)
+    jobs: list[str] = field(default_factory=list)
+
+    def join(self, *points: str, **settings: str) -> Contender:
+        """Start a controller that stops at these points."""
+        kubeconfig = self.stage.cluster.service_account_kubeconfig("aiqueue-system", "aiqueue-controller")
+        faults = ",".join(f"{point}=stop" for point in points)
+        process = self.stage.start(kubeconfig=str(kubeconfig), faults=faults, **settings)
+        self.contenders.append(Contender(process, _credential(kubeconfig), points))
+        return self.contenders[-1]
+
+    def leader(self) -> Contender | None:
+        """Whose the newest term is, which is noted; None before the first."""
+        (row,) = self.stage.rows("SELECT term, holder, elected_at FROM leader")
+        if not row["term"]:
+            return None
+        (found,) = [each for each in self.contenders if f"-{each.process.pid}-" in row["holder"]]
+        if not self.reigns or self.reigns[-1].term != row["term"]:
+            self.reigns.append(Reign(row["term"], found, row["elected_at"]))
+        return found
+
+    def create_job(self) -> str:
+        """A Job that is to run; names are not used twice."""
+        self.jobs.append(f"job-{secrets.token_hex(4)}")
+        self.stage.create_job(self.jobs[-1], gpus=1)
+        return self.jobs[-1]
+
+    def delete_job(self) -> None:
+        """Delete the oldest Job; its pods take a second to go."""
+        self.stage.cluster.api.call(
+            "DELETE",
+            f"/apis/batch/v1/namespaces/{self.stage.namespace}/jobs/{self.jobs.pop(0)}",
+            {"propagationPolicy": "Background"},
+        )
+
+    def put_out(self) -> None:
+        """A Job that another puts out with notice, one that its limit ends, and a change of the configuration for both."""
+        mark = secrets.token_hex(4)
+        self.stage.apply(SHORT.format(priority=secrets.randbelow(100), namespace=self.stage.namespace))
+        self.stage.create_job(f"victim-{mark}", queue="narrow", labels={"aiqueue.dev/class": "brief"})
+        self.stage.create_job(f"limited-{mark}", gpus=1, annotations={"aiqueue.dev/max-runtime": "2s"})
+        self.stage.create_job(f"urgent-{mark}", queue="narrow", runtime="1s", labels={"aiqueue.dev/class": "urgent"})
+
+    def settled(self) -> bool:
+        """Whether nothing is left to be done, and every Job runs."""
+        (row,) = self.stage.rows(
+            "SELECT (SELECT count(*) FROM action) AS undone, (SELECT count(*) FROM run r JOIN workload w ON w.id = r.workload_id"
+            " WHERE w.name = ANY(:jobs) AND r.closed_at IS NULL AND r.started_at IS NOT NULL) AS running",
+            jobs=self.jobs,
+        )
+        return bool(row["undone"] == 0 and row["running"] == len(self.jobs))
+
+    def out_of_turn(self) -> list[dict[str, Any]]:
+        """Accepted writes to Jobs and pods that a contender sent when the term was another's."""
+        found = []
+        for entry in self.stage.audit():
+            if entry["verb"] not in _WRITES or entry["objectRef"]["resource"] not in ("jobs", "pods"):
+                continue
+            credential = (entry["user"].get("extra") or {}).get(_CREDENTIAL, [""])[0]
+            sender = [each for each in self.contenders if each.credential == credential]
+            if not sender or entry.get("responseStatus", {}).get("code", 0) >= 300:
+                continue
+            at = datetime.fromisoformat(entry["requestReceivedTimestamp"])
+            turn = [reign for reign in self.reigns if reign.since <= at]
+            if not turn or turn[-1].contender is not sender[0]:
+                found.append(entry)
+        return found
+
+
+def _credential(kubeconfig: Path) -> str:
+    token = yaml.safe_load(kubeconfig.read_text())["users"][0]["user"]["token"]
+    payload = token.split(".")[1]
+    claims = json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    return f"JTI={claims['jti']}"
