@@ -116,8 +116,8 @@ class ApiProxy:
             self._rules.clear()
         self.meddle(unchanged)
 
-    def down(self, how: Literal["refusing", "silent"]) -> None:
-        """Break every connection and refuse new ones, or keep them all and answer nothing."""
+    def down(self, how: Literal["refusing", "dropping", "silent"]) -> None:
+        """Break every connection and refuse new ones, or drop them once made, or keep them all and answer nothing."""
         self._do(self._go_down(how))
 
     def up(self) -> None:
@@ -187,18 +187,21 @@ class ApiProxy:
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
 
-    async def _go_down(self, how: Literal["refusing", "silent"]) -> None:
+    async def _go_down(self, how: Literal["refusing", "dropping", "silent"]) -> None:
+        await self._come_up()
         self._state = how
         self._silent_until.clear()
-        if how == "refusing":
-            await self._close()
-        else:
+        if how == "silent":
             self._frozen |= self._open.keys()
+        else:
+            await self._close()
+        if how == "dropping":
+            await self._listen()
 
     async def _come_up(self) -> None:
-        if self._state == "refusing":
-            await self._listen()
         self._state = "up"
+        if self._server is None:
+            await self._listen()
         self._silent_until.set()
 
     async def _cut(self, *, within: bool) -> int:
@@ -228,6 +231,9 @@ class ApiProxy:
         self._connections.add(writer)
         far: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         try:
+            if self._state == "dropping":
+                self._note(time.monotonic(), "connect", "", 0)
+                return
             while await self._exchange(reader, writer, far):
                 pass
         except (OSError, EOFError, asyncio.LimitOverrunError, ssl.SSLError, ConnectionError):
@@ -315,17 +321,17 @@ class ApiProxy:
         watch = _Watch(writer)
         self._open[id(watch)] = watch
         lines: asyncio.Queue[bytes | None] = asyncio.Queue()
-        reading = asyncio.create_task(_read_lines(far, lines))
-        gone = asyncio.create_task(near.read(1))  # the other end has nothing to say: this ends when it hangs up
+        tasks = [
+            asyncio.create_task(_read_lines(far, lines)),
+            asyncio.create_task(self._tell_lines(lines, watch)),
+            asyncio.create_task(near.read(1)),  # the other end has nothing to say: this ends when it hangs up
+        ]
         try:
-            telling = asyncio.create_task(self._tell_lines(lines, watch))
-            await asyncio.wait((telling, gone), return_when=asyncio.FIRST_COMPLETED)
-            telling.cancel()
-            await asyncio.gather(telling, return_exceptions=True)
+            await asyncio.wait(tasks[1:], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            reading.cancel()
-            gone.cancel()
-            await asyncio.gather(reading, gone, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             self._open.pop(id(watch), None)
             self._frozen.discard(id(watch))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal
 
-Verb = Literal["", "list", "watch", "get", "patch", "create"]
+Verb = Literal["", "connect", "list", "watch", "get", "patch", "create"]
 #: What becomes of the events that came within a while, given those that came before.
 Meddler = Callable[[list[bytes], list[bytes]], list[bytes]]
 

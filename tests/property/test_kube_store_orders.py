@@ -38,10 +38,8 @@ class History:
         version = self.now + 1
         before, labelled = world.pop(name, (None, False))
         told = job(name, before.metadata.uid if before is not None else f"{name}{version}", version)
-        if labelled:
-            kind = EventType.MODIFIED if what == "change" else EventType.DELETED
-        else:
-            kind = EventType.ADDED
+        changed = EventType.MODIFIED if what == "change" else EventType.DELETED
+        kind = changed if labelled else EventType.ADDED
         if what != "delete" or not labelled:
             world[name] = (told, kind is not EventType.DELETED)
         self.events.append((kind, told))

@@ -2,7 +2,8 @@
 
 What doing an action means is `hands`; when and in which order is decided here. An action that must be tried again waits for a
 back-off with full jitter, and everything of its workload behind it. While paused, or when the term is not trusted, nothing is
-begun.
+begun. Nor is anything while the API server is to be left alone (`kube.respite`): what waits for it then waits once, not each action on
+its own.
 
 Starts of Jobs, of which there are most, can be taken by a lane first (`lane`): `begin_start` gives out those that nobody has tried, and what
 did not go through at once comes back by `left` and is done like all else.
@@ -51,12 +52,30 @@ class Actor:
     """A pool of threads that does actions. Results are facts in the inbox; an action is held until it was acknowledged."""
 
     def __init__(
-        self, hands: Hands, inbox: Inbox, *, threads: int, trusted: Callable[[], bool], now: Callable[[], datetime]
+        self,
+        hands: Hands,
+        inbox: Inbox,
+        *,
+        threads: int,
+        trusted: Callable[[], bool],
+        now: Callable[[], datetime],
+        resting: Callable[[], float] = lambda: 0.0,
     ) -> None:
+        """Describe an actor; nothing is begun.
+
+        Args:
+            hands: do an action once.
+            inbox: hears what became of them.
+            threads: how many actions are done at once.
+            trusted: whether the term is.
+            now: the ledger's time.
+            resting: for how many seconds the API server is to be left alone.
+        """
         self._hands = hands
         self._inbox = inbox
         self._trusted = trusted
         self._now = now
+        self._resting = resting
         self._workers = Workers("act", threads, self._work)
         self._condition = self._workers.condition
         self._waiting: dict[int, deque[Action]] = {}  # by workload, oldest first
@@ -100,7 +119,7 @@ class Actor:
     def begin_start(self) -> Action | None:
         """The next start for the lane, None if none may begin now. It ends with `started` or `left`."""
         with self._condition:
-            if self._paused or self._workers.stopping or not self._starts or not self._trusted():
+            if self._paused or self._workers.stopping or not self._starts or self._resting() or not self._trusted():
                 return None
             while self._starts:
                 turn, workload_id = self._starts.popleft()
@@ -113,11 +132,11 @@ class Actor:
         """The lane started the Job."""
         self._finish(action, (Result.DONE, ""))
 
-    def left(self, action: Action) -> None:
+    def left(self, action: Action, after_seconds: float = 0.0) -> None:
         """The lane could not start the Job at once, or does not know whether it did: it is a matter for the hands."""
         with self._condition:
             self._busy.discard(action.workload_id)
-            self._give_turn(action, 0.0)
+            self._give_turn(action, after_seconds)
             self._condition.notify()
 
     def submit(self, actions: Iterable[Action]) -> None:
@@ -152,7 +171,10 @@ class Actor:
                     for place, action in enumerate(line)
                     if place < first or action.run_id != closed[workload_id] or action.kind is ActionKind.RESTORE
                 )
-                self._held.difference_update({action.id for action in line} - {action.id for action in kept})
+                withdrawn = {action.id for action in line} - {action.id for action in kept}
+                self._held -= withdrawn
+                for action_id in withdrawn & self._failures.keys():
+                    del self._failures[action_id]
                 self._waiting[workload_id] = kept
                 if not first:
                     self._next(workload_id)
@@ -197,6 +219,8 @@ class Actor:
                 ready_in = self._due[0][0] - time.monotonic() if self._due else _IDLE_SECONDS
                 if ready_in > 0 or self._paused:
                     self._condition.wait(timeout=min(ready_in, _IDLE_SECONDS) if ready_in > 0 else _IDLE_SECONDS)
+                elif (rest := self._resting()) > 0:
+                    self._condition.wait(timeout=min(rest, _IDLE_SECONDS))
                 elif not self._trusted():
                     self._condition.wait(timeout=_UNTRUSTED_SECONDS)
                 else:
@@ -224,7 +248,7 @@ class Actor:
             if isinstance(outcome, Again):
                 failures = self._failures[action.id] = self._failures.get(action.id, 0) + 1
                 delay = random.uniform(0.5, 1.0) * min(_BACKOFF_MOST_SECONDS, _BACKOFF_FIRST_SECONDS * 2 ** min(failures, 20))
-                delay = max(delay, outcome.after_seconds)
+                delay = max(delay, min(outcome.after_seconds, _BACKOFF_MOST_SECONDS))
                 if action.kind is ActionKind.ANNOUNCE and action.evict_at is not None:  # it may not keep back what is behind it
                     delay = min(delay, max(0.0, (action.evict_at - self._now()).total_seconds()))
                 _log.warning(

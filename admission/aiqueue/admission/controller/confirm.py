@@ -1,7 +1,8 @@
 """Asks the cluster before an absence is believed: GETs for Jobs that the watch took away, pod lists for runs to be closed.
 
 Questions are asked again, with a growing pause, until the answer is the one that lets the ledger move: a Job that is gone, a
-Job that has no pod alive. One question is open for each Job and kind at a time.
+Job that has no pod alive. One question is open for each Job and kind at a time. While the API server is to be left alone
+(`kube.respite`) nothing is asked.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ class Question:
 class Confirmer:
     """A few threads that ask questions until they are answered."""
 
-    def __init__(self, inbox: Inbox, *, threads: int = 4) -> None:
+    def __init__(self, inbox: Inbox, *, threads: int = 4, resting: Callable[[], float] = lambda: 0.0) -> None:
         self._inbox = inbox
+        self._resting = resting
         self._workers = Workers("confirm", threads, self._work)
         self._condition = self._workers.condition
         self._due: list[tuple[float, int, Question, float]] = []
@@ -67,6 +69,7 @@ class Confirmer:
         with self._condition:
             while not self._workers.stopping:
                 ready_in = self._due[0][0] - time.monotonic() if self._due else _IDLE_SECONDS
+                ready_in = max(ready_in, self._resting())
                 if ready_in <= 0:
                     _, _, question, pause = heapq.heappop(self._due)
                     return question, pause

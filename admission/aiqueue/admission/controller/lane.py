@@ -7,6 +7,7 @@ hands take the action over: they look at the Job, find that it was started after
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
@@ -23,6 +24,7 @@ from aiqueue.queue.store.actions import Action
 
 _log = structlog.get_logger()
 _LEFT_AT_ONCE = 100
+_LEFT_SECONDS = 1.0  # later, where the server sheds load or fails
 
 #: Path and body of the PATCH that starts the Job of an action.
 Opening = Callable[[Action], tuple[str, bytes]]
@@ -75,7 +77,8 @@ class Lane:
 
     def _answered(self, action: Action, status: int) -> None:
         if status != HTTPStatus.OK:
-            self._actor.left(action)
+            overwhelmed = status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+            self._actor.left(action, random.uniform(0.5, 1.0) * _LEFT_SECONDS if overwhelmed else 0.0)
             return
         try:
             with Step("has started a Job"):

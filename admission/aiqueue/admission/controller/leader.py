@@ -59,6 +59,7 @@ _PLANS_A_ROUND = 20
 #: The more a round has to follow, the longer the next one gathers: a transaction costs about as much for fifty Jobs as for one.
 _GATHER_SECONDS, _GATHER_MOST_SECONDS = 0.005, 0.05
 _REBUILD_MOST_SECONDS = 10.0
+_ARCHIVE_MOST_SECONDS = 10.0  # between two looks for what is to be archived
 
 
 class Leader:
@@ -109,16 +110,17 @@ class Leader:
             threads=settings.act_threads,
             trusted=term.trusted,
             now=term.clock.now,
+            resting=client.resting,
         )
         self._lane = Lane(self._actor, client, self._hands.opening, settings.start_connections)
         self._events.busy = lambda: self._actor.starts > settings.start_connections
-        self._confirmer = Confirmer(self._inbox)
+        self._confirmer = Confirmer(self._inbox, resting=client.reading.seconds)
         self._configuration = Configuration(revision=-1)
         self._engine = Engine(max_admissions=settings.max_admissions_per_plan)
         self._replace_decisions = True
         self._wake_in = self._round_at = 0.0
         self._asked_at = self._usage_at = time.monotonic()
-        self._archiving = Pace()
+        self._archiving = Pace(pause_seconds=min(_ARCHIVE_MOST_SECONDS, max(1.0, settings.archive_after_seconds)))
 
     def run(self, stop: threading.Event) -> None:
         """Lead until the term is lost or `stop` is set.
@@ -157,7 +159,7 @@ class Leader:
 
     def problems(self) -> list[str]:
         """Why this leader is not ready, in sentences."""
-        found = [self.problem] if self.problem else []
+        found = [*([self.problem] if self.problem else []), *self.client.problems()]
         if self._unknown.too_many:
             found.append(self._unknown.sentence())
         if self._foreign:
@@ -314,7 +316,6 @@ class Leader:
             if not plan.empty:
                 faults.reach("commit.after")
             self._replace_decisions = False
-            self.term.clock.sample(committed.now)
             self._engine.confirm(plan, committed.run_ids, committed.now)
             observing.usages.moved(committed.usages)
             if not plan.empty:
