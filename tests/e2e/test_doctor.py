@@ -9,6 +9,13 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from aiqueue.admission.doctor.differences import Difference, Mend
+from aiqueue.admission.doctor.examining import Examiner
+from aiqueue.admission.doctor.kinds import Kind, Severity
+from aiqueue.admission.doctor.mending import Mended, Mender
+from aiqueue.admission.doctor.reading_cluster import ClusterReader
+from aiqueue.admission.doctor.term import own_term
+from aiqueue.admission.kube.client import KubeClient
 from aiqueue.cli.harness import product
 from aiqueue.queue.database import transaction
 from fix_command import Command, Result
@@ -39,6 +46,19 @@ def damage(stage: Stage, statement: str, **values: object) -> None:
     """Write to the ledger by hand, as its owner."""
     with transaction(stage.ledger) as connection:
         connection.execute(text(statement), values)
+
+
+def mended(stage: Stage, name: str, kind: Kind, mend: Mend) -> Mended:
+    """What becomes of the run of a Job where this is asked for, whatever differs."""
+    told = Difference(kind, Severity.ERROR, name, "", "", "", mend, stage.workload(name)["uid"], stage.runs(name)[-1]["id"])
+    client = KubeClient.from_kubeconfig(stage.cluster.kubeconfig)
+    examiner = Examiner(lambda: transaction(stage.ledger), "default", ClusterReader(client, "default"))
+    try:
+        with own_term(stage.installed.controller_url) as term:
+            (done,) = Mender(term, examiner.look(), client, claimed_by="test").mend([told])
+    finally:
+        client.close()
+    return done
 
 
 def until_nobody_leads(stage: Stage) -> None:
@@ -93,7 +113,7 @@ def test_what_was_damaged_under_a_controller_is_mended(stage: Stage) -> None:
     assert stage.workload("loses")["state"] == "Admitted"
     assert stage.used() == 16
     assert [run["adopted"] for run in stage.runs("loses")] == [False, True]
-    audited = stage.rows("SELECT kind, verb, login FROM audit WHERE claimed_by = 'aiqueue doctor' ORDER BY id")
+    audited = stage.rows("SELECT kind, verb, login FROM audit WHERE claimed_by = 'ana, by aiqueue doctor' ORDER BY id")
     assert {(row["kind"], row["verb"]) for row in audited} == {
         ("Action", "Deleted"),
         ("Claim", "Deleted"),
@@ -167,8 +187,10 @@ def test_what_happened_while_nobody_led_is_told_and_mended(stage: Stage) -> None
         "dropped": "Cancelled",
         "stuck": "Pending",
     }
+    not_closed = mended(stage, "orphans", Kind.RUN_OF_GONE_JOB, Mend.CLOSE_RUN)
+    assert (not_closed.done, not_closed.what) == (False, "not mended: pods of it live on")
     left = asked(stage, "--output=name", expect=1).out.split()
-    assert set(left) == {"term/2", f"job/{space}/new", f"job/{space}/orphans"}
+    assert set(left) == {"term/3", f"job/{space}/new", f"job/{space}/orphans"}
     damage(stage, "DELETE FROM action WHERE kind = 'Restore'")
     assert kinds(stage)[f"workload/{space}/rests"] == "TemplateNotRestored"
     asked(stage, "--repair", expect=1)

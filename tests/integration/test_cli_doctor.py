@@ -46,11 +46,19 @@ def test_what_differs_is_a_table_with_causes_and_repairs_under_it(applied: Comma
     rows.run(held, tenant="research", allocations=[("h100", GPU, 9)])
     result = applied("doctor", "--no-cluster", "--pause=0.1", expect=1)
     heading, error, information, *advice = result.out.splitlines()
-    assert heading.split() == ["SEVERITY", "DIFFERENCE", "OBJECT", "SAFE", "WHAT"]
-    assert error.split()[:4] == ["Error", "RateDiffers", f"queue/team-a/train/{GPU}", "yes"]
-    assert information.split()[:4] == ["Information", "AboveCeiling", f"tenant/research/h100/{GPU}", "no"]
-    assert "  likely cause   runs were opened or closed by hand, or by a controller of an older version" in advice
-    assert "  --repair       the usage of the queue is counted again from its runs" in advice
+    assert heading.split() == ["SEVERITY", "DIFFERENCE", "OBJECT", "SAFE"]
+    assert error.split() == ["Error", "RateDiffers", f"queue/team-a/train/{GPU}", "yes"]
+    assert information.split() == ["Information", "AboveCeiling", f"tenant/research/h100/{GPU}", "no"]
+    assert advice[:6] == [
+        "",
+        "RateDiffers",
+        f"  queue/team-a/train/{GPU}: its usage goes by 0 of {GPU}, and its open runs hold 9",
+        "  likely cause   runs were opened or closed by hand, or by a controller of an older version",
+        "  --repair       the usage of the queue is counted again from its runs",
+        "",
+    ]
+    wide = applied("doctor", "--no-cluster", "--pause=0.1", "-o", "wide", expect=1)
+    assert wide.out.splitlines()[0].split() == ["SEVERITY", "DIFFERENCE", "OBJECT", "SAFE", "WHAT", "CAUSE", "REPAIR"]
     assert result.err == "2 differences: 1 error, 1 for information; `aiqueue doctor --repair` mends 1 of them\n"
     documents = applied("doctor", "--no-cluster", "--pause=0.1", "-o", "yaml", expect=1)
     assert kinds(documents.out) == [("Difference", "RateDiffers"), ("Difference", "AboveCeiling")]
@@ -65,7 +73,7 @@ def test_a_repair_says_what_it_did_and_what_is_left(applied: Command, rows: Rows
     assert kinds(result.out) == [("Mended", "RateDiffers"), ("Difference", "NobodyLeads"), ("Difference", "AboveCeiling")]
     assert result.err == "2 differences: 1 warning, 1 for information\n"
     (entry,) = [row for row in applied("get", "audit", "-o", "json").json()["items"] if row["status"]["kind"] == "Usage"]  # type: ignore[attr-defined]
-    assert (entry["status"]["verb"], entry["status"]["claimedBy"]) == ("Updated", "aiqueue doctor")
+    assert (entry["status"]["verb"], entry["status"]["claimedBy"]) == ("Updated", "ana, by aiqueue doctor")
 
 
 def test_a_database_of_another_version_is_not_looked_at(applied: Command, ledger: Engine) -> None:

@@ -15,6 +15,7 @@ from aiqueue.admission.doctor.kinds import Kind, Severity
 from aiqueue.admission.doctor.mending import to_be_mended
 from aiqueue.admission.doctor.snapshots import Look, Surroundings
 from aiqueue.admission.doctor.surroundings import schema
+from aiqueue.cli import doctor_text
 from aiqueue.cli.doctor import shipped_policies
 from aiqueue.queue.records import Configuration, Quota, Tenant
 from aiqueue.queue.store.clusters import Cluster
@@ -78,7 +79,7 @@ def test_a_run_without_leader_is_said_to_be_unwatched() -> None:
     gone = replace(running(100), seen=None, pods=())
     told = {each.kind: each for each in found(look_at(gone, leader=make_leader(expires_at=NOW)))}
     assert told.keys() == {Kind.RUN_OF_GONE_JOB, Kind.NOBODY_LEADS}
-    assert told[Kind.RUN_OF_GONE_JOB].cause == "the Job was deleted while no controller leads"
+    assert told[Kind.RUN_OF_GONE_JOB].cause == "the Job was deleted while no controller led"
     assert not told[Kind.NOBODY_LEADS].safe
 
 
@@ -207,6 +208,19 @@ def test_one_look_is_enough_where_nothing_differs() -> None:
     examiner = _Looks(look_at(running(100)), look_at())
     assert examiner.examine() == []
     assert len(examiner.left) == 1
+
+
+def test_what_is_told_fits_the_terminal() -> None:
+    told = found(look_at(*(replace(running(number), seen=None) for number in range(100, 130))))
+    lines = doctor_text._told(told, 72)
+    assert max(map(len, lines)) <= 72
+    assert lines[:3] == [
+        "",
+        "OrphanedPods",
+        "  job/team-a/job-100: the Job is gone and 2 pods of it may still hold a",
+    ]
+    assert "  and 10 more: -o wide tells of all" in lines
+    assert [line for line in lines if line.startswith("  likely cause   ")]
 
 
 def test_the_schema_is_told_as_the_check_says_it() -> None:

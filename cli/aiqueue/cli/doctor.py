@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aiqueue.cli.exits import Exit, WrongUsage, say
-from aiqueue.cli.ledger import reading, settings
+from aiqueue.cli.ledger import claimed_by, reading, settings
 from aiqueue.cli.printers import Output
 from aiqueue.queue.errors import SchemaMismatch
 
@@ -90,7 +90,7 @@ def _repair(
     with own_term(settled.database_url.get_secret_value()) as term:
         look = examiner.look()
         now = examiner.compare(look)
-        mended = Mender(term, look, client).mend(to_be_mended(told, now))
+        mended = Mender(term, look, client, claimed_by=f"{claimed_by()}, by aiqueue doctor").mend(to_be_mended(told, now))
     keys = {each.key for each in now}
     mended += [Mended(each, True, "it was no longer so") for each in told if each.safe and each.key not in keys]
     accepted = [each for each in told if not each.safe]

@@ -1,33 +1,45 @@
-"""What the doctor found and did, in the formats of `get`: a table with causes and repairs under it, or documents."""
+"""What the doctor found and did, in the formats of `get`: a table with what is to be said of each kind under it, or documents."""
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from aiqueue.cli.exits import say
-from aiqueue.cli.printers import Column, Listing, Output, Row, printer_for
+from aiqueue.cli.printers import Column, Listing, Output, Row, printable, printer_for
 from aiqueue.queue.documents import API_VERSION
 
 if TYPE_CHECKING:
     from aiqueue.admission.doctor.differences import Difference
     from aiqueue.admission.doctor.mending import Mended
 
-_COLUMNS = [Column("SEVERITY"), Column("DIFFERENCE"), Column("OBJECT", long=True), Column("SAFE"), Column("WHAT", long=True)]
-_MORE = [Column("CAUSE", wide=True, long=True), Column("REPAIR", wide=True, long=True)]
+_COLUMNS = [
+    Column("SEVERITY"),
+    Column("DIFFERENCE"),
+    Column("OBJECT", long=True),
+    Column("SAFE"),
+    Column("WHAT", wide=True, long=True),
+    Column("CAUSE", wide=True, long=True),
+    Column("REPAIR", wide=True, long=True),
+]
+_TITLES = 17  # where a sentence begins, after what it is
+_TOLD = 20  # objects of one kind that are told one by one under the table
 
 
 def show(left: Sequence[Difference], output: Output, mended: Sequence[Mended] = ()) -> None:
     """Print what differs; with documents also what was done."""
-    listing = Listing([*_COLUMNS, *_MORE], [_row(each) for each in left])
+    rows = [_row(each) for each in left]
     if output in (Output.JSON, Output.YAML):
-        documents = [_mended_row(each) for each in mended] + list(listing.rows)
-        printer_for(output).print(Listing([*_COLUMNS, *_MORE], documents))
+        printer_for(output).print(Listing(_COLUMNS, [_mended_row(each) for each in mended] + rows))
     elif left:
-        printer_for(output).print(listing)
+        printer_for(output).print(Listing(_COLUMNS, rows))
     if output is Output.TABLE and left:
-        print("\n".join(_advice(left)))
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        print("\n".join(_told(left, width)))
     say(_summary(left, repaired=bool(mended)))
 
 
@@ -67,12 +79,31 @@ def _mended_row(each: Mended) -> Row:
     return Row(difference.object, ("yes" if each.done else "no", difference.kind, difference.object, each.what), document)
 
 
-def _advice(left: Sequence[Difference]) -> list[str]:
-    """Each cause and repair once, with what it is of."""
+def _told(left: Sequence[Difference], width: int | None) -> list[str]:
+    """Each cause and repair once, after what differs; in lines of at most so many cells."""
+    groups: dict[tuple[str, str, str, bool], list[Difference]] = {}
+    for each in left:
+        groups.setdefault((each.kind, each.cause, each.repair, each.safe), []).append(each)
     lines: list[str] = []
-    for kind, cause, repair, safe in dict.fromkeys((each.kind, each.cause, each.repair, each.safe) for each in left):
-        lines += ["", f"{kind}", f"  likely cause   {cause}", f"  {'--repair     ' if safe else 'what to do   '}  {repair}"]
+    for (kind, cause, repair, safe), some in groups.items():
+        lines += ["", kind]
+        for each in some[:_TOLD]:
+            lines += _sentence("", f"{each.object}: {each.what}", width)
+        if len(some) > _TOLD:
+            lines += _sentence("", f"and {len(some) - _TOLD} more: -o wide tells of all", width)
+        lines += _sentence("likely cause", cause, width)
+        lines += _sentence("--repair" if safe else "what to do", repair, width)
     return lines
+
+
+def _sentence(title: str, text: str, width: int | None) -> list[str]:
+    """A sentence after its title, or one by itself further left; wrapped."""
+    begin = f"  {title}".ljust(_TITLES) if title else "  "
+    after = " " * (_TITLES if title else 4)
+    text = printable(text)
+    if width is None:
+        return [begin + text]
+    return textwrap.wrap(text, max(width, 40), initial_indent=begin, subsequent_indent=after, break_on_hyphens=False)
 
 
 def _summary(left: Sequence[Difference], *, repaired: bool) -> str:

@@ -241,7 +241,7 @@ def _expiring(case: Case, seen: Observation, run: OpenRun) -> bool:
 
 def _unwatched(case: Case, event: str) -> str:
     if case.ledger.leader.expired:
-        return f"{event} while no controller leads"
+        return f"{event} while no controller led"
     return f"{event} unseen: somebody wrote to the ledger by hand, or a defect lost the event"
 
 

@@ -6,7 +6,7 @@ those cannot see any more is decided here. Nothing is sent to the cluster.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -51,9 +51,11 @@ class Mender:
         term: that this process holds, from before the look.
         look: what was seen within that term.
         client: of the cluster, None where only the ledger was looked at.
+        claimed_by: who asks for it, as far as that is known; for the audit.
     """
 
-    def __init__(self, term: Term, look: Look, client: KubeClient | None) -> None:
+    def __init__(self, term: Term, look: Look, client: KubeClient | None, *, claimed_by: str) -> None:
+        self._claimed_by = claimed_by
         self._term = term
         self._ledger = look.ledger
         self._client = client
@@ -99,21 +101,21 @@ class Mender:
         drawn = run_ids.move_past(connection, self._term.number, difference.row)
         before = {"newest": self._ledger.newest_run_id}
         after = {"newest": difference.row, "skipped": drawn}
-        doctor.note(connection, AuditVerb.UPDATED, "RunIds", self._ledger.uid, before=before, after=after)
+        self._note(connection, ("RunIds", self._ledger.uid), after, before)
         return f"ids of runs go on after {difference.row}"
 
     def _count_usage(self, connection: Connection, difference: Difference) -> str:
         counted = usage.repair(connection, self._term.number)
         if counted:
-            doctor.note(connection, AuditVerb.UPDATED, "Usage", difference.object, before=None, after={"counted": counted})
+            self._note(connection, ("Usage", difference.object), {"counted": counted})
         return "the usage was counted again from the runs"
 
     def _delete_action(self, connection: Connection, difference: Difference) -> str:
-        doctor.delete_actions(connection, self._term.number, [difference.row])
+        doctor.delete_actions(connection, self._term.number, [difference.row], claimed_by=self._claimed_by)
         return "the action was deleted"
 
     def _delete_claim(self, connection: Connection, difference: Difference) -> str:
-        doctor.delete_claims(connection, self._term.number, [difference.row])
+        doctor.delete_claims(connection, self._term.number, [difference.row], claimed_by=self._claimed_by)
         return "the claim was deleted"
 
     def _set_state(self, connection: Connection, difference: Difference) -> str:
@@ -123,7 +125,7 @@ class Mender:
             state = WorkloadState.RELEASING if row.run.stopped else state
         else:
             state = WorkloadState.HELD if row.owner_suspended or row.hold_requested else WorkloadState.PENDING
-        doctor.set_states(connection, self._term.number, {row.id: state})
+        doctor.set_states(connection, self._term.number, {row.id: state}, claimed_by=self._claimed_by)
         return f"it is {state} now"
 
     def _write_action(self, connection: Connection, difference: Difference) -> str:
@@ -142,7 +144,7 @@ class Mender:
             action = NewAction(row.uid, run.id, run.attempt, kind)
         self._write(connection, Changes(actions=[action]))
         after = {"kind": str(action.kind), "run": action.run_id}
-        doctor.note(connection, AuditVerb.CREATED, "Action", f"{row.namespace}/{row.name}", before=None, after=after)
+        self._note(connection, ("Action", f"{row.namespace}/{row.name}"), after, verb=AuditVerb.CREATED)
         return f"the action {action.kind} was written"
 
     def _end_workload(self, connection: Connection, difference: Difference) -> str:
@@ -157,7 +159,7 @@ class Mender:
             state = WorkloadState.CANCELLED
             self._write(connection, Changes(vanished=[Vanished(row.id, state)]))
         before, after = {"state": str(row.state)}, {"state": str(state)}
-        doctor.note(connection, AuditVerb.UPDATED, "Workload", f"{row.namespace}/{row.name}", before=before, after=after)
+        self._note(connection, ("Workload", f"{row.namespace}/{row.name}"), after, before)
         return f"it is {state} now"
 
     def _close_run(self, connection: Connection, difference: Difference) -> str:
@@ -181,7 +183,7 @@ class Mender:
             raise _Unsafe("the controller's rules keep it open")
         changed = {"run": run.id, "state": str(after.state)}
         before = {"run": run.id, "state": str(row.state)}
-        doctor.note(connection, AuditVerb.UPDATED, "Run", f"{row.namespace}/{row.name}", before=before, after=changed)
+        self._note(connection, ("Run", f"{row.namespace}/{row.name}"), changed, before)
         return f"run {run.id} was closed, and its workload is {after.state} now"
 
     def _batch(self, seen: Observation | None, row: Known, run: OpenRun) -> Batch:
@@ -203,6 +205,17 @@ class Mender:
                 batch.changes.stopped.append(StoppedRun(run.id, row.id, outcome, run.evict_message or _FOUND))
             batch.pod_checks.append(follow.PodCheck(row.uid, row.namespace, run.id))
         return batch
+
+    def _note(
+        self,
+        connection: Connection,
+        about: tuple[str, str],
+        after: Mapping[str, object],
+        before: Mapping[str, object] | None = None,
+        verb: AuditVerb = AuditVerb.UPDATED,
+    ) -> None:
+        kind, name = about
+        doctor.note(connection, verb, kind, name, before=before, after=after, claimed_by=self._claimed_by)
 
     # What they look at again.
 

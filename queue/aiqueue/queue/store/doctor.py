@@ -145,7 +145,7 @@ def seize(connection: Connection, holder: str, lease_seconds: float) -> int:
     return term
 
 
-def set_states(connection: Connection, term: int, states: Mapping[int, WorkloadState]) -> int:
+def set_states(connection: Connection, term: int, states: Mapping[int, WorkloadState], *, claimed_by: str) -> int:
     """Give live or ended workloads, by id, the state that their run or the lack of one says. Returns how many rows changed.
 
     Raises:
@@ -164,12 +164,13 @@ done AS (
 SELECT 'Workload', was.namespace || '/' || was.name, jsonb_build_object('state', was.state), jsonb_build_object('state', done.state)
   FROM done JOIN was ON was.id = done.id""",
         AuditVerb.UPDATED,
+        claimed_by,
         rows=to_json([{"id": id_, "state": state} for id_, state in states.items()]),
         now=now,
     )
 
 
-def delete_actions(connection: Connection, term: int, ids: Iterable[int]) -> int:
+def delete_actions(connection: Connection, term: int, ids: Iterable[int], *, claimed_by: str) -> int:
     """Delete actions that mean nothing any more. Returns how many there were.
 
     Raises:
@@ -184,11 +185,12 @@ SELECT 'Action', w.namespace || '/' || w.name,
        jsonb_build_object('id', gone.id, 'kind', gone.kind, 'run', gone.run_id), CAST(NULL AS jsonb)
   FROM gone JOIN workload w ON w.id = gone.workload_id""",
         AuditVerb.DELETED,
+        claimed_by,
         ids=list(ids),
     )
 
 
-def delete_claims(connection: Connection, term: int, workload_ids: Iterable[int]) -> int:
+def delete_claims(connection: Connection, term: int, workload_ids: Iterable[int], *, claimed_by: str) -> int:
     """Delete claims that mean nothing any more. Returns how many there were.
 
     Raises:
@@ -203,32 +205,41 @@ SELECT 'Claim', w.namespace || '/' || w.name,
        jsonb_build_object('runs', gone.run_ids, 'allocations', gone.allocations), CAST(NULL AS jsonb)
   FROM gone JOIN workload w ON w.id = gone.workload_id""",
         AuditVerb.DELETED,
+        claimed_by,
         ids=list(workload_ids),
     )
 
 
 def note(
-    connection: Connection, verb: AuditVerb, kind: str, name: str, *, before: Mapping[str, Any] | None, after: Mapping[str, Any]
+    connection: Connection,
+    verb: AuditVerb,
+    kind: str,
+    name: str,
+    *,
+    before: Mapping[str, Any] | None,
+    after: Mapping[str, Any] | None,
+    claimed_by: str,
 ) -> None:
     """Write a row of the audit for what the caller's transaction mended by the controller's own writes."""
     connection.execute(
         text(
-            "INSERT INTO audit (verb, kind, name, claimed_by, before, after) VALUES (:verb, :kind, :name, 'aiqueue doctor',"
+            "INSERT INTO audit (verb, kind, name, claimed_by, before, after) VALUES (:verb, :kind, :name, :claimed_by,"
             " CAST(:before AS jsonb), CAST(:after AS jsonb))"
         ),
         {
             "verb": verb,
             "kind": kind,
             "name": name,
+            "claimed_by": claimed_by,
             "before": None if before is None else to_json(before),
-            "after": to_json(after),
+            "after": None if after is None else to_json(after),
         },
     )
 
 
-def _audited(connection: Connection, changes: str, verb: AuditVerb, **values: Any) -> int:
+def _audited(connection: Connection, changes: str, verb: AuditVerb, claimed_by: str, **values: Any) -> int:
     """Run a statement that changes rows and answers (kind, name, before, after) of each, and audit them."""
     rows = connection.execute(text(changes), values).all()
     for kind, name, before, after in rows:
-        note(connection, verb, kind, name, before=before, after=after or {})
+        note(connection, verb, kind, name, before=before, after=after, claimed_by=claimed_by)
     return len(rows)
