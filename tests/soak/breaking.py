@@ -54,6 +54,11 @@ class Tally:
     def killed(self) -> int:
         return self.kills.total()
 
+    @property
+    def breaks(self) -> int:
+        """Of any kind."""
+        return self.kinds.total()
+
 
 class Breaker:
     """Breaks the controllers of a fleet.

@@ -14,11 +14,11 @@ from datetime import datetime
 from itertools import groupby
 
 from aiqueue.queue.records import Tenant
-from soak.evidence import Run
+from soak.evidence import Resize, Run
 from soak.tenants import Edit
 
 Pair = tuple[str, str]
-_CLOSE, _EDIT, _OPEN = range(3)
+_CLOSE, _RESIZE, _EDIT, _OPEN = range(4)
 
 
 class _Tree:
@@ -64,43 +64,69 @@ class _Tree:
             at = self._tenants[at].parent
 
 
-def passed(runs: Sequence[Run], edits: Sequence[Edit]) -> Iterator[str]:
+def passed(runs: Sequence[Run], edits: Sequence[Edit], resizes: Sequence[Resize] = ()) -> Iterator[str]:
     """A sentence for every tenant that admissions raised above its ceiling."""
-    history: list[tuple[datetime, int, Run | Edit]] = [(edit.at, _EDIT, edit) for edit in edits]
+    history: list[tuple[datetime, int, Run | Edit | Resize]] = [(edit.at, _EDIT, edit) for edit in edits]
+    history += [(resize.at, _RESIZE, resize) for resize in resizes]
     for run in runs:
         history.append((run.opened_at, _OPEN, run))
         if run.closed_at is not None:
             history.append((run.closed_at, _CLOSE, run))
     history.sort(key=lambda each: each[:2])
-    own: dict[tuple[str, Pair], int] = defaultdict(int)
+    books = _Books()
     tree = _Tree({})
     for (at, what), some in groupby(history, key=lambda each: each[:2]):
         together = [each for _, _, each in some]
-        if what == _EDIT:
-            for each in together:
-                if isinstance(each, Edit):
-                    tree = _Tree(each.tenants)
-            continue
         moved = [each for each in together if isinstance(each, Run)]
+        for each in together:
+            if isinstance(each, Edit):
+                tree = _Tree(each.tenants)
+            elif isinstance(each, Resize):
+                books.resize(each)
         if what == _CLOSE:
-            _add(own, moved, -1)
-            continue
-        _add(own, [run for run in moved if run.adopted], 1)
-        yield from _open(tree, own, [run for run in moved if not run.adopted], at)
+            books.close(moved)
+        elif what == _OPEN:
+            books.open([run for run in moved if run.adopted])
+            yield from _open(tree, books, [run for run in moved if not run.adopted], at)
 
 
-def _add(own: dict[tuple[str, Pair], int], runs: Sequence[Run], sign: int) -> None:
-    for run in runs:
-        for pair, amount in run.held.items():
-            own[run.tenant, pair] += sign * amount
+class _Books:
+    """What open runs hold.
+
+    Attributes:
+        own: by tenant.
+    """
+
+    def __init__(self) -> None:
+        self.own: dict[tuple[str, Pair], int] = defaultdict(int)
+        self._held: dict[int, tuple[str, dict[Pair, int]]] = {}
+
+    def open(self, runs: Sequence[Run]) -> None:
+        for run in runs:
+            self._held[run.id] = (run.tenant, dict(run.opened))
+            for pair, amount in run.opened.items():
+                self.own[run.tenant, pair] += amount
+
+    def resize(self, resize: Resize) -> None:
+        tenant, held = self._held.get(resize.run_id, ("", {}))
+        pair = (resize.flavor, resize.resource)
+        if pair in held:
+            self.own[tenant, pair] += resize.amount - held[pair]
+            held[pair] = resize.amount
+
+    def close(self, runs: Sequence[Run]) -> None:
+        for run in runs:
+            tenant, held = self._held.pop(run.id, ("", {}))
+            for pair, amount in held.items():
+                self.own[tenant, pair] -= amount
 
 
-def _open(tree: _Tree, own: dict[tuple[str, Pair], int], runs: Sequence[Run], at: datetime) -> Iterator[str]:
-    concerned = {(name, pair) for run in runs for pair in run.held for name in tree.above(run.tenant)}
-    before = {(name, pair): tree.usage(name, pair, own) for name, pair in concerned}
-    _add(own, runs, 1)
+def _open(tree: _Tree, books: _Books, runs: Sequence[Run], at: datetime) -> Iterator[str]:
+    concerned = {(name, pair) for run in runs for pair in run.opened for name in tree.above(run.tenant)}
+    before = {(name, pair): tree.usage(name, pair, books.own) for name, pair in concerned}
+    books.open(runs)
     for name, pair in sorted(concerned):
-        ceiling, now = tree.ceiling(name, pair), tree.usage(name, pair, own)
+        ceiling, now = tree.ceiling(name, pair), tree.usage(name, pair, books.own)
         if ceiling is not None and now > ceiling and now > before[name, pair]:
             named = ", ".join(run.name for run in runs)
             yield f"tenant {name} was raised to {now} of {pair[0]} {pair[1]} at {at}, above its ceiling of {ceiling}, by {named}"

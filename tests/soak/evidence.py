@@ -34,7 +34,10 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run, open or closed, hot or archived; times that the archive does not keep are None."""
+    """A run, open or closed, hot or archived; times that the archive does not keep are None.
+
+    `held` is what it holds now, or held in the end where that is known, `opened` what it held at first.
+    """
 
     id: int
     workload_id: int
@@ -50,6 +53,7 @@ class Run:
     closed_at: datetime | None
     outcome: str
     held: Held
+    opened: Held
 
     @property
     def name(self) -> str:
@@ -76,6 +80,17 @@ class Rate:
     rate: int
 
 
+@dataclass(frozen=True, slots=True)
+class Resize:
+    """An open run came to hold another amount."""
+
+    at: datetime
+    run_id: int
+    flavor: str
+    resource: str
+    amount: int
+
+
 @dataclass(slots=True)
 class Evidence:
     """All there is to judge by.
@@ -91,6 +106,7 @@ class Evidence:
 
     workloads: Sequence[Workload] = ()
     runs: Sequence[Run] = ()
+    resizes: Sequence[Resize] = ()
     actions: Sequence[Action] = ()
     rates: Sequence[Rate] = ()
     jobs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -123,19 +139,22 @@ def read_ledger(connection: Connection, into: Evidence) -> None:
         *(Workload(r["id"], r["uid"], r["job"], r["state"], r["attempt"], live=False) for r in _rows(connection, _ARCHIVED)),
     ]
     held: dict[int, dict[tuple[str, str], int]] = defaultdict(lambda: defaultdict(int))
+    opened: dict[int, dict[tuple[str, str], int]] = defaultdict(lambda: defaultdict(int))
     for row in _rows(connection, _ALLOCATIONS):
         held[row["run_id"]][row["flavor"], row["resource"]] += row["amount"]
-    found = []
-    for row in _rows(connection, _RUNS):
-        values = {name: value for name, value in row.items() if name != "allocations"}
-        found.append(Run(**values, held=dict(held.get(row["id"], {}))))
+        opened[row["run_id"]][row["flavor"], row["resource"]] += row["opened"]
+    found = [
+        Run(**row, held=dict(held.get(row["id"], {})), opened=dict(opened.get(row["id"], {})))
+        for row in _rows(connection, _RUNS)
+    ]
     for row in _rows(connection, _ARCHIVED_RUNS):
         values = {name: value for name, value in row.items() if name != "allocations"}
         amounts: dict[tuple[str, str], int] = defaultdict(int)
         for _, flavor, resource, amount in row["allocations"]:
             amounts[flavor, resource] += amount
-        found.append(Run(**values, queue=None, stopped_at=None, held=dict(amounts)))
+        found.append(Run(**values, queue=None, stopped_at=None, held=dict(amounts), opened=dict(amounts)))
     into.runs = sorted(found, key=lambda run: run.id)
+    into.resizes = [Resize(**row) for row in _rows(connection, _RESIZES)]
     into.actions = [Action(**row) for row in _rows(connection, _ACTIONS)]
     into.rates = [Rate(**row) for row in _rows(connection, _RATES)]
 
@@ -164,7 +183,11 @@ _RUNS = """
 SELECT r.id, r.workload_id, w.uid, w.namespace || '/' || w.name AS job, r.attempt, t.name AS tenant,
        q.namespace || '/' || q.name AS queue, r.adopted, r.opened_at, r.started_at, r.stopped_at, r.closed_at, r.outcome
   FROM run r JOIN workload w ON w.id = r.workload_id JOIN tenant t ON t.id = r.tenant_id LEFT JOIN queue q ON q.id = r.queue_id"""
-_ALLOCATIONS = "SELECT a.run_id, f.name AS flavor, a.resource, a.amount FROM allocation a JOIN flavor f ON f.id = a.flavor_id"
+_ALLOCATIONS = """
+SELECT a.run_id, f.name AS flavor, a.resource, a.amount, coalesce(a.opened_amount, a.amount) AS opened
+  FROM allocation a JOIN flavor f ON f.id = a.flavor_id"""
+_RESIZES = """
+SELECT s.at, s.run_id, f.name AS flavor, s.resource, s.amount FROM soak.resized s JOIN flavor f ON f.id = s.flavor_id ORDER BY s.at"""
 _ARCHIVED_RUNS = """
 SELECT r.id, r.workload_id, w.uid, w.namespace || '/' || w.name AS job, r.attempt, r.tenant,
        r.adopted, r.opened_at, r.started_at, r.closed_at, r.outcome, r.allocations

@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from soak import ceilings
+from soak.auditlog import BEHIND_ITS_BACK
 from soak.evidence import Evidence, Run, requests_of
 from soak.jobs import EVICT_AT, HOLD, QUEUE, RUN, STOPPED, Wish, state_of
 from soak.pods import alive
@@ -145,7 +146,7 @@ def _uncovered(seen: Evidence) -> Iterator[str]:
 
 def no_ceiling_passed(seen: Evidence) -> Iterator[str]:
     """No admission raised what a tenant uses above a ceiling of its time."""
-    yield from ceilings.passed(seen.runs, seen.edits)
+    yield from ceilings.passed(seen.runs, seen.edits, seen.resizes)
 
 
 def no_action_left(seen: Evidence) -> Iterator[str]:
@@ -190,7 +191,10 @@ def templates_are_their_owners(seen: Evidence) -> Iterator[str]:
             continue
         if Wish.of(job) != seen.wishes[uid]:
             yield f"Job {metadata['namespace']}/{metadata['name']} waits as {Wish.of(job)}, and its owner has {seen.wishes[uid]}"
-        left = sorted({RUN, EVICT_AT, STOPPED} & metadata.get("annotations", {}).keys())
+        notes = metadata.get("annotations", {})
+        left = sorted({RUN, EVICT_AT, STOPPED} & notes.keys())
+        if int(notes.get(RUN, "0").rpartition("/")[2]) >= BEHIND_ITS_BACK:
+            continue  # stopped again before anybody saw it run: a stamp that no run of the ledger wrote is left alone
         if left:
             yield f"Job {metadata['namespace']}/{metadata['name']} waits, and still has {', '.join(left)}"
 

@@ -6,9 +6,11 @@ import json
 import ssl
 import threading
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.client import HTTPException, HTTPSConnection
+from socket import SHUT_RDWR
 from typing import Any
 
 from aiqueue.cli.harness.api import Api
@@ -60,7 +62,8 @@ class PodWatch:
         self._stopping.set()
         connection = self._connection
         if connection is not None and connection.sock is not None:
-            connection.sock.close()
+            with suppress(OSError):  # it may have ended by itself
+                connection.sock.shutdown(SHUT_RDWR)
         self._thread.join(10)
 
     def lives(self) -> list[PodLife]:

@@ -21,6 +21,15 @@ from soak.tenants import TOTAL_GPUS
 
 _READY_SECONDS = 60.0
 _GPUS_OF_A_NODE = 8
+#: A run may come to hold less while it is open; of when it did, the ledger itself keeps nothing.
+_INSTRUMENTS = (
+    "CREATE SCHEMA soak",
+    "CREATE TABLE soak.resized (at timestamptz, run_id bigint, flavor_id bigint, resource text, amount bigint)",
+    """CREATE FUNCTION soak.note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+         INSERT INTO soak.resized VALUES (clock_timestamp(), NEW.run_id, NEW.flavor_id, NEW.resource, NEW.amount);
+         RETURN NULL; END $$""",
+    "CREATE TRIGGER note AFTER UPDATE OF amount ON allocation FOR EACH ROW EXECUTE FUNCTION soak.note()",
+)
 
 
 @dataclass(slots=True)
@@ -68,6 +77,8 @@ def of_parts(cluster: DevCluster, namespaces: tuple[str, ...], owner_url: str, f
     try:
         with transaction(ledger) as connection:  # ledgers copied from one template would take one another for themselves
             uid = connection.execute(text("UPDATE ledger SET uid = gen_random_uuid() RETURNING uid")).scalar_one()
+            for statement in _INSTRUMENTS:
+                connection.execute(text(statement))
         yield World(cluster, installed, ledger, namespaces, folder, cluster.api, controller, str(uid))
     finally:
         controller.close()
