@@ -136,7 +136,7 @@ class Leader:
         try:
             while not stop.is_set() and not self.term.lost.is_set():
                 try:
-                    with Step("rebuilds the engine", READ_SECONDS):
+                    with Step("rebuilds the engine"):
                         observing = self._rebuild(again=backoff.failures > 0)
                     while not stop.is_set() and not self.term.lost.is_set():
                         with Step("goes round the loops"):
@@ -219,7 +219,7 @@ class Leader:
 
     def _repair_usage(self) -> int:
         """A controller of an older version, or a person with SQL, moves runs without counting what their queues use."""
-        with self.term.transaction() as connection:
+        with Step("counts usage again", READ_SECONDS), self.term.transaction() as connection:
             allow_seconds(connection, READ_SECONDS)
             repaired = usage.repair(connection, self.term.number) if usage.differing(connection) else 0
         if repaired:

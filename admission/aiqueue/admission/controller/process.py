@@ -23,7 +23,7 @@ from aiqueue.admission.controller import faults
 from aiqueue.admission.controller.claim import Lookout
 from aiqueue.admission.controller.health import Health
 from aiqueue.admission.controller.leader import Leader
-from aiqueue.admission.controller.recollection import READ_SECONDS, Recollection, recollect
+from aiqueue.admission.controller.recollection import Recollection, recollect
 from aiqueue.admission.controller.registration import Registration, register
 from aiqueue.admission.controller.term import Elector, Term
 from aiqueue.admission.controller.watchdog import Step, Watchdog
@@ -186,8 +186,7 @@ class Controller:
                 cluster = clusters.find(connection, self._settings.cluster_name)
             if cluster is None:
                 return None
-            with Step("reads the ledger", READ_SECONDS):
-                return recollect(term, cluster.id, max_admissions=self._settings.max_admissions_per_plan)
+            return recollect(term, cluster.id, max_admissions=self._settings.max_admissions_per_plan)
         except LedgerError as error:
             _log.warning("ledger not read yet", why=str(error))
             return None

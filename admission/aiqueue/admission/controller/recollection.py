@@ -14,8 +14,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from aiqueue.admission.controller import watchdog
 from aiqueue.admission.controller.mirror import Mirror
 from aiqueue.admission.controller.term import Term
+from aiqueue.admission.controller.watchdog import Step
 from aiqueue.admission.engine.engine import Engine
 from aiqueue.admission.retelling import Retelling
 from aiqueue.queue.database import allow_seconds
@@ -63,12 +65,13 @@ def recollect(term: Term, cluster_id: int, *, max_admissions: int) -> Recollecti
         LedgerError: the ledger cannot be read.
     """
     began = time.monotonic()
-    with _kept():
+    with Step("reads the ledger", READ_SECONDS), _kept():
         with term.transaction() as connection:
             allow_seconds(connection, READ_SECONDS)
             held = Retelling.of(connection)
             rows = known.load(connection, cluster_id)
             undone = tuple(actions.load_open(connection, cluster_id))
+        watchdog.beat()
         read = time.monotonic()
         mirror, engine = Mirror(rows), Engine(max_admissions=max_admissions)
         for event in held.events():

@@ -1,0 +1,113 @@
+"""Leaders that die, hang or lose sight of the API server: another goes on, soon, and no Job is started twice."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from aiqueue.admission.controller import faults
+from aiqueue.admission.controller.watchdog import EXIT_STATUS
+from aiqueue.cli.harness.cluster import DevCluster
+from fix_controller import Stage, staged
+from fix_ledger import Copies
+from fix_managed import Teams
+from fix_reign import Court
+
+pytestmark = pytest.mark.e2e
+
+TAKE_OVERS = int(os.environ.get("AIQUEUE_TAKE_OVERS", "1"))
+TAKE_OVER_SECONDS = 5.0
+
+
+def test_a_standby_takes_over_within_five_seconds_of_a_kill(stage: Stage) -> None:
+    """From the kill to the new leader's first commit, with default settings."""
+    stage.tenants(gpus=32)
+    leader = stage.lead()
+    took: list[float] = []
+    for number in range(TAKE_OVERS):
+        standby = stage.start()
+        stage.until(lambda standby=standby: "Jobs listed" in standby.said(), "a standby")  # type: ignore[misc]
+        stage.create_job(f"waits-{number}", gpus=0, cpu="1", queue="ops")
+        stage.until_state(f"waits-{number}", "Admitted")
+        leader.kill()
+        killed = datetime.now(UTC)
+        stage.create_job(f"next-{number}", gpus=0, cpu="1", queue="ops")
+        stage.until_state(f"next-{number}", "Admitted")
+        (run,) = stage.runs(f"next-{number}")
+        took.append((run["opened_at"] - killed).total_seconds())
+        leader = standby
+    print(f"kill to first commit: {', '.join(f'{each:.2f}' for each in took)} s")
+    assert max(took) < TAKE_OVER_SECONDS
+
+
+#: One for each kind of thread and each part of its way, and whether the one that hangs there has to lead for it.
+HANGS = (
+    "lead.before-take-over",
+    "lead.before-register",
+    "lead.before-renew",
+    "rebuild.after",
+    "observe.in-write",
+    "commit.after",
+    "act.before-patch",
+    "act.after-look",
+    "confirm.before-ask",
+    "archive.in",
+)
+POINTS = (
+    tuple(point for point in faults.POINTS if point != "lead.before-resign")
+    if os.environ.get("AIQUEUE_EVERY_POINT") == "1"
+    else HANGS
+)
+QUICK = {"lease_seconds": "1", "archive_after_seconds": "1", "stuck_seconds": "1"}
+
+
+@pytest.fixture(scope="module")
+def haunted(
+    gpu_cluster: DevCluster, teams: Teams, ledger_copies: Copies, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Court]:
+    """A stage whose controllers hang one after the other."""
+    url = ledger_copies.take()
+    with staged(gpu_cluster, teams.take(), url, tmp_path_factory.mktemp("haunted")) as made:
+        made.tenants(gpus=32)
+        yield Court(made)
+    ledger_copies.give_back(url)
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_controller_that_hangs_ends_itself_and_says_where(haunted: Court, point: str) -> None:
+    """The next one, which hangs elsewhere, leads then; it is started before, so that it only has to take over."""
+    stage = haunted.stage
+    hanging = stage.start(faults=f"{point}=hang", **QUICK)
+    busy_at = time.monotonic()
+
+    def ends() -> bool:
+        nonlocal busy_at
+        if "engine built" in hanging.said() and time.monotonic() > busy_at:
+            busy_at = time.monotonic() + 3.0
+            haunted.create_job()
+            if len(haunted.jobs) > 2:
+                haunted.delete_job()
+            if point not in HANGS:
+                haunted.put_out()
+        return hanging.ended()
+
+    stage.until(ends, f"the one that hangs at {point} to end")
+    said = hanging.said()
+    assert f"fault hang at {point}" in said
+    assert hanging.process.returncode == EXIT_STATUS, said
+    assert "the process ends itself" in said
+    assert "in reach" in said  # where it stood
+
+
+def test_what_was_going_on_while_they_hung_was_done_once(haunted: Court) -> None:
+    stage = haunted.stage
+    stage.lead(**QUICK)
+    stage.until(haunted.settled, "what is left to be done to be done")
+    for name in haunted.jobs:
+        stage.until_running(name)
+        assert [run["outcome"] for run in stage.runs(name)] == ["Running"]
+        assert len(stage.unsuspends(stage.job(name)["metadata"]["uid"])) == 1
