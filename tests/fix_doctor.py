@@ -147,6 +147,16 @@ def finishing(number: int) -> Piece:
     return replace(over, pods=_pods(number, NOW + SOON)[:1])
 
 
+def counted_late(number: int) -> Piece:
+    """Its Job is over by its status, and a pod is still going."""
+    return finishing(number).job(terminating=0)
+
+
+def released_late(number: int) -> Piece:
+    """It was suspended, its Job counts no pod any more, and they are still going."""
+    return releasing(number).job(terminating=0)
+
+
 def ended(number: int) -> Piece:
     """It is over."""
     return waiting(number, finished=WorkloadState.FINISHED).row(state=WorkloadState.FINISHED)
@@ -206,6 +216,8 @@ CONSISTENT: tuple[Callable[[int], Piece], ...] = (
     releasing,
     restoring,
     finishing,
+    counted_late,
+    released_late,
     ended,
     cleaned_up,
     deleted,
