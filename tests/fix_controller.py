@@ -10,6 +10,8 @@ import json
 import os
 import signal
 import subprocess
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -61,6 +63,16 @@ class ControllerProcess:
 
     def said(self) -> str:
         return self.log.read_text(errors="replace")
+
+    def readiness(self) -> str:
+        """What /readyz answers; nothing where nobody does."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.health_port}/readyz", timeout=5) as answer:
+                return str(answer.read().decode())
+        except urllib.error.HTTPError as error:
+            return str(error.read().decode())
+        except OSError:
+            return ""
 
 
 @dataclass(slots=True)
@@ -212,6 +224,10 @@ class Stage:
             if about and entry["responseStatus"]["code"] == 200:
                 found.append(entry)
         return found
+
+    def delete_job(self, name: str) -> None:
+        """Have a Job deleted, and its pods after it."""
+        self.cluster.api.call("DELETE", self._path("jobs", name), {"propagationPolicy": "Background"})
 
     def delete_jobs(self) -> None:
         """Remove every Job of the stage, and wait until their pods are gone."""

@@ -17,6 +17,8 @@ class Settings(BaseSettings):
         cluster_name: the name of that cluster in the ledger.
         lease_seconds: how long a term lasts without renewal; a standby takes over after it.
         stuck_seconds: a controller ends itself when one of its threads stands in one step for this long.
+        unreachable_seconds: a leader that has not reached the API server for this long gives its term up. A standby does not try for
+            the term after a third of it.
         health_address: `host:port` where the controller answers /healthz and /readyz; empty for none.
         start_connections: Jobs that are started at once.
         act_threads: other requests in flight at once that change Jobs.
@@ -38,6 +40,7 @@ class Settings(BaseSettings):
     cluster_name: str = Field(default="default", pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
     lease_seconds: float = Field(default=4.0, ge=1, le=60)
     stuck_seconds: float = Field(default=120, ge=1, le=3600)
+    unreachable_seconds: float = Field(default=30, ge=1, le=3600)
     health_address: str = ""
     start_connections: int = Field(default=32, ge=1, le=256)
     act_threads: int = Field(default=8, ge=1, le=64)

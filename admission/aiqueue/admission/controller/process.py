@@ -40,8 +40,6 @@ from aiqueue.queue.store import clusters
 _log = structlog.get_logger()
 _RETRY_SECONDS = 1.0
 _SIGNAL_SECONDS = 0.1
-#: Without the API server for so long a process does not campaign, and for so long gives its term up.
-_UNFIT_TO_CAMPAIGN_SECONDS, _UNFIT_TO_LEAD_SECONDS = 10.0, 30.0
 #: A round makes tens of thousands of objects and drops them again, hardly any of which refer to one another in a circle.
 _COLLECTIONS = (50_000, 20, 20)
 
@@ -82,9 +80,9 @@ class Controller:
         state = self._reflector.state
         if not self._jobs.synced:
             found.append(f"Jobs have not been listed yet: {state.last_error or 'the first list is under way'}")
-        away = self._away(_UNFIT_TO_CAMPAIGN_SECONDS)
+        away = self._unfit_to_campaign()
         if away is not None:
-            found.append(f"{away}; this controller does not lead meanwhile, unless it did before and no other can")
+            found.append(f"{away}: until it is, this controller does not try to lead, and gives up a term that it has")
         if self._elector.last_error:
             found.append(self._elector.last_error)
         if self._unregistered:
@@ -94,6 +92,12 @@ class Controller:
             found.append(over)
         leader = self._leader
         return found + (leader.problems() if leader is not None else [])
+
+    def _unfit_to_campaign(self) -> str | None:
+        return self._away(self._settings.unreachable_seconds / 3)
+
+    def _unfit_to_lead(self) -> str | None:
+        return self._away(self._settings.unreachable_seconds)
 
     def _away(self, seconds: float) -> str | None:
         """A sentence where the API server has not been reached for so long; None where it has."""
@@ -120,12 +124,12 @@ class Controller:
             self._health.start()
         try:
             while not self.stop.is_set():
-                term = self._elector.campaign(self.stop, lambda: self._away(_UNFIT_TO_CAMPAIGN_SECONDS))
+                term = self._elector.campaign(self.stop, self._unfit_to_campaign)
                 if term is None:
                     break
                 _log.info("leading", term=term.number, holder=self._holder)
                 self._term = term
-                term.start_renewing(lambda: self._away(_UNFIT_TO_LEAD_SECONDS))
+                term.start_renewing(self._unfit_to_lead)
                 try:
                     self._lead(term)
                 finally:
