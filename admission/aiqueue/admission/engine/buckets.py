@@ -12,6 +12,7 @@ its line, sorted by its head, the next to be admitted of it:
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import Enum
 
 from aiqueue.admission.engine.candidates import Candidate
@@ -23,7 +24,7 @@ from aiqueue.admission.engine.search import NOTHING
 from aiqueue.admission.engine.sizes import Sizes
 from aiqueue.admission.engine.tree import Cell, TenantNode
 from aiqueue.queue.records import Decision, Workload
-from aiqueue.queue.words import OrderKey, PreemptionRule, Queueing, Reclaim
+from aiqueue.queue.words import OrderKey, PreemptionRule, Queueing, Reason, Reclaim
 
 Rank = tuple[int, int, int]  # queue of weight 0, then what the tenant's order says before age
 Item = tuple[int, int, int, int, int, str, int, int]  # rank, age, bucket: the place of a bucket in its line
@@ -52,6 +53,12 @@ class Pending:
         self.own = own
         self.entry = age_of(workload)
         self.taken = False
+
+    def barred(self, claimed_at: datetime) -> bool:
+        """Whether it may not claim anything. What it waited out before it claimed does not bar it, before the clock is known either."""
+        until = self.workload.not_before
+        over = until is not None and until <= claimed_at
+        return self.own is not None and not (over and self.own[0] is Reason.BACKOFF)
 
 
 class Bucket:

@@ -264,7 +264,7 @@ class Engine:
         """Let a claim of the ledger stand, where it means anything."""
         self._lapse(claim.workload_id)
         pending, node = self._backlog.pending.get(claim.workload_id), self._nodes.get(claim.tenant)
-        if pending is None or pending.own is not None or node is None or pending.bucket.route.node is not node:
+        if pending is None or pending.barred(claim.claimed_at) or node is None or pending.bucket.route.node is not node:
             self._claims.lapsed[claim.workload_id] = None
             return
         self._claims.lapsed.pop(claim.workload_id, None)
