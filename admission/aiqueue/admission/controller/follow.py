@@ -209,6 +209,10 @@ def _waiting(batch: Batch, seen: Observation, known: Known, context: Context) ->
         batch.changes.seen.append(SeenAgain(known.id, seen, state, owner_suspended, pod_sets=asks_anew))
     if seen.running and seen.queue_name is not None and not seen.deleting:
         _runs_without_a_run(batch, seen, known.attempt, context)
+    elif not seen.running and seen.stamp is not None and str(seen.stamp) != known.stamp and not _is_foreign(seen, context):
+        # A run was closed while what was done for it was still on its way to the Job.
+        batch.touched.add(seen.uid)
+        batch.changes.actions.append(NewAction(seen.uid, seen.stamp.run_id, seen.stamp.attempt, ActionKind.RESTORE))
 
 
 def _running(batch: Batch, seen: Observation, known: Known, run: OpenRun, context: Context) -> None:

@@ -372,9 +372,10 @@ def _add_actions(
     added = _rows(
         connection,
         "INSERT INTO action (cluster_id, workload_id, run_id, attempt, kind, term, resource_version)"
-        " SELECT :cluster, workload_id, run_id, attempt, kind, :term, resource_version"
+        " SELECT :cluster, v.workload_id, r.id, v.attempt, v.kind, :term, v.resource_version"
         " FROM jsonb_to_recordset(CAST(:rows AS jsonb))"
         "  AS v(workload_id bigint, run_id bigint, attempt integer, kind text, resource_version text)"
+        " LEFT JOIN run r ON r.id = v.run_id AND r.workload_id = v.workload_id"
         " ON CONFLICT (workload_id, attempt, kind) DO UPDATE SET resource_version = excluded.resource_version"
         " RETURNING id, workload_id, attempt, kind",
         (
