@@ -232,7 +232,7 @@ PHRASES = (
     "admit drain act tell follow confirm",
     f"{RUNS} drain {ENDS} admit drain act act late",
 )
-EXAMPLES = int(os.environ.get("AIQUEUE_TEST_EXAMPLES", "50"))
+EXAMPLES = int(os.environ.get("AIQUEUE_TEST_EXAMPLES", "40"))
 STEPS = st.lists(st.tuples(st.sampled_from(PHRASES), st.integers(0, 7), st.integers(0, 2)), min_size=3, max_size=7)
 
 
@@ -335,17 +335,9 @@ def test_its_owner_gets_his_template_back(
     came = play(twins, steps, edits.draw)
     twins.settle()
     twins.check_restored()
-    ways = (
-        "admitted again before the restoration",
-        "edited with ours in it",
-        "kill",
-        "lose",
-        "late",
-        "expire",
-        "slip",
-        "leave",
-    )
-    count(started=twins.started > 0, **{way.replace(" ", "_"): way in came for way in ways})
+    ways = ("admitted again before the restoration", "edited with ours in it", "late", "expire", "slip", "leave")
+    ended = bool(came & {"kill", "lose"})
+    count(started=twins.started > 0, process_ended=ended, **{way.replace(" ", "_"): way in came for way in ways})
 
 
 AMONG = [
