@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Engine
@@ -164,7 +165,7 @@ class Twins:
         with self.term.transaction() as connection:
             for event in Retelling.of(connection).events():
                 step.engine.observe(event)
-        self.hands = JobHands(self.client, self.term, "default", self.observer.jobs.get)
+        self.hands = JobHands(self.client, self.term, partial(observe, cluster="default"), self.observer.jobs.get)
         self.due = {}
         self.observer.jobs.replace([], "0")
 

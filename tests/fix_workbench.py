@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -139,7 +140,7 @@ def lay_out(
     create_jobs(cluster, document)
     step = observer()
     step.step.context.cluster = replace(step.step.context.cluster, registered_at=datetime.fromtimestamp(0, UTC))
-    return Bench(cluster, client, namespace, term, step, JobHands(client, term, "default", lambda _uid: None))
+    return Bench(cluster, client, namespace, term, step, JobHands(client, term, partial(observe, cluster="default"), lambda _uid: None))
 
 
 @pytest.fixture

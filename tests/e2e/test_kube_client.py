@@ -221,16 +221,16 @@ def test_a_watch_tells_what_happens(cluster: DevCluster, kube: KubeClient, kube_
             seen.append(event)
             if event.type is EventType.DELETED:
                 break
-    told = [(event.type, event.job.metadata.name) for event in seen if event.job is not None]
+    told = [(event.type, event.object.metadata.name) for event in seen if event.object is not None]
     # The controllers may have written the Suspended condition in between.
     assert told[0] == (EventType.ADDED, "a")
     assert (EventType.ADDED, "b") in told
     assert told[-1] == (EventType.DELETED, "b"), "without the label it is no longer of the selection"
     assert any(
         event.type is EventType.MODIFIED
-        and event.job is not None
-        and event.job.metadata.annotations is not None
-        and event.job.metadata.annotations.hold == "true"
+        and event.object is not None
+        and event.object.metadata.annotations is not None
+        and event.object.metadata.annotations.hold == "true"
         for event in seen
     )
     versions = [int(event.resource_version) for event in seen]

@@ -23,6 +23,7 @@ from aiqueue.admission.controller import claim
 from aiqueue.admission.kube import errors, objects, patches
 from aiqueue.admission.kube.client import KubeClient
 from aiqueue.admission.kube.events import Event, EventWriter
+from aiqueue.admission.kube.kinds import LIMIT_RANGES, RUNTIME_CLASSES
 from aiqueue.cli import resources
 from aiqueue.cli.harness.certificates import Authority
 from aiqueue.cli.harness.cluster import DevCluster
@@ -106,6 +107,10 @@ CALLS: dict[str, Callable[[KubeClient, dict[str, Any]], object]] = {
     "create events": lambda client, probe: EventWriter(client).create(about(probe), 1),
     "patch events": lambda client, probe: EventWriter(client).count(about(probe), "none", 2),
     "get namespaces": lambda client, _: client.namespace_uid("kube-system"),
+    "list limitranges": lambda client, _: client.page(LIMIT_RANGES),
+    "watch limitranges": lambda client, _: client.watch(LIMIT_RANGES, resource_version="0", timeout_seconds=1).close(),
+    "list runtimeclasses": lambda client, _: client.page(RUNTIME_CLASSES),
+    "watch runtimeclasses": lambda client, _: client.watch(RUNTIME_CLASSES, resource_version="0", timeout_seconds=1).close(),
     "get configmaps": lambda client, _: claim.read(client),
     "patch configmaps": lambda client, _: claim.take(client, claim.Held("", "1"), "nobody", "none"),
 }

@@ -18,13 +18,13 @@ JOB = (
 def test_an_event_carries_its_job(kind: str) -> None:
     event = decode_event(b'{"type":"%s","object":%s}' % (kind.encode(), JOB))
     assert (event.type, event.resource_version) == (EventType(kind), "9")
-    assert event.job is not None
-    assert event.job.metadata.uid == "u"
+    assert event.object is not None
+    assert event.object.metadata.uid == "u"
 
 
 def test_a_bookmark_says_only_how_far_the_watch_has_come() -> None:
     event = decode_event(b'{"type":"BOOKMARK","object":{"kind":"Job","metadata":{"resourceVersion":"12"},"spec":{}}}')
-    assert (event.type, event.job, event.resource_version) == (EventType.BOOKMARK, None, "12")
+    assert (event.type, event.object, event.resource_version) == (EventType.BOOKMARK, None, "12")
 
 
 def test_an_error_event_is_raised_as_its_status_says() -> None:

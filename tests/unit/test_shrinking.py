@@ -70,6 +70,7 @@ class TestFollowing:
         assert self.resized(running(active=3, succeeded=7), context) == [ResizedRun(RUN, 11, {"main": 3})]
         assert self.resized(running(active=3, succeeded=7, ready=3), context) == []
         assert self.resized(running(active=1, succeeded=9), context) == [ResizedRun(RUN, 11, {"main": 1})]
+        assert self.resized(running(active=0, succeeded=10), context) == []  # what is left goes with the run
 
     def test_it_never_grows_again(self) -> None:
         """Whatever is seen late or in the wrong order."""

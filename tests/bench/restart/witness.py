@@ -38,7 +38,7 @@ class Witness:
     def _follow(self) -> None:
         try:
             for event in self._watch:
-                job = event.job
+                job = event.object
                 if event.type is not EventType.MODIFIED or job is None or job.spec.suspend or job.metadata.annotations is None:
                     continue
                 stamp = RunStamp.parse(job.metadata.annotations.run or "")

@@ -21,7 +21,10 @@ from aiqueue.admission.controller import readiness
 from aiqueue.admission.controller.shrinking import Sizes, still_needed
 from aiqueue.admission.controller.stamps import superseded
 from aiqueue.admission.controller.unknown import UnknownJobs
+from aiqueue.admission.kube.jobs import observe
+from aiqueue.admission.kube.objects import Job
 from aiqueue.admission.kube.patches import EXPIRED_SECONDS
+from aiqueue.admission.kube.surroundings import Surroundings
 from aiqueue.queue.observations import Observation, RunStamp
 from aiqueue.queue.records import Allocation, Configuration, PodSet
 from aiqueue.queue.store.changes import (
@@ -90,6 +93,11 @@ class Context:
     assign_for_adoption: AssignForAdoption
     now: datetime
     sizes: Sizes = field(default_factory=Sizes)
+    surroundings: Surroundings | None = None
+
+    def see(self, job: Job) -> Observation:
+        """What is to be known of a Job of the cluster, by what surrounds it there."""
+        return observe(job, cluster=self.cluster.name, surroundings=self.surroundings)
 
 
 def follow(batch: Batch, seen: Observation, known: Known | None, context: Context) -> None:

@@ -23,7 +23,7 @@ from aiqueue.admission.controller.term import Term
 from aiqueue.admission.kube import objects, patches
 from aiqueue.admission.kube.client import WRITING, KubeClient, job_path
 from aiqueue.admission.kube.errors import Conflict, Forbidden, Invalid, KubeError, NotFound, Unavailable
-from aiqueue.admission.kube.jobs import observe, template_of
+from aiqueue.admission.kube.jobs import template_of
 from aiqueue.queue.observations import Observation
 from aiqueue.queue.store import actions, written
 from aiqueue.queue.store.actions import Action
@@ -43,19 +43,22 @@ class Found:
 
 
 class JobHands:
-    """Hands for Jobs, in the name of one term. `latest` gives the newest Job of a uid at hand, if any; `tell` takes Events."""
+    """Hands for Jobs, in the name of one term.
+
+    `see` tells what is to be known of a Job, `latest` gives the newest one of a uid at hand, if any, and `tell` takes Events.
+    """
 
     def __init__(
         self,
         client: KubeClient,
         term: Term,
-        cluster: str,
+        see: Callable[[objects.Job], Observation],
         latest: Callable[[str], objects.Job | None],
         tell: Tell = lambda _event: None,
     ) -> None:
         self._client = client
         self._term = term
-        self._cluster = cluster
+        self._see = see
         self._latest = latest
         self._notices = Notices(client, self, term.clock.now, tell)
 
@@ -114,7 +117,7 @@ class JobHands:
         return self._found(job) if job is not None else None
 
     def _found(self, job: objects.Job) -> Found:
-        return Found(observe(job, cluster=self._cluster), template_of(job))
+        return Found(self._see(job), template_of(job))
 
     def _forget_start(self, action: Action, seen: Observation) -> Again | None:
         """Clear the startTime that keeps the template of a suspended Job from changing; None once it is gone."""

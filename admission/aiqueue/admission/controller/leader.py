@@ -16,6 +16,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from functools import partial
 
 import structlog
 
@@ -32,6 +33,7 @@ from aiqueue.admission.controller.observing import Observing, latest
 from aiqueue.admission.controller.pace import Pace
 from aiqueue.admission.controller.recollection import READ_SECONDS, Recollection, recollect
 from aiqueue.admission.controller.registration import Registration
+from aiqueue.admission.controller.sight import concerned
 from aiqueue.admission.controller.standing import standings
 from aiqueue.admission.controller.term import Term
 from aiqueue.admission.controller.unknown import UnknownJobs
@@ -44,6 +46,7 @@ from aiqueue.admission.kube.client import KubeClient
 from aiqueue.admission.kube.events import Events
 from aiqueue.admission.kube.jobs import observe
 from aiqueue.admission.kube.store import JobStore
+from aiqueue.admission.kube.surroundings import Surroundings
 from aiqueue.queue.database import allow_seconds
 from aiqueue.queue.errors import AiqueueError, ConfigurationMoved, LedgerConflict, TermLost
 from aiqueue.queue.observations import Observation, RunStamp
@@ -74,6 +77,7 @@ class Leader:
         registration: Registration,
         *,
         recollection: Recollection | None = None,
+        surroundings: Surroundings | None = None,
     ) -> None:
         """Prepare to lead; nothing is begun.
 
@@ -84,6 +88,7 @@ class Leader:
             settings: of the process.
             registration: of the cluster.
             recollection: what this term has read of the ledger already; read anew if it is not given, or not to be relied on.
+            surroundings: what is added to pods there; without them a Job counts as its template says.
         """
         self.term = term
         self.client = client
@@ -103,7 +108,9 @@ class Leader:
         self._unknown = UnknownJobs(settings.unknown_jobs_per_minute)
         self._foreign: dict[str, str] = {}
         self._events = Events.of(client)
-        self._hands = JobHands(client, term, registration.cluster.name, jobs.get, self._events.tell)
+        self._surroundings = surroundings
+        self._see = partial(observe, cluster=registration.cluster.name, surroundings=surroundings)
+        self._hands = JobHands(client, term, self._see, jobs.get, self._events.tell)
         self._actor = Actor(
             self._hands,
             self._inbox,
@@ -168,7 +175,7 @@ class Leader:
         return found
 
     def _latest(self, uid: str) -> Observation | None:
-        return latest(self.jobs, uid, self.registration.cluster.name)
+        return latest(self.jobs, uid, self._see)
 
     # 0
 
@@ -197,6 +204,7 @@ class Leader:
             self._unknown,
             assign_for_adoption,
             self.term.clock.now(),
+            surroundings=self._surroundings,
         )
         observing = Observing(
             self.term,
@@ -237,10 +245,11 @@ class Leader:
         self._round_at += min(_GATHER_MOST_SECONDS, _GATHER_SECONDS * (len(changes.upserts) + len(self._unwritten)))
         # 2
         observing.hear(self._unwritten)
-        cluster = self.registration.cluster.name
         observing.ended(changes.absent)
         told = self._arrears.urgent(changes.upserts, observing.mirror.known) if changes.replaced else changes.upserts
-        observing.look(observe(job, cluster=cluster) for job in told)
+        observing.look(map(self._see, told))
+        if self._surroundings is not None:
+            observing.look(map(self._see, concerned(self._surroundings, self.jobs, observing.mirror.known)))
         observing.absent([job.metadata.uid for job in changes.absent])
         if changes.replaced:  # all there is was told: whatever else is needed may be gone
             observing.miss(row for row in observing.mirror.needed() if self.jobs.get(row.uid) is None)
@@ -254,7 +263,7 @@ class Leader:
         # 5
         self._keep_house(observing)
         self.problem = None
-        observing.look(observe(job, cluster=cluster) for job in self._arrears.some())
+        observing.look(map(self._see, self._arrears.some()))
         now = self.term.clock.now()
         wake = (plan.wake_at - now).total_seconds() if plan.wake_at is not None else _ASK_SECONDS
         self._wake_in = min(max(wake, 0.0), _ASK_SECONDS) if not self._arrears else 0.0

@@ -23,7 +23,6 @@ from aiqueue.admission.engine.engine import Engine
 from aiqueue.admission.engine.events import Event, RunClosed, RunOpened, RunStanding, WorkloadGone, WorkloadPending
 from aiqueue.admission.engine.plan import Eviction
 from aiqueue.admission.kube.client import KubeClient
-from aiqueue.admission.kube.jobs import observe
 from aiqueue.admission.kube.objects import Job
 from aiqueue.admission.kube.store import JobStore
 from aiqueue.queue.observations import Observation
@@ -149,14 +148,14 @@ class Observing:
         self._write(batch)
         self._acknowledged(ended)
         # A Job may have moved on while its last run was still open, and no further event needs to come.
-        closed = (latest(self.jobs, row.uid, self.context.cluster.name) for row in self._rows_of(batch))
+        closed = (latest(self.jobs, row.uid, self.context.see) for row in self._rows_of(batch))
         found += [seen for seen in closed if seen is not None]
         if found:
             self.look(found)
 
     def _not_restored(self, batch: Batch, action: Action) -> list[Observation]:
         """Nobody is to forget what a run left in a Job that was not at rest when that was to be taken back: it is looked at again."""
-        seen = latest(self.jobs, action.uid, self.context.cluster.name)
+        seen = latest(self.jobs, action.uid, self.context.see)
         row = self.mirror.known.get(action.uid)
         if seen is None or row is None or row.run is not None:
             return []
@@ -178,7 +177,7 @@ class Observing:
 
     def ended(self, absent: Iterable[Job]) -> None:
         """The watch took these Jobs away. Of those that were over by then, that is what became of them, not that they were deleted."""
-        last = (observe(job, cluster=self.context.cluster.name) for job in absent)
+        last = (self.context.see(job) for job in absent)
         self.look(seen for seen in last if seen.finished is not None and seen.uid in self.mirror.known)
 
     def absent(self, uids: Iterable[str]) -> None:
@@ -200,7 +199,7 @@ class Observing:
         job = self.client.get_job(row.namespace, row.name)
         if job is None or job.metadata.uid != row.uid:
             return JobGone(row.uid)
-        seen = observe(job, cluster=self.context.cluster.name)
+        seen = self.context.see(job)
         at_large = seen.queue_name is None and row.run is not None
         return None if at_large and (seen.running or (seen.finished and seen.active + seen.terminating)) else JobFound(seen)
 
@@ -235,12 +234,12 @@ class Observing:
 
     def why(self, eviction: Eviction) -> str:
         """Why a run is told to end; where its gang is not ready, with how many of its pods are."""
-        seen = latest(self.jobs, self.mirror.uid_of(eviction.workload_id), self.context.cluster.name)
+        seen = latest(self.jobs, self.mirror.uid_of(eviction.workload_id), self.context.see)
         return readiness.why(eviction, seen)
 
     def _refused(self, batch: Batch, row: Known, run_id: int, message: str) -> None:
         """The API server will never take the unsuspend: give the quota back and wait for a person."""
-        seen = latest(self.jobs, row.uid, self.context.cluster.name)
+        seen = latest(self.jobs, row.uid, self.context.see)
         if seen is None:
             return
         batch.touched.add(row.uid)
@@ -293,10 +292,10 @@ def _reach(when: str, batch: Batch) -> None:
         faults.reach(f"close.{when}")
 
 
-def latest(jobs: JobStore, uid: str, cluster: str) -> Observation | None:
+def latest(jobs: JobStore, uid: str, see: Callable[[Job], Observation]) -> Observation | None:
     """The newest observation of a Job that is at hand, if any."""
     job = jobs.get(uid)
-    return observe(job, cluster=cluster) if job is not None else None
+    return see(job) if job is not None else None
 
 
 def _in_batches(items: Iterable[T], key: Callable[[T], Hashable]) -> Iterator[list[T]]:

@@ -25,6 +25,7 @@ from aiqueue.admission.controller.health import Health
 from aiqueue.admission.controller.leader import Leader
 from aiqueue.admission.controller.recollection import Recollection, recollect
 from aiqueue.admission.controller.registration import Registration, register
+from aiqueue.admission.controller.sight import Sight
 from aiqueue.admission.controller.term import Elector, Term
 from aiqueue.admission.controller.watchdog import Step, Watchdog
 from aiqueue.admission.kube import names
@@ -63,6 +64,7 @@ class Controller:
         )
         self._jobs = JobStore()
         self._reflector = Reflector(self._client, names.QUEUE_LABEL, self._jobs, rng=random.Random())
+        self._sight = Sight(self._client, self._jobs.poke)
         self._elector = Elector(url, self._holder, settings.lease_seconds)
         self._registration: Registration | None = None
         self._listener = Listener(url, self._configuration_moved, application_name="aiqueue-controller listen")
@@ -80,6 +82,7 @@ class Controller:
         state = self._reflector.state
         if not self._jobs.synced:
             found.append(f"Jobs have not been listed yet: {state.last_error or 'the first list is under way'}")
+        found += self._sight.problems()
         away = self._unfit_to_campaign()
         if away is not None:
             found.append(f"{away}: until it is, this controller does not try to lead, and gives up a term that it has")
@@ -118,6 +121,7 @@ class Controller:
             RefusedToStart: leading would endanger running work.
         """
         self._reflector.start()
+        self._sight.start()
         self._listener.start()
         self._watchdog.start()
         if self._health is not None:
@@ -144,13 +148,14 @@ class Controller:
                 self._health.stop()
             self._listener.stop()
             self._reflector.stop()
+            self._sight.stop()
             self._elector.close()
             self._watchdog.stop()
 
     def _lead(self, term: Term) -> None:
         """Wait for a complete view of the cluster, check that it belongs to this ledger, and run the loops."""
         recollection = self._recollect(term) if not self._jobs.synced else None
-        while not self._jobs.synced:
+        while not (self._jobs.synced and self._sight.synced):
             if self.stop.wait(0.02) or term.lost.is_set():
                 return
         registration = self._register(term)
@@ -160,7 +165,15 @@ class Controller:
         cluster = registration.cluster.name
         lookout = Lookout(self._client, registration.ledger_uid, cluster, term.lost)
         lookout.start()
-        self._leader = Leader(term, self._client, self._jobs, self._settings, registration, recollection=recollection)
+        self._leader = Leader(
+            term,
+            self._client,
+            self._jobs,
+            self._settings,
+            registration,
+            recollection=recollection,
+            surroundings=self._sight.surroundings,
+        )
         recollection = None  # the leader lets go of it
         self._leader.run(self.stop)
         if lookout.refusal is not None:

@@ -5,7 +5,8 @@ While its Job goes on, a run needs room for the pods that there are, going or no
     max(min(pods at once, completions that are left), active + terminating)
 
 and never for more than before. Of a Job without completions (a work queue) no pod is made once one has succeeded, and of none once it is
-decided how the Job ends. A run whose Job is stopped keeps what it holds until its pods are gone: then all of it is free at once.
+decided how the Job ends. When nothing of that is left the run is about to be closed, and is not written once more. A run whose Job is
+stopped keeps what it holds until its pods are gone: then all of it is free at once.
 
 The status of a Job is believed as it is: it counts a pod among the succeeded no sooner than it leaves it out of the active ones. What is
 told late gives room back late, and nothing else. No I/O: it fills `Changes`.
@@ -45,9 +46,9 @@ class Sizes:
 
     def look(self, changes: Changes, seen: Observation, known: Known, run: OpenRun) -> bool:
         """Add that a run needs less, now that its Job was seen to go on; answers whether it does."""
-        whole = gang_of(seen)
         pods = needed(seen)
-        if pods >= self._pods.get(run.id, whole):
+        # All that a run held goes when it is closed, which is about to be: the last pods are not counted down to nothing first.
+        if not pods or pods >= self._pods.get(run.id, gang_of(seen)):
             return False
         changes.resized.append(ResizedRun(run.id, known.id, {each.name: min(each.count, pods) for each in seen.pod_sets}))
         return True

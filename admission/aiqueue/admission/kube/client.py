@@ -21,11 +21,12 @@ from urllib.parse import quote, urlencode
 import msgspec
 import urllib3
 
-from aiqueue.admission.kube import access, errors, names, objects
+from aiqueue.admission.kube import access, errors, kinds, names, objects
 from aiqueue.admission.kube.access import Access
 from aiqueue.admission.kube.answers import Answer, no_answer, require_about
+from aiqueue.admission.kube.kinds import Kind, Listed
 from aiqueue.admission.kube.respite import Respite
-from aiqueue.admission.kube.watches import JobWatch
+from aiqueue.admission.kube.watches import Watch
 
 if TYPE_CHECKING:
     from kubernetes import client as official
@@ -146,8 +147,28 @@ class KubeClient:
 
     def watch_jobs(
         self, label_selector: str = names.QUEUE_LABEL, *, resource_version: str, timeout_seconds: int = 300
-    ) -> JobWatch:
-        """Watch Jobs of all namespaces from `resource_version` on; bookmarks included.
+    ) -> Watch:
+        """Watch Jobs, as `watch`.
+
+        Raises:
+            KubeError: as `watch`.
+        """
+        return self.watch(kinds.JOBS, label_selector, resource_version=resource_version, timeout_seconds=timeout_seconds)
+
+    def page(self, kind: Kind, label_selector: str = "", *, limit: int = PAGE, continue_token: str = "") -> Listed:
+        """One page of a kind in all namespaces, consistent.
+
+        Raises:
+            KubeError: `Gone` where the continue token is too old.
+        """
+        query = {"limit": str(limit), **({"labelSelector": label_selector} if label_selector else {})}
+        if continue_token:
+            query["continue"] = continue_token
+        found: Listed = self._get(kind.path, query, kind.page, f"list of {kind.name}")
+        return found
+
+    def watch(self, kind: Kind, label_selector: str = "", *, resource_version: str, timeout_seconds: int = 300) -> Watch:
+        """Watch a kind in all namespaces from `resource_version` on; bookmarks included.
 
         The server ends the watch after `timeout_seconds`. The caller iterates over the result and closes it.
 
@@ -155,18 +176,17 @@ class KubeClient:
             KubeError: the watch could not be started; `Gone` where the resourceVersion is too old.
         """
         query = {
-            "labelSelector": label_selector,
+            **({"labelSelector": label_selector} if label_selector else {}),
             "watch": "true",
             "allowWatchBookmarks": "true",
             "resourceVersion": resource_version,
             "timeoutSeconds": str(timeout_seconds),
         }
-        doing = "watch of Jobs"
-        answer = self._send("GET", JOBS, query, doing)
+        answer = self._send("GET", kind.path, query, f"watch of {kind.name}")
         if answer.refused:
             raise answer.failure()
         answer.respite.well()
-        return JobWatch(answer.response, lasts_seconds=timeout_seconds + WATCH_MARGIN_SECONDS)
+        return Watch(answer.response, lasts_seconds=timeout_seconds + WATCH_MARGIN_SECONDS, kind=kind)
 
     def get_job(self, namespace: str, name: str) -> objects.Job | None:
         """The Job as it is now, None where there is none of this name.

@@ -20,12 +20,15 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 
 from aiqueue.admission.kube import names, objects, templates
+from aiqueue.admission.kube.refusals import refusals
 from aiqueue.admission.kube.requests import pod_requests
+from aiqueue.admission.kube.surroundings import Around, Surroundings
 from aiqueue.queue.errors import InvalidInput
 from aiqueue.queue.observations import Observation, RunStamp
 from aiqueue.queue.records import PodSet, shape_of
@@ -40,6 +43,7 @@ _INTERVAL = re.compile(r"(?<![^,])([0-9]{1,9})(?:-([0-9]{1,9}))?(?![^,])", re.AS
 _ENDING = ("SuccessCriteriaMet", "FailureTarget", "Complete", "Failed")
 _MAX_PODS = 2**31 - 1  # int32 on the wire
 _MAX_SHOWN = 64
+_REFUSALS = 3  # of the API server's, that are told at once
 _REMEMBERED = 4096  # asks, each at most so long as encoded
 _LONGEST_REMEMBERED = 4096
 
@@ -98,24 +102,28 @@ def told(complaint: InvalidInput) -> str:
     return templates.clean(str(complaint))
 
 
-def observe(job: objects.Job, *, cluster: str) -> Observation:
+def observe(job: objects.Job, *, cluster: str, surroundings: Surroundings | None = None) -> Observation:
     """What is to be known of a Job at its resourceVersion. Never raises: see `Observation.invalid`.
 
     Args:
         job: as decoded from the API server.
         cluster: the ledger's name for the cluster.
+        surroundings: what the API server adds to pods there; None counts nothing but the template.
     """
-    return examine(job, cluster=cluster).observation
+    return examine(job, cluster=cluster, surroundings=surroundings).observation
 
 
-def examine(job: objects.Job, *, cluster: str) -> Examined:
+def examine(job: objects.Job, *, cluster: str, surroundings: Surroundings | None = None) -> Examined:
     """As `observe`, with each complaint by itself. Never raises."""
     complaints: list[InvalidInput] = []
     metadata, status = job.metadata, job.status
     queue_name, class_name = _door(metadata.labels or _NO_LABELS, complaints)
     annotations = metadata.annotations or _NO_ANNOTATIONS
     stamp = RunStamp.parse(annotations.run) if annotations.run is not None else None
-    pod_set, shape = _asked(job, class_name, stamp is not None, complaints)
+    around = None
+    if surroundings is not None:
+        around = surroundings.around(metadata.namespace, job.spec.template.spec.runtime_class_name)
+    pod_set, shape = _asked(job, class_name, around, started=stamp is not None, complaints=complaints)
     times, hold = _SAYS_NOTHING, None
     if annotations != _NO_ANNOTATIONS:
         times = Durations(*(_read(_duration, complaints, name, text) for name, text in _timed(annotations)))
@@ -189,12 +197,15 @@ def _door(labels: objects.JobLabels, complaints: list[InvalidInput]) -> tuple[st
     return (None if queue_name is None else templates.clean(queue_name)), (templates.clean(class_name) if class_name else None)
 
 
-#: All that `_pod_set` and `shape_of` read: the template, parallelism, completions, min-parallelism, whether it was started, its class.
-_Ask = tuple[bytes, int | None, int | None, str | None, bool, str | None]
+#: All that `_pod_set` and `shape_of` read: the template, parallelism, completions, min-parallelism, whether it was started, its class, and
+#: what surrounds it.
+_Ask = tuple[bytes, int | None, int | None, str | None, bool, str | None, tuple[bytes, bytes] | None]
 _asks: dict[_Ask, tuple[PodSet, str]] = {}
 
 
-def _asked(job: objects.Job, class_name: str | None, started: bool, complaints: list[InvalidInput]) -> tuple[PodSet, str]:
+def _asked(
+    job: objects.Job, class_name: str | None, around: Around | None, *, started: bool, complaints: list[InvalidInput]
+) -> tuple[PodSet, str]:
     """What a Job asks for, and the shape of that."""
     spec, annotations = job.spec, job.metadata.annotations
     try:
@@ -204,12 +215,12 @@ def _asked(job: objects.Job, class_name: str | None, started: bool, complaints: 
     ):  # a quantity may be any JSON number: one beyond 64 bits is complained of below, and nothing is remembered
         encoded = bytes(_LONGEST_REMEMBERED + 1)
     text = annotations.min_parallelism if annotations is not None else None
-    ask = (encoded, spec.parallelism, spec.completions, text, started, class_name)
+    ask = (encoded, spec.parallelism, spec.completions, text, started, class_name, around.key if around is not None else None)
     known = _asks.get(ask)
     if known is not None:
         return known
     before = len(complaints)
-    pod_set = _pod_set(job, started, complaints)
+    pod_set = _pod_set(job, around, started=started, complaints=complaints)
     found = pod_set, shape_of((pod_set,), class_name)
     if len(complaints) == before and len(encoded) + len(text or "") <= _LONGEST_REMEMBERED:
         if len(_asks) >= _REMEMBERED:
@@ -218,10 +229,14 @@ def _asked(job: objects.Job, class_name: str | None, started: bool, complaints: 
     return found
 
 
-def _pod_set(job: objects.Job, started: bool, complaints: list[InvalidInput]) -> PodSet:
+def _pod_set(job: objects.Job, around: Around | None, *, started: bool, complaints: list[InvalidInput]) -> PodSet:
     spec = job.spec.template.spec
     count = _read(_count, complaints, job.spec) or 0
-    requests = _read(_requests, complaints, spec, count)
+    requests = _read(_requests, complaints, spec, count, around)
+    if around is not None and not started:  # what runs has pods; and what a run writes into the template is not its owner's
+        complaints += islice(refusals(spec, around), _REFUSALS)
+    runtime = around.runtime.found if around is not None and around.runtime is not None else None
+    selector, tolerations = templates.scheduling_of(spec, runtime.scheduling if runtime is not None else None)
     annotations = job.metadata.annotations
     text = annotations.min_parallelism if annotations is not None else None
     return PodSet(
@@ -229,8 +244,8 @@ def _pod_set(job: objects.Job, started: bool, complaints: list[InvalidInput]) ->
         count=count,
         requests=requests or {},
         min_count=_read(_min_count, complaints, text, None if started else count),
-        node_selector={templates.clean(key): templates.clean(value) for key, value in (spec.node_selector or {}).items()},
-        tolerations=templates.tolerations_of(spec),
+        node_selector=selector,
+        tolerations=tolerations,
         affinity_terms=templates.affinity_terms_of(spec),
     )
 
@@ -249,9 +264,9 @@ def _count(spec: objects.JobSpec) -> int:
     return min(parallelism, completions)
 
 
-def _requests(spec: objects.PodSpec, count: int) -> dict[str, int]:
+def _requests(spec: objects.PodSpec, count: int, around: Around | None) -> dict[str, int]:
     # A pod is a resource too, for tenants whose quota lists `pods`. A request of nothing asks for nothing.
-    requests = {templates.clean(name): amount for name, amount in pod_requests(spec).items() if amount} | {"pods": 1}
+    requests = {templates.clean(name): amount for name, amount in pod_requests(spec, around).items() if amount} | {"pods": 1}
     for resource, amount in requests.items():
         if amount * count > MAX_AMOUNT:
             where = f"spec.template.spec: {resource} of {count} pods"

@@ -132,6 +132,7 @@ class PodSpec(Object, frozen=True):
     init_containers: tuple[Container, ...] | None = None
     overhead: dict[str, Quantity] | None = None
     resources: Resources | None = None
+    runtime_class_name: str | None = None
     node_selector: dict[str, str] | None = None
     tolerations: tuple[Toleration, ...] | None = None
     affinity: Affinity | None = None

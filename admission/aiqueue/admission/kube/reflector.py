@@ -1,4 +1,4 @@
-"""The thread that keeps a sink equal to the Jobs of a cluster: a paged list, then a watch from there on, for ever.
+"""The thread that keeps a sink equal to the Jobs of a cluster, or to what it has of another kind: a paged list, then a watch from there on, for ever.
 
     list (all pages) --> sink.replace --> watch --event--> sink.apply
       ^                                   ^   |
@@ -28,8 +28,8 @@ import structlog
 from aiqueue.admission.backoff import Backoff
 from aiqueue.admission.kube import errors
 from aiqueue.admission.kube.client import MAX_PAGES, KubeClient
-from aiqueue.admission.kube.objects import Job
-from aiqueue.admission.kube.watches import EventType, JobWatch, is_older
+from aiqueue.admission.kube.kinds import JOBS, Kind
+from aiqueue.admission.kube.watches import EventType, Watch, is_older
 from aiqueue.queue.errors import AiqueueError
 
 _log = structlog.get_logger()
@@ -40,16 +40,17 @@ PAGE = 5000
 #: gives it away. So watches are short; to begin one where the last ended costs the server next to nothing.
 WATCH_SECONDS = (30, 60)
 HEALTHY_SECONDS = 10.0
+LONGEST_SECONDS = 10.0  # nothing is seen of the cluster meanwhile, and one request in so long is no load
 RELIST_AFTER = 5
 
 
 class Sink(Protocol):
     """What a reflector writes to; called from its thread only. `JobStore` is one."""
 
-    def replace(self, jobs: list[Job], resource_version: str) -> None:
-        """Take in all Jobs as of `resource_version`."""
+    def replace(self, objects: list[Any], resource_version: str, /) -> None:
+        """Take in all objects as of `resource_version`."""
 
-    def apply(self, event_type: EventType, job: Job) -> None:
+    def apply(self, event_type: EventType, changed: Any, /) -> None:
         """Take in one ADDED, MODIFIED or DELETED."""
 
 
@@ -99,6 +100,7 @@ class Reflector:
         sink: Sink,
         *,
         rng: Random,
+        kind: Kind = JOBS,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         page: int = PAGE,
         watch_seconds: tuple[int, int] = WATCH_SECONDS,
@@ -107,16 +109,18 @@ class Reflector:
         """Describe a reflector; nothing is started yet.
 
         Args:
-            client: whose credentials must allow list and watch of Jobs in all namespaces.
-            label_selector: which Jobs.
+            client: whose credentials must allow list and watch of the kind in all namespaces.
+            label_selector: which of them; "" for all.
             sink: where they go.
             rng: of the jitter. The reflector's thread is its only user from `start` on.
+            kind: what is reflected.
             clock: for `ReflectorState.connected_since`.
-            page: Jobs a page of a list.
+            page: objects a page of a list.
             watch_seconds: each watch lasts a random time between these, so that replicas do not reconnect together.
             healthy_seconds: how long a watch must last for the back-off to start anew.
         """
         self._client = client
+        self._kind = kind
         self._selector = label_selector
         self._sink = sink
         self._rng = rng
@@ -124,14 +128,14 @@ class Reflector:
         self._page = page
         self._watch_seconds = watch_seconds
         self._healthy_seconds = healthy_seconds
-        self._backoff = Backoff(rng)
+        self._backoff = Backoff(rng, longest_seconds=LONGEST_SECONDS)
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._watch: JobWatch | None = None
+        self._watch: Watch | None = None
         self._resource_version: str | None = None  # how far we have come; None asks for a list
         self._failing_since: float | None = None  # the first of the failures that no watch that lasted has ended
         self._state = ReflectorState()
-        self._thread = threading.Thread(target=self._run, name="aiqueue-reflector", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"aiqueue-reflector {kind.name}", daemon=True)
 
     @property
     def state(self) -> ReflectorState:
@@ -193,34 +197,35 @@ class Reflector:
                 self._backoff.reset()
                 self._failing_since = None
         if not lasted and not self._stop.is_set():
-            raise errors.Unavailable(f"the server ended it after less than {self._healthy_seconds:g} s", doing="watch of Jobs")
+            ended = f"the server ended it after less than {self._healthy_seconds:g} s"
+            raise errors.Unavailable(ended, doing=f"watch of {self._kind.name}")
 
     def _list(self) -> str | None:
         """Take in a whole list and return its resourceVersion; None if stopped on the way."""
         began = monotonic()
-        jobs: list[Job] = []
+        found: list[Any] = []
         token = ""
+        doing = f"list of {self._kind.name}"
         for _ in range(MAX_PAGES):
-            page = self._client.list_jobs(self._selector, limit=self._page, continue_token=token)
-            jobs.extend(page.jobs)
+            page = self._client.page(self._kind, self._selector, limit=self._page, continue_token=token)
+            found.extend(page.items or ())
             token = page.metadata.continue_
             if self._stop.is_set():
                 return None
             if not token:
                 break
         else:
-            raise errors.Unreadable(f"the list has more than {MAX_PAGES} pages", doing="list of Jobs")
+            raise errors.Unreadable(f"the list has more than {MAX_PAGES} pages", doing=doing)
         if not page.metadata.resource_version:
-            raise errors.Unreadable("the list does not say of when it is", doing="list of Jobs")
-        self._sink.replace(jobs, page.metadata.resource_version)
+            raise errors.Unreadable("the list does not say of when it is", doing=doing)
+        self._sink.replace(found, page.metadata.resource_version)
         self._note(synced=True, lists=self._state.lists + 1)
-        _log.info("Jobs listed", jobs=len(jobs), list_seconds=round(monotonic() - began, 3))
+        _log.info(f"{self._kind.name} listed", found=len(found), list_seconds=round(monotonic() - began, 3))
         return page.metadata.resource_version
 
-    def _open(self, resource_version: str) -> JobWatch:
-        watch = self._client.watch_jobs(
-            self._selector, resource_version=resource_version, timeout_seconds=self._rng.randint(*self._watch_seconds)
-        )
+    def _open(self, resource_version: str) -> Watch:
+        seconds = self._rng.randint(*self._watch_seconds)
+        watch = self._client.watch(self._kind, self._selector, resource_version=resource_version, timeout_seconds=seconds)
         with self._lock:
             self._watch = watch
         self._note(connected_since=self._clock(), last_error=None, failing_since=None, connects=self._state.connects + 1)
@@ -229,12 +234,12 @@ class Reflector:
             watch.close()
         return watch
 
-    def _follow(self, watch: JobWatch) -> None:
+    def _follow(self, watch: Watch) -> None:
         """Hand the events of a watch to the sink until it ends, and keep how far it has come."""
         try:
             for event in watch:
-                if event.job is not None:
-                    self._sink.apply(event.type, event.job)
+                if event.object is not None:
+                    self._sink.apply(event.type, event.object)
                 self._came_to(event.resource_version)
         finally:
             watch.close()

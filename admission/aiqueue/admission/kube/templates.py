@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from aiqueue.admission.kube import objects
+from aiqueue.admission.kube import kinds, objects
 from aiqueue.queue.records import NodeRequirement, Toleration
 
 MAX_TEXT = 1024
@@ -25,8 +25,17 @@ def clean(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in shortened)
 
 
-def tolerations_of(spec: objects.PodSpec) -> tuple[Toleration, ...]:
-    """Tolerations of a template, an operator left out read as the Equal that it means."""
+def scheduling_of(spec: objects.PodSpec, of_class: kinds.Scheduling | None) -> tuple[dict[str, str], tuple[Toleration, ...]]:
+    """Node selector and tolerations that pods of a template will have, with those that their RuntimeClass adds."""
+    own = {clean(key): clean(value) for key, value in (spec.node_selector or {}).items()}
+    if of_class is None:
+        return own, tolerations_of(spec.tolerations)
+    added = {clean(key): clean(value) for key, value in (of_class.node_selector or {}).items()}
+    return added | own, union(tolerations_of(spec.tolerations), tolerations_of(of_class.tolerations))
+
+
+def tolerations_of(written: Iterable[objects.Toleration] | None) -> tuple[Toleration, ...]:
+    """Tolerations as records, an operator left out read as the Equal that it means."""
     return tuple(
         Toleration(
             key=clean(toleration.key),
@@ -35,7 +44,7 @@ def tolerations_of(spec: objects.PodSpec) -> tuple[Toleration, ...]:
             effect=clean(toleration.effect),
             toleration_seconds=toleration.toleration_seconds,
         )
-        for toleration in spec.tolerations or ()
+        for toleration in written or ()
     )
 
 

@@ -1,6 +1,6 @@
-"""One watch of Jobs: a stream of events that another thread can close.
+"""One watch of Jobs, or of another kind: a stream of events that another thread can close.
 
-The events come as lines of JSON. An ERROR event carries a Status, not a Job, and is raised; so the type of an event is read
+The events come as lines of JSON. An ERROR event carries a Status, not an object of the kind, and is raised; so the type of an event is read
 before its object is decoded.
 """
 
@@ -18,6 +18,7 @@ import msgspec
 import urllib3
 
 from aiqueue.admission.kube import errors, objects
+from aiqueue.admission.kube.kinds import JOBS, Kind
 
 if TYPE_CHECKING:
     from urllib3.response import BaseHTTPResponse
@@ -26,7 +27,6 @@ _READ_BYTES = 1 << 16
 MAX_LINE_BYTES = 16 << 20  # etcd takes objects of 1.5 MiB by default
 
 _envelope = msgspec.json.Decoder(objects.Envelope)
-_job = msgspec.json.Decoder(objects.Job)
 _bookmark = msgspec.json.Decoder(objects.Bookmark)
 _status = msgspec.json.Decoder(objects.Status)
 
@@ -42,10 +42,10 @@ class EventType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WatchEvent:
-    """One event. `job` is None for a bookmark; `resource_version` is how far the watch has come."""
+    """One event. `object` is of the kind that is watched, None for a bookmark; `resource_version` is how far the watch has come."""
 
     type: EventType
-    job: objects.Job | None
+    object: Any
     resource_version: str
 
 
@@ -58,24 +58,25 @@ def _is_number(version: str) -> bool:
     return version.isascii() and version.isdigit()
 
 
-def decode_event(line: bytes) -> WatchEvent:
+def decode_event(line: bytes, watched: Kind = JOBS) -> WatchEvent:
     """Decode one line of a watch.
 
     Raises:
         KubeError: an ERROR event, as the error of its Status: `Gone` where the resourceVersion is too old.
         Unreadable: the line is no watch event.
     """
+    doing = f"watch of {watched.name}"
     try:
         envelope = _envelope.decode(line)
         if envelope.type == "ERROR":
-            raise error_of(_status.decode(envelope.object), doing="watch of Jobs")
+            raise error_of(_status.decode(envelope.object), doing=doing)
         kind = EventType(envelope.type)
         if kind is EventType.BOOKMARK:
             return WatchEvent(kind, None, _bookmark.decode(envelope.object).metadata.resource_version)
-        job = _job.decode(envelope.object)
+        found = watched.one.decode(envelope.object)
     except (msgspec.DecodeError, ValueError) as error:
-        raise errors.Unreadable(f"not an event: {error}", doing="watch of Jobs") from error
-    return WatchEvent(kind, job, job.metadata.resource_version)
+        raise errors.Unreadable(f"not an event: {error}", doing=doing) from error
+    return WatchEvent(kind, found, found.metadata.resource_version)
 
 
 def error_of(status: objects.Status, *, doing: str) -> errors.KubeError:
@@ -95,7 +96,7 @@ def error_of(status: objects.Status, *, doing: str) -> errors.KubeError:
     return error
 
 
-class JobWatch:
+class Watch:
     """Iterate over it for events; it ends when the server ends the watch or when it is closed.
 
     `close` may be called from any thread, at any time, more than once; an iteration blocked in a read ends at once.
@@ -104,8 +105,10 @@ class JobWatch:
     silent or sends bits of an event for ever.
     """
 
-    def __init__(self, response: BaseHTTPResponse, *, lasts_seconds: float) -> None:
+    def __init__(self, response: BaseHTTPResponse, *, lasts_seconds: float, kind: Kind = JOBS) -> None:
         self._response = response
+        self._kind = kind
+        self._doing = f"watch of {kind.name}"
         self._lasts_seconds = lasts_seconds
         self._until = monotonic() + lasts_seconds
         self._lock = Lock()
@@ -117,7 +120,7 @@ class JobWatch:
         """Whether `close` was called."""
         return self._closed
 
-    def __enter__(self) -> JobWatch:
+    def __enter__(self) -> Watch:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -151,7 +154,7 @@ class JobWatch:
             self._iterating = True
         try:
             for line in self._lines():
-                yield decode_event(line)
+                yield decode_event(line, self._kind)
         finally:
             with self._lock:
                 self._iterating = False
@@ -165,13 +168,13 @@ class JobWatch:
             chunk = self._read()
             if not chunk:
                 if pending_bytes and not self._closed:
-                    raise errors.Unavailable("the connection ended within an event", doing="watch of Jobs")
+                    raise errors.Unavailable("the connection ended within an event", doing=self._doing)
                 return
             first, *rest = chunk.split(b"\n")
             pending.append(first)
             pending_bytes += len(first)
             if pending_bytes > MAX_LINE_BYTES:
-                raise errors.Unreadable(f"an event is longer than {MAX_LINE_BYTES} bytes", doing="watch of Jobs")
+                raise errors.Unreadable(f"an event is longer than {MAX_LINE_BYTES} bytes", doing=self._doing)
             if not rest:
                 continue
             *whole, last = (b"".join(pending), *rest)
@@ -185,7 +188,7 @@ class JobWatch:
         left = self._until - monotonic()
         connection: Any = self._response.connection
         if left <= 0:
-            raise errors.Unavailable(f"the server did not end it within {self._lasts_seconds:g} s", doing="watch of Jobs")
+            raise errors.Unavailable(f"the server did not end it within {self._lasts_seconds:g} s", doing=self._doing)
         try:
             if connection is not None and connection.sock is not None:
                 connection.sock.settimeout(left)
@@ -196,5 +199,5 @@ class JobWatch:
                 return b""
             if isinstance(error, urllib3.exceptions.ReadTimeoutError):
                 silent = f"nothing came any more, and the server did not end it within {self._lasts_seconds:g} s"
-                raise errors.Unavailable(silent, doing="watch of Jobs") from error
-            raise errors.Unavailable(f"the connection broke: {error}", doing="watch of Jobs") from error
+                raise errors.Unavailable(silent, doing=self._doing) from error
+            raise errors.Unavailable(f"the connection broke: {error}", doing=self._doing) from error

@@ -56,7 +56,7 @@ def archive(connection: Connection, term: int, after_seconds: float, most: int =
             "  outcome, message, preempted_by, evict_rule, allocations)"
             " SELECT r.id, r.workload_id, r.attempt, t.name, r.adopted, r.opened_at, r.started_at, r.ready_at, r.closed_at, r.outcome,"
             "  r.message, r.preempted_by, r.evict_rule,"
-            "  coalesce((SELECT jsonb_agg(jsonb_build_array(a.pod_set, f.name, a.resource, a.amount)"
+            "  coalesce((SELECT jsonb_agg(jsonb_build_array(a.pod_set, f.name, a.resource, coalesce(a.opened_amount, a.amount))"
             "                             ORDER BY a.pod_set, f.name, a.resource)"
             "              FROM allocation a JOIN flavor f ON f.id = a.flavor_id WHERE a.run_id = r.id), '[]')"
             " FROM run r JOIN tenant t ON t.id = r.tenant_id WHERE r.workload_id = ANY(:ids)"

@@ -1,7 +1,8 @@
 """Let open runs hold less: their pods come to an end one by one, and what the last ones need no longer is given back at once.
 
 What a run holds of a resource is what one pod asks for times its pods. A run never comes to hold more than it did, however late or often
-it is told, so telling it twice changes nothing; what its owner asked for (`pod_set.count`) stays as it is.
+it is told, so telling it twice changes nothing. What it held at first is remembered (`allocation.opened_amount`), and so is what its owner
+asked for (`pod_set.count`).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ WITH lesser AS (
     JOIN run r ON r.id = v.run_id AND r.workload_id = v.workload_id AND r.closed_at IS NULL
     JOIN allocation a ON a.run_id = r.id AND a.pod_set = v.pod_set
     JOIN pod_set p ON p.workload_id = r.workload_id AND p.name = v.pod_set)
-UPDATE allocation a SET amount = lesser.amount FROM lesser
+UPDATE allocation a SET amount = lesser.amount, opened_amount = coalesce(a.opened_amount, a.amount) FROM lesser
  WHERE a.run_id = lesser.run_id AND a.pod_set = lesser.pod_set AND a.flavor_id = lesser.flavor_id
    AND a.resource = lesser.resource AND lesser.amount < a.amount
 RETURNING a.run_id, lesser.queue_id, a.resource, lesser.amount - lesser.before

@@ -168,7 +168,10 @@ class RunRow(Base):
 
 
 class AllocationRow(Base):
-    """What a run holds of one resource of one flavor for one pod set: the total over its pods."""
+    """What a run holds of one resource of one flavor for one pod set: the total over its pods.
+
+    `opened_amount` is what it held at first, NULL where that is what it still holds, or held to its end.
+    """
 
     __tablename__ = "allocation"
     run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
@@ -176,6 +179,7 @@ class AllocationRow(Base):
     flavor_id: Mapped[int] = mapped_column(ForeignKey("flavor.id"), primary_key=True, index=True)
     resource: Mapped[Name] = mapped_column(primary_key=True)
     amount: Mapped[Amount]
+    opened_amount: Mapped[int | None] = mapped_column(BigInteger)
     __table_args__ = (*not_negative("amount"),)
 
 

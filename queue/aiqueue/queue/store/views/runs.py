@@ -19,7 +19,9 @@ SELECT r.id, r.workload_id, w.namespace, w.name, r.attempt, t.name AS tenant, r.
        r.evict_outcome, r.evict_message, r.evict_rule, r.evict_noticed_at, r.stopped_at, r.closed_at, r.outcome, r.message,
        r.injected, w.checkpoint_seconds, r.ready_at, r.unready_since,
        coalesce(pw.namespace || '/' || pw.name, pa.namespace || '/' || pa.name) AS preempted_by,
-       (SELECT json_agg(json_build_array(a.pod_set, f.name, a.resource, a.amount) ORDER BY a.pod_set, f.name, a.resource)
+       (SELECT json_agg(json_build_array(a.pod_set, f.name, a.resource,
+                                         CASE WHEN r.closed_at IS NULL THEN a.amount ELSE coalesce(a.opened_amount, a.amount) END)
+                        ORDER BY a.pod_set, f.name, a.resource)
           FROM allocation a JOIN flavor f ON f.id = a.flavor_id WHERE a.run_id = r.id) AS allocations,
        r.closed_at AS key_at, NULL AS key_state
   FROM run r
