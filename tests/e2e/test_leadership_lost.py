@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from aiqueue.cli.harness.cluster import DevCluster
 from fix_controller import Stage, staged
 from fix_ledger import Copies
 from fix_managed import Teams
+from fix_proxy import ApiProxy
 from fix_reign import Court
 
 pytestmark = pytest.mark.e2e
@@ -42,6 +44,32 @@ def test_a_standby_takes_over_within_five_seconds_of_a_kill(stage: Stage) -> Non
         leader = standby
     print(f"kill to first commit: {', '.join(f'{each:.2f}' for each in took)} s")
     assert max(took) < TAKE_OVER_SECONDS
+
+
+def test_who_cannot_reach_the_api_server_leaves_the_term_to_who_can(stage: Stage, tmp_path: Path) -> None:
+    settings = {"lease_seconds": "2", "unreachable_seconds": "2"}
+    stage.tenants()
+    with ApiProxy(stage.cluster) as proxy:
+        away = stage.lead(kubeconfig=str(proxy.kubeconfig(stage.installed.controller_kubeconfig, tmp_path)), **settings)
+        other = stage.start(**settings)
+        stage.until(lambda: "Jobs listed" in other.said(), "a standby")
+        proxy.down("refusing")
+        stage.until(lambda: "engine built" in other.said(), "the other to lead")
+        assert "term given up, another may be able to lead" in away.said()
+        stage.create_job("seen-by-one")
+        stage.until_running("seen-by-one")
+        sentence = "the API server has not been reached for "
+        stage.until(lambda: sentence in away.readiness(), "readiness to tell")
+
+        other.kill()  # now nobody can, and nobody leads
+        over = "SELECT 1 FROM leader_lease WHERE expires_at < clock_timestamp() - interval '1 second'"
+        stage.until(lambda: stage.rows(over) or None, "the lease to have run out, and nobody to have taken it")
+        assert away.said().count('"leading"') == 1
+        stage.create_job("seen-by-none")
+        proxy.up()
+        stage.until_running("seen-by-none")
+        stage.until(lambda: sentence not in away.readiness(), "readiness to tell that it leads")
+    assert stage.used() == 16
 
 
 #: One for each kind of thread and each part of its way, and whether the one that hangs there has to lead for it.
