@@ -43,7 +43,7 @@ def own_term(url: str) -> Iterator[Term]:
     except DBAPIError as error:
         said = str(error.orig).strip().partition("\n")[0]
         raise MayNotLead(
-            f"leadership cannot be taken over ({said}): to mend anything, use the login of the controller, or the ledger's owner"
+            f"leadership cannot be taken over ({said}): to mend anything, use the login of the controller"
         ) from error
     finally:
         database.dispose()
