@@ -61,8 +61,12 @@ DAMAGED = {
     ],
     "no_ceiling_passed": [
         (
-            """UPDATE archived_run SET allocations = '[["main", "h100", "nvidia.com/gpu", 1000]]' WHERE id = (SELECT max(id)"""
-            " FROM archived_run WHERE NOT adopted)"
+            "INSERT INTO run (workload_id, attempt, cluster_id, tenant_id, term, opened_at, closed_at, outcome, original, injected)"
+            " SELECT w.id, 1, w.cluster_id, t.id, 1, clock_timestamp(), clock_timestamp(), 'Cancelled', '{}', '{}'"
+            " FROM workload w JOIN tenant t ON t.name = 'research' WHERE w.name = 'waits';"
+            "INSERT INTO allocation (run_id, pod_set, flavor_id, resource, amount)"
+            " SELECT max(r.id), 'main', max(f.id), 'nvidia.com/gpu', 1000 FROM run r CROSS JOIN flavor f;"
+            "UPDATE workload SET attempt = 1 WHERE name = 'waits'"
         ),
     ],
     "no_action_left": [

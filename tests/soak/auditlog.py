@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ BEHIND_ITS_BACK = 900_000
 
 @dataclass(slots=True)
 class Starts:
-    """Successful PATCHes that started a Job, or took over one that somebody else had started.
+    """PATCHes that started a Job, or took over one that somebody else had started.
 
     Attributes:
-        unsuspends: run id -> (uid of the Job, how often).
-        claims: ids of runs that took over a Job.
+        unsuspends: run id -> (uid of the Job, how often that was done). 0 where whoever asked was killed before the answer: the server
+            then logs a failure, whatever it did.
+        claims: ids of runs that took over a Job, or may have.
     """
 
     log: Path
@@ -47,13 +49,15 @@ class Starts:
         metadata, spec = request.get("metadata") or {}, request.get("spec") or {}
         annotations = metadata.get("annotations") or {}
         stamp = annotations.get(RUN)
-        if not stamp or entry["responseStatus"]["code"] != 200 or entry.get("objectRef", {}).get("subresource"):
+        code = int(entry["responseStatus"].get("code", 0))
+        refused = HTTPStatus.BAD_REQUEST <= code < HTTPStatus.INTERNAL_SERVER_ERROR
+        if not stamp or refused or entry.get("objectRef", {}).get("subresource"):
             return
         ledger, run, attempt = stamp.split("/")
         if ledger != ledger_uid or int(attempt) >= BEHIND_ITS_BACK:
             return
         if spec.get("suspend") is False:
             _, times = self.unsuspends.get(int(run), ("", 0))
-            self.unsuspends[int(run)] = (str(metadata.get("uid")), times + 1)
+            self.unsuspends[int(run)] = (str(metadata.get("uid")), times + (code == HTTPStatus.OK))
         elif "suspend" not in spec and set(annotations) == {RUN}:
             self.claims.add(int(run))

@@ -36,7 +36,7 @@ class Workload:
 class Run:
     """A run, open or closed, hot or archived; times that the archive does not keep are None.
 
-    `held` is what it holds now, or held in the end where that is known, `opened` what it held at first.
+    `opened` is what it held at first, `held` what it holds now; of those in the archive the same.
     """
 
     id: int
@@ -139,20 +139,18 @@ def read_ledger(connection: Connection, into: Evidence) -> None:
         *(Workload(r["id"], r["uid"], r["job"], r["state"], r["attempt"], live=False) for r in _rows(connection, _ARCHIVED)),
     ]
     held: dict[int, dict[tuple[str, str], int]] = defaultdict(lambda: defaultdict(int))
-    opened: dict[int, dict[tuple[str, str], int]] = defaultdict(lambda: defaultdict(int))
     for row in _rows(connection, _ALLOCATIONS):
         held[row["run_id"]][row["flavor"], row["resource"]] += row["amount"]
-        opened[row["run_id"]][row["flavor"], row["resource"]] += row["opened"]
+    opened: dict[int, dict[tuple[str, str], int]] = defaultdict(lambda: defaultdict(int))
+    for row in _rows(connection, _OPENED):
+        opened[row["run_id"]][row["flavor"], row["resource"]] += row["amount"]
     found = [
         Run(**row, held=dict(held.get(row["id"], {})), opened=dict(opened.get(row["id"], {})))
         for row in _rows(connection, _RUNS)
     ]
     for row in _rows(connection, _ARCHIVED_RUNS):
-        values = {name: value for name, value in row.items() if name != "allocations"}
-        amounts: dict[tuple[str, str], int] = defaultdict(int)
-        for _, flavor, resource, amount in row["allocations"]:
-            amounts[flavor, resource] += amount
-        found.append(Run(**values, queue=None, stopped_at=None, held=dict(amounts), opened=dict(amounts)))
+        first = dict(opened.get(row["id"], {}))
+        found.append(Run(**row, queue=None, stopped_at=None, held=first, opened=first))
     into.runs = sorted(found, key=lambda run: run.id)
     into.resizes = [Resize(**row) for row in _rows(connection, _RESIZES)]
     into.actions = [Action(**row) for row in _rows(connection, _ACTIONS)]
@@ -183,14 +181,14 @@ _RUNS = """
 SELECT r.id, r.workload_id, w.uid, w.namespace || '/' || w.name AS job, r.attempt, t.name AS tenant,
        q.namespace || '/' || q.name AS queue, r.adopted, r.opened_at, r.started_at, r.stopped_at, r.closed_at, r.outcome
   FROM run r JOIN workload w ON w.id = r.workload_id JOIN tenant t ON t.id = r.tenant_id LEFT JOIN queue q ON q.id = r.queue_id"""
-_ALLOCATIONS = """
-SELECT a.run_id, f.name AS flavor, a.resource, a.amount, coalesce(a.opened_amount, a.amount) AS opened
-  FROM allocation a JOIN flavor f ON f.id = a.flavor_id"""
+_ALLOCATIONS = "SELECT a.run_id, f.name AS flavor, a.resource, a.amount FROM allocation a JOIN flavor f ON f.id = a.flavor_id"
+_OPENED = "SELECT s.run_id, f.name AS flavor, s.resource, s.amount FROM soak.held s JOIN flavor f ON f.id = s.flavor_id WHERE s.opened"
 _RESIZES = """
-SELECT s.at, s.run_id, f.name AS flavor, s.resource, s.amount FROM soak.resized s JOIN flavor f ON f.id = s.flavor_id ORDER BY s.at"""
+SELECT s.at, s.run_id, f.name AS flavor, s.resource, s.amount FROM soak.held s JOIN flavor f ON f.id = s.flavor_id
+ WHERE NOT s.opened ORDER BY s.at"""
 _ARCHIVED_RUNS = """
 SELECT r.id, r.workload_id, w.uid, w.namespace || '/' || w.name AS job, r.attempt, r.tenant,
-       r.adopted, r.opened_at, r.started_at, r.closed_at, r.outcome, r.allocations
+       r.adopted, r.opened_at, r.started_at, r.closed_at, r.outcome
   FROM archived_run r JOIN archived_workload w ON w.id = r.workload_id"""
 _ACTIONS = """
 SELECT a.id, a.kind, w.namespace || '/' || w.name AS job, coalesce(a.not_before <= clock_timestamp(), true) AS due,

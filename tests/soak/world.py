@@ -21,14 +21,14 @@ from soak.tenants import TOTAL_GPUS
 
 _READY_SECONDS = 60.0
 _GPUS_OF_A_NODE = 8
-#: A run may come to hold less while it is open; of when it did, the ledger itself keeps nothing.
+#: A run may come to hold less while it is open: what it held when is noted by the database itself.
 _INSTRUMENTS = (
     "CREATE SCHEMA soak",
-    "CREATE TABLE soak.resized (at timestamptz, run_id bigint, flavor_id bigint, resource text, amount bigint)",
+    "CREATE TABLE soak.held (at timestamptz, run_id bigint, flavor_id bigint, resource text, amount bigint, opened boolean)",
     """CREATE FUNCTION soak.note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
-         INSERT INTO soak.resized VALUES (clock_timestamp(), NEW.run_id, NEW.flavor_id, NEW.resource, NEW.amount);
+         INSERT INTO soak.held VALUES (clock_timestamp(), NEW.run_id, NEW.flavor_id, NEW.resource, NEW.amount, TG_OP = 'INSERT');
          RETURN NULL; END $$""",
-    "CREATE TRIGGER note AFTER UPDATE OF amount ON allocation FOR EACH ROW EXECUTE FUNCTION soak.note()",
+    "CREATE TRIGGER note AFTER INSERT OR UPDATE ON allocation FOR EACH ROW EXECUTE FUNCTION soak.note()",
 )
 
 

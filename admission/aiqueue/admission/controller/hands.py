@@ -182,6 +182,8 @@ class JobHands:
     def _still(self, action: Action, found: Found) -> Action | Ended:
         """The unsuspend that met a conflict as it is to be tried again, or why it is not."""
         seen = found.seen
+        if seen.suspended and seen.stopped == action.stamp:  # a stop writes the stamp too, also where nothing was ever started
+            return Result.MOOT, "the run was stopped already"
         if seen.stamp == action.stamp or seen.finished:
             return Result.DONE, "the Job was unsuspended already"
         if seen.suspended and not unchanged(seen, action.queue_name, action.shape):
