@@ -1,0 +1,44 @@
+"""What probes are told: alive unless the process is past help, ready unless something keeps it from its work."""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from aiqueue.admission.controller.health import Health
+
+
+@contextmanager
+def answering(problems: list[str], past_help: list[str]) -> Iterator[Health]:
+    health = Health("127.0.0.1:0", lambda: problems, lambda: past_help)
+    health.start()
+    yield health
+    health.stop()
+
+
+def asked(health: Health, path: str) -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", health.port, timeout=10)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
+
+
+def test_one_that_works_is_alive_and_ready() -> None:
+    with answering([], []) as health:
+        assert [asked(health, path) for path in ("/healthz", "/readyz")] == [(200, "ok\n")] * 2
+        assert asked(health, "/metrics")[0] == 404
+
+
+def test_one_that_is_not_ready_is_alive() -> None:
+    with answering(["the ledger cannot be reached", "Jobs have not been listed yet"], []) as health:
+        assert asked(health, "/healthz") == (200, "ok\n")
+        assert asked(health, "/readyz") == (503, "the ledger cannot be reached\nJobs have not been listed yet\n")
+
+
+def test_one_that_is_past_help_says_so() -> None:
+    with answering([], ["thread act-1 does an action and has not got on for 121.0 s"]) as health:
+        assert asked(health, "/healthz") == (503, "thread act-1 does an action and has not got on for 121.0 s\n")
