@@ -94,3 +94,10 @@ def test_an_index_that_was_left_half_built_is_built_again(older: Engine) -> None
     bring_up(older)
     with transaction(older) as connection:
         assert set(connection.execute(text(INDEXES)).scalars()) == wanted
+
+
+def test_indexes_are_built_ahead_without_keeping_anybody_waiting() -> None:
+    for _, ahead in _pending("0001"):
+        for statement in ahead:
+            assert " IF NOT EXISTS " in statement  # it may be run again
+            assert statement.startswith(("CREATE INDEX CONCURRENTLY ", "ALTER TABLE archived_workload ADD COLUMN "))
