@@ -121,6 +121,21 @@ def test_what_is_archived_now_says_whose_it_was(older: Engine) -> None:
     assert names(older, "product") == ["ran:product", "old-1002:product"]
 
 
+def test_nobody_waits_for_an_archive_that_is_locked(older: Engine) -> None:
+    with transaction(older) as connection:
+        upgrade(connection)
+    ended = Rows(older).workload("ended", ended=5, state=WorkloadState.FINISHED)
+    with transaction(older) as other:
+        other.execute(text("LOCK TABLE archived_workload IN SHARE MODE"))  # as to build an index
+        with transaction(older) as connection:
+            connection.execute(text("SET LOCAL statement_timeout = '1s'"))
+            assert housekeeping.archive(connection, 0, after_seconds=0) == []
+            assert housekeeping.tell_tenants(connection, 0) == 0
+            assert connection.execute(text("SELECT id FROM workload")).scalars().all() == [ended]
+    with transaction(older) as connection:
+        assert len(housekeeping.archive(connection, 0, after_seconds=0)) == 1
+
+
 def test_it_goes_down_and_up_again(older: Engine) -> None:
     with transaction(older) as connection:
         upgrade(connection)

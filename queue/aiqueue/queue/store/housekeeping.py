@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError
 
 from aiqueue.queue.store import leadership
 from aiqueue.queue.words import LIVE_STATES, ActionKind
 
 BATCH = 500
 _KEEP_PLANS = 1000
+_LOCKED = "55P03"
 
 
 def archive(connection: Connection, term: int, after_seconds: float, most: int = BATCH) -> list[str]:
@@ -34,7 +36,7 @@ def archive(connection: Connection, term: int, after_seconds: float, most: int =
             {"now": now, "after": after_seconds, "batch": most},
         ).scalars()
     )
-    if not ids:
+    if not ids or not _archive_is_free(connection):
         return []
     connection.execute(
         text(
@@ -69,6 +71,18 @@ def archive(connection: Connection, term: int, after_seconds: float, most: int =
     return list(moved.scalars())
 
 
+def _archive_is_free(connection: Connection) -> bool:
+    """Whether nobody keeps the archive locked, to vacuum it or to build an index: this can wait, and who leads has other things to do."""
+    try:
+        with connection.begin_nested():
+            connection.execute(text("LOCK TABLE archived_workload, archived_run IN ROW EXCLUSIVE MODE NOWAIT"))
+    except OperationalError as error:
+        if getattr(error.orig, "sqlstate", None) != _LOCKED:
+            raise
+        return False
+    return True
+
+
 def tell_tenants(connection: Connection, term: int, most: int = BATCH) -> int:
     """Fill in, in some of the archived workloads that an older version archived, whose they were. Returns how many those are.
 
@@ -76,6 +90,8 @@ def tell_tenants(connection: Connection, term: int, most: int = BATCH) -> int:
         TermLost: another controller leads.
     """
     leadership.fence(connection, term)
+    if not _archive_is_free(connection):
+        return 0
     told = connection.execute(
         text(
             "UPDATE archived_workload w SET tenant = coalesce((SELECT r.tenant FROM archived_run r WHERE r.workload_id = w.id"
