@@ -75,6 +75,8 @@ def test_room_of_pods_that_are_through_goes_to_another_gang_while_the_rest_runs(
     waiting = floor.until_waiting(f"{name}-third", "WaitingForQuota")
     holders = {each["name"]: each["amount"] for each in waiting["decision"]["holders"]}
     assert holders == {f"{name}-long": "2", f"{name}-next": "2"}
+    said = [line.split() for line in floor.sentences(f"{name}-long")]
+    assert ["main", "h100", GPU, "2,", "at", "first", "4"] in said
     end(stage, f"{name}-long", 2)
     stage.until_state(f"{name}-long", "Finished")
     (row,) = stage.rows(

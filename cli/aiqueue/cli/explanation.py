@@ -49,7 +49,7 @@ class Explanation:
         if run is None:
             return ()
         held: dict[tuple[str, str], int] = {}
-        for each in run.allocations:
+        for each in run.opened_allocations:
             key = (each.pod_set, each.resource)
             held[key] = held.get(key, 0) + each.amount
         found: list[tuple[str, int, int]] = []

@@ -131,7 +131,10 @@ def _open(explained: Explanation, run: views.RunView, now: datetime) -> Iterator
     yield from table_lines(
         "It holds",
         ("POD SET", "FLAVOR", "RESOURCE", "AMOUNT"),
-        [(a.pod_set, a.flavor, a.resource, format_amount(a.resource, a.amount)) for a in run.allocations],
+        [
+            (now.pod_set, now.flavor, now.resource, _amount(now.resource, now.amount, first.amount))
+            for now, first in zip(run.allocations, run.opened_allocations, strict=True)
+        ],
     )
     if outlook is None or run.evict_at is not None or run.stopped_at is not None:
         return
@@ -153,6 +156,12 @@ def _ready(explained: Explanation, run: views.RunView, now: datetime) -> str:
         return f"{ready}; the whole gang has to be by {instant(by)}, in {until(by, now)} (readyTimeout)"
     since = f"not the whole gang since {instant(run.unready_since)}"
     return f"{ready}, {since}; it has to be again by {instant(by)}, in {until(by, now)} (recoveryTimeout)"
+
+
+def _amount(resource: str, amount: int, first: int) -> str:
+    """What a run holds, and what it did before its first pods came to their end."""
+    held = format_amount(resource, amount)
+    return held if amount == first else f"{held}, at first {format_amount(resource, first)}"
 
 
 def _past(runs: Sequence[views.RunView], now: datetime) -> Iterator[str]:

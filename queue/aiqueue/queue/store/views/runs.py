@@ -20,7 +20,8 @@ SELECT r.id, r.workload_id, w.namespace, w.name, r.attempt, t.name AS tenant, r.
        r.injected, w.checkpoint_seconds, r.ready_at, r.unready_since,
        coalesce(pw.namespace || '/' || pw.name, pa.namespace || '/' || pa.name) AS preempted_by,
        (SELECT json_agg(json_build_array(a.pod_set, f.name, a.resource,
-                                         CASE WHEN r.closed_at IS NULL THEN a.amount ELSE coalesce(a.opened_amount, a.amount) END)
+                                         CASE WHEN r.closed_at IS NULL THEN a.amount ELSE coalesce(a.opened_amount, a.amount) END,
+                                         coalesce(a.opened_amount, a.amount))
                         ORDER BY a.pod_set, f.name, a.resource)
           FROM allocation a JOIN flavor f ON f.id = a.flavor_id WHERE a.run_id = r.id) AS allocations,
        r.closed_at AS key_at, NULL AS key_state
@@ -64,6 +65,8 @@ class RunView:
         evict_noticed_at: when it was told to end; not known of an archived one.
         preempted_by: `namespace/name` of the workload that claimed its room.
         stopped_at: when its Job was seen to be suspended; not known of an archived one.
+        allocations: what it holds; of one that is over, what it held at first.
+        opened_allocations: what it held at first, before its pods began to come to their end.
         injected: what it adds to the Job's template by pod set; empty for an archived run.
         checkpoint_seconds: how often it saves its work, where that is known.
         ready_at, unready_since: when its whole gang was first ready, and since when it no longer is.
@@ -89,6 +92,7 @@ class RunView:
     message: str
     preempted_by: str | None
     allocations: tuple[Allocation, ...]
+    opened_allocations: tuple[Allocation, ...]
     injected: Mapping[str, Any]
     checkpoint_seconds: int | None = None
     ready_at: datetime | None = None
@@ -202,6 +206,7 @@ def _part(
 
 
 def _run_of(row: RowMapping) -> RunView:
+    told = row["allocations"] or ()  # an archived one does not say twice what it held
     return RunView(
         id=row["id"],
         workload_id=row["workload_id"],
@@ -222,7 +227,8 @@ def _run_of(row: RowMapping) -> RunView:
         outcome=RunOutcome(row["outcome"]),
         message=row["message"],
         preempted_by=row["preempted_by"],
-        allocations=tuple(Allocation(*item) for item in row["allocations"] or ()),
+        allocations=tuple(Allocation(pod_set, flavor, name, now) for pod_set, flavor, name, now, *_ in told),
+        opened_allocations=tuple(Allocation(item[0], item[1], item[2], item[-1]) for item in told),
         injected=row["injected"] or {},
         checkpoint_seconds=row["checkpoint_seconds"],
         ready_at=row["ready_at"],
