@@ -284,7 +284,7 @@ class ApiProxy:
         self._note(at, verb, path, status)
         if verb == "watch" and status == 200:
             await asyncio.sleep(fault.late_seconds)
-            await self._carry_watch(far_reader, near, writer, headers)
+            await self._carry_watch(far_reader, near, writer, headers, fault.trickle)
             return False
         answered = await _whole(far_reader, headers)
         if self._state == "silent":
@@ -314,7 +314,12 @@ class ApiProxy:
         await writer.drain()
 
     async def _carry_watch(
-        self, far: asyncio.StreamReader, near: asyncio.StreamReader, writer: asyncio.StreamWriter, headers: dict[str, str]
+        self,
+        far: asyncio.StreamReader,
+        near: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        headers: dict[str, str],
+        trickle: tuple[int, float],
     ) -> None:
         said = "".join(f"{name}: {value}\r\n" for name, value in headers.items() if name != "transfer-encoding")
         writer.write(f"HTTP/1.1 200 OK\r\n{said}Transfer-Encoding: chunked\r\n\r\n".encode("latin-1"))
@@ -323,7 +328,7 @@ class ApiProxy:
         lines: asyncio.Queue[bytes | None] = asyncio.Queue()
         tasks = [
             asyncio.create_task(_read_lines(far, lines)),
-            asyncio.create_task(self._tell_lines(lines, watch)),
+            asyncio.create_task(self._tell_lines(lines, watch, trickle)),
             asyncio.create_task(near.read(1)),  # the other end has nothing to say: this ends when it hangs up
         ]
         try:
@@ -335,7 +340,8 @@ class ApiProxy:
             self._open.pop(id(watch), None)
             self._frozen.discard(id(watch))
 
-    async def _tell_lines(self, lines: asyncio.Queue[bytes | None], watch: _Watch) -> None:
+    async def _tell_lines(self, lines: asyncio.Queue[bytes | None], watch: _Watch, trickle: tuple[int, float]) -> None:
+        size, pause_seconds = trickle
         while True:
             batch = [await lines.get()]
             with self._lock:
@@ -348,7 +354,9 @@ class ApiProxy:
                 await asyncio.sleep(0.05)
             events = [each for each in batch if each is not None]
             for line in meddler(events, watch.history):
-                watch.writer.write(_chunk(line))
+                for start in range(0, len(line), size or len(line)):
+                    watch.writer.write(_chunk(line[start : start + (size or len(line))]))
+                    await asyncio.sleep(pause_seconds)
             watch.history = [*watch.history, *events][-_HISTORY:]
             if None in batch:
                 watch.writer.write(b"0\r\n\r\n")

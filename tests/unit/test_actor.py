@@ -32,14 +32,21 @@ class Stand:
         self.at_once = self.most_at_once = 0
         self.lock = threading.Lock()
         self.trusted = True
-        self.asked_for_trust = 0
+        self.asked_for_trust = self.asked_for_rest = 0
+        self.resting = 0.0
         self.ended: list[tuple[int, Result]] = []
         self.inbox = Inbox()
-        self.actor = Actor(self, self.inbox, threads=4, trusted=self._trusted, now=lambda: datetime.now(UTC))
+        self.actor = Actor(
+            self, self.inbox, threads=4, trusted=self._trusted, now=lambda: datetime.now(UTC), resting=self._rests
+        )
 
     def _trusted(self) -> bool:
         self.asked_for_trust += 1
         return self.trusted
+
+    def _rests(self) -> float:
+        self.asked_for_rest += 1
+        return self.resting
 
     def __call__(self, action: Action) -> Ended | Again:
         with self.lock:
@@ -108,6 +115,48 @@ def test_a_server_that_asks_for_a_pause_gets_it(stand: Stand) -> None:
     stand.actor.submit([make_action(1)])
     stand.until_ended(1)
     assert time.monotonic() - started >= 0.4
+
+
+def test_a_server_that_asks_for_a_day_is_asked_again_in_half_a_minute(stand: Stand) -> None:
+    stand.answers[1] = [Again("come back tomorrow", after_seconds=86_400.0)]
+    stand.actor.submit([make_action(1)])
+    stand.until(lambda: stand.actor._failures, "the failure")
+    ((due, _, _),) = stand.actor._due
+    assert due - time.monotonic() <= 30.0
+
+
+def test_nothing_is_begun_while_the_server_is_to_be_left_alone(stand: Stand) -> None:
+    stand.resting = 30.0
+    stand.actor.open_lane(lambda: None)
+    starts = make_action(2, workload=2, resource_version="1")
+    stand.actor.submit([make_action(1, kind=ActionKind.SUSPEND), starts])
+    asked = stand.asked_for_rest
+    stand.until(lambda: stand.asked_for_rest > asked + 4, "it to be asked for how long")
+    assert stand.did == []
+    assert stand.actor.begin_start() is None
+    stand.resting = 0.0
+    assert stand.until_ended(1) == [(1, Result.DONE)]
+    assert stand.actor.begin_start() == starts
+
+
+def test_a_start_that_the_lane_leaves_for_later_waits(stand: Stand) -> None:
+    stand.actor.open_lane(lambda: None)
+    stand.actor.submit([make_action(1, resource_version="1")])
+    start = stand.actor.begin_start()
+    assert start is not None
+    began = time.monotonic()
+    stand.actor.left(start, 0.4)
+    stand.until_ended(1)
+    assert time.monotonic() - began >= 0.4
+
+
+def test_what_is_withdrawn_leaves_nothing_behind(stand: Stand) -> None:
+    stand.answers[1] = [Again("not now", after_seconds=30.0)]
+    stand.actor.submit([make_action(1)])
+    stand.until(lambda: stand.actor._failures, "the failure")
+    stand.actor.withdraw({1: 1})
+    assert stand.actor._failures == {}
+    assert stand.actor.pending == 0
 
 
 def test_a_notice_that_fails_keeps_nothing_back_past_its_deadline(stand: Stand) -> None:

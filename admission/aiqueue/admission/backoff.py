@@ -32,13 +32,13 @@ class Backoff:
         """Count a failure; returns how many seconds to wait.
 
         Args:
-            at_least_seconds: what the server asked for; followed up to the longest, and spread by a tenth so that clients
-                that were all told the same do not come back together.
+            at_least_seconds: what the server asked for; followed up to the longest, and never less far than `LONGEST_SECONDS`,
+                and spread by a tenth so that clients that were all told the same do not come back together.
         """
         self._failures += 1
         ceiling = min(self._longest, self._shortest * 2.0 ** min(self._failures, _MAX_DOUBLINGS))
         own = self._rng.uniform(self._shortest, ceiling)
-        asked = min(at_least_seconds, self._longest)
+        asked = min(at_least_seconds, max(self._longest, LONGEST_SECONDS))
         return max(own, asked + self._rng.uniform(0.0, asked / 10))
 
     def reset(self) -> None:

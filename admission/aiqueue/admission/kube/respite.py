@@ -2,8 +2,7 @@
 
 Each request of ours that fails has a back-off of its own, which bounds nothing where thousands of them wait. So whoever begins requests on
 his own account asks first for how long none should be begun. `IN_A_ROW` failures without a success between them begin a respite, and each
-failure after it a longer one, up to `LONGEST_SECONDS`, or as long as the server asks for, up to `LONGEST_ASKED_SECONDS`; the first success
-ends it all. A single request that
+failure after it a longer one, up to `LONGEST_SECONDS`, or as long as the server asks for, within bounds; the first success ends it all. A single request that
 fails for a reason of its own thus keeps nobody else waiting.
 """
 
@@ -17,7 +16,6 @@ from aiqueue.admission.backoff import Backoff
 
 IN_A_ROW = 5
 LONGEST_SECONDS = 5.0
-LONGEST_ASKED_SECONDS = 30.0
 _FRESH_SECONDS = 60.0  # a failure this long ago says nothing of now
 
 
@@ -27,7 +25,6 @@ class Respite:
     def __init__(self, rng: Random) -> None:
         self._lock = threading.Lock()
         self._backoff = Backoff(rng, longest_seconds=LONGEST_SECONDS)
-        self._rng = rng
         self._failures = 0
         self._until = 0.0
         self._since = self._last = 0.0
@@ -55,8 +52,7 @@ class Respite:
             self._why, self._last = why, now
             if self._failures < IN_A_ROW or now < self._until:  # what fails within a respite was begun before it
                 return
-            asked = min(retry_after_seconds or 0.0, LONGEST_ASKED_SECONDS)
-            self._until = now + max(self._backoff.failed(), asked * self._rng.uniform(1.0, 1.1))
+            self._until = now + self._backoff.failed(at_least_seconds=retry_after_seconds or 0.0)
 
     def problem(self) -> str | None:
         """A sentence where nothing has gone well for a while; None otherwise."""

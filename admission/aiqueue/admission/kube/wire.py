@@ -2,7 +2,7 @@
 
 The client's own way, a thread that waits for each answer, spends four to six times the CPU on a request (docs/performance.md), on machines
 where the API server needs it. So a thread with an event loop keeps `connections` busy and pulls the next request when one of them is free.
-Answers are not read beyond their status, nothing is retried, and whoever asked hears of each request exactly once: its status, or
+Answers are not read beyond their status and whether they are JSON, nothing is retried, and whoever asked hears of each request exactly once: its status, or
 `NO_ANSWER` where the connection broke or the time was up, after which the request may have been carried out or not.
 
 A proxy is not supported: `Wire.possible` says whether a configuration can be served, and the client remains for all else.
@@ -61,6 +61,7 @@ class _Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._request: Request | None = None
         self._transport: asyncio.Transport | None = None
+        self._is_json = False
         self.deadline = 0.0
 
     def send(self, request: Request, head: bytes) -> None:
@@ -100,12 +101,21 @@ class _Connection(asyncio.Protocol):
 
     # What the parser calls
 
+    def on_message_begin(self) -> None:
+        self._is_json = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name.lower() == b"content-type":
+            self._is_json = value.startswith(b"application/json")
+
     def on_message_complete(self) -> None:
         if self._request is None:
             self.abort()  # an answer that nobody asked for
             return
         keep = self._parser.should_keep_alive()
-        self._end(self._parser.get_status_code())
+        status = self._parser.get_status_code()
+        # A page with which something before the API server says that all is well, or will be soon, is no word of the API server.
+        self._end(status if self._is_json or status != HTTPStatus.OK else NO_ANSWER)
         if keep:
             self._wire.freed(self)
         else:
