@@ -96,6 +96,7 @@ class Court:
     contenders: list[Contender] = field(default_factory=list)
     reigns: list[Reign] = field(default_factory=list)
     jobs: list[str] = field(default_factory=list)
+    busy_until: float = 0.0  # by the monotonic clock: whoever leads has enough to do until then
 
     def join(self, *points: str, **settings: str) -> Contender:
         """Start a controller that stops at these points."""

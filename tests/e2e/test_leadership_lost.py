@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from aiqueue.admission.controller import faults
 from aiqueue.admission.controller.watchdog import EXIT_STATUS
 from aiqueue.cli.harness.cluster import DevCluster
-from fix_controller import Stage, staged
+from fix_controller import ControllerProcess, Stage, staged
 from fix_ledger import Copies
 from fix_managed import Teams
 from fix_proxy import ApiProxy
@@ -72,14 +73,12 @@ def test_who_cannot_reach_the_api_server_leaves_the_term_to_who_can(stage: Stage
     assert stage.used() == 16
 
 
-#: One for each kind of thread and each part of its way, and whether the one that hangs there has to lead for it.
+#: One for each kind of thread, and each part of the way of the thread that leads.
 HANGS = (
     "lead.before-take-over",
-    "lead.before-register",
     "lead.before-renew",
     "rebuild.after",
     "observe.in-write",
-    "commit.after",
     "act.before-patch",
     "act.after-look",
     "confirm.before-ask",
@@ -90,7 +89,8 @@ POINTS = (
     if os.environ.get("AIQUEUE_EVERY_POINT") == "1"
     else HANGS
 )
-QUICK = {"lease_seconds": "1", "archive_after_seconds": "1", "stuck_seconds": "1"}
+ATTEMPTS = 3
+QUICK = {"lease_seconds": "1", "archive_after_seconds": "1", "stuck_seconds": "2"}
 
 
 @pytest.fixture(scope="module")
@@ -105,25 +105,27 @@ def haunted(
     ledger_copies.give_back(url)
 
 
+def ends(haunted: Court, hanging: ControllerProcess, point: str) -> bool:
+    """Give it something to do every few seconds until it has ended."""
+    if "engine built" in hanging.said() and time.monotonic() > haunted.busy_until:
+        haunted.busy_until = time.monotonic() + 3.0
+        haunted.create_job()
+        if len(haunted.jobs) > 2:
+            haunted.delete_job()
+        if point not in HANGS:
+            haunted.put_out()
+    return hanging.ended()
+
+
 @pytest.mark.parametrize("point", POINTS)
 def test_a_controller_that_hangs_ends_itself_and_says_where(haunted: Court, point: str) -> None:
-    """The next one, which hangs elsewhere, leads then; it is started before, so that it only has to take over."""
+    """Each takes over from the one before, which its watchdog ended, and hangs elsewhere."""
     stage = haunted.stage
-    hanging = stage.start(faults=f"{point}=hang", **QUICK)
-    busy_at = time.monotonic()
-
-    def ends() -> bool:
-        nonlocal busy_at
-        if "engine built" in hanging.said() and time.monotonic() > busy_at:
-            busy_at = time.monotonic() + 3.0
-            haunted.create_job()
-            if len(haunted.jobs) > 2:
-                haunted.delete_job()
-            if point not in HANGS:
-                haunted.put_out()
-        return hanging.ended()
-
-    stage.until(ends, f"the one that hangs at {point} to end")
+    for _ in range(ATTEMPTS):
+        hanging = stage.start(faults=f"{point}=hang", **QUICK)
+        stage.until(partial(ends, haunted, hanging, point), f"the one that hangs at {point} to end")
+        if f"fault hang at {point}" in hanging.said():
+            break  # else the machine was so busy that something took too long before
     said = hanging.said()
     assert f"fault hang at {point}" in said
     assert hanging.process.returncode == EXIT_STATUS, said
@@ -133,7 +135,7 @@ def test_a_controller_that_hangs_ends_itself_and_says_where(haunted: Court, poin
 
 def test_what_was_going_on_while_they_hung_was_done_once(haunted: Court) -> None:
     stage = haunted.stage
-    stage.lead(**QUICK)
+    stage.lead(lease_seconds="1")
     stage.until(haunted.settled, "what is left to be done to be done")
     for name in haunted.jobs:
         stage.until_running(name)
