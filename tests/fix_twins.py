@@ -72,6 +72,7 @@ class Twins:
         slipped: somebody else started it, so that it runs as it stands.
         due: actions as they were when they were first known, as a process holds them that lives on.
         started: how often a run of ours was seen to be started.
+        ended: what was done and nobody has heard of.
     """
 
     cluster: DevCluster
@@ -90,6 +91,7 @@ class Twins:
     hands: JobHands = field(init=False)
     asking: Asking = field(init=False)
     due: dict[int, Action] = field(default_factory=dict)
+    ended: ActionEnded | None = None
 
     def __post_init__(self) -> None:
         number = next(_number)
@@ -167,6 +169,7 @@ class Twins:
                 step.engine.observe(event)
         self.hands = JobHands(self.client, self.term, partial(observe, cluster="default"), self.observer.jobs.get)
         self.due = {}
+        self.ended = None
         self.observer.jobs.replace([], "0")
 
     def tell(self) -> None:
@@ -242,16 +245,26 @@ class Twins:
             self.due.setdefault(action.id, action)
         return [self.due[action.id] for action in found]
 
-    def act(self, *, acknowledge: bool = True) -> bool:
-        """The oldest action is tried once, and unless that gets lost the cycle hears how it ended; False where nothing is due."""
+    def act(self) -> bool:
+        """The oldest action is tried once, and the cycle hears how it ended; False where nothing is due."""
+        return self.attempt() and self.hear()
+
+    def attempt(self) -> bool:
+        """The oldest action is tried once, and nobody has heard yet how it ended; False where nothing is due."""
         todo = self.todo()
-        if not todo:
+        if not todo or self.ended is not None:
             return False
         ended = self.hands(todo[0])
         if not isinstance(ended, Again):
             self._check_started(todo[0], *ended)
-            if acknowledge:
-                self.observer.step.hear([ActionEnded(todo[0], *ended)])
+            self.ended = ActionEnded(todo[0], *ended)
+        return True
+
+    def hear(self) -> bool:
+        """The cycle hears how what was tried ended."""
+        if self.ended is not None:
+            fact, self.ended = self.ended, None
+            self.observer.step.hear([fact])
         return True
 
     def act_late(self) -> bool:
@@ -295,6 +308,7 @@ class Twins:
 
     def settle(self) -> None:
         """The owner stops it, and everything that follows is done: nothing is open, nothing is left to do."""
+        self.hear()
         for _ in range(_MOST_ROUNDS):
             job = self.job()
             if not job["spec"]["suspend"]:

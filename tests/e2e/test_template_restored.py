@@ -158,6 +158,17 @@ def without(listed: list[Any], item: Any) -> list[Any]:
     return listed[:place] + listed[place + 1 :]
 
 
+def respelled(wire: dict[str, Any]) -> dict[str, Any]:
+    """The same toleration in other words, where there are any: to write no operator means Equal."""
+    if wire.get("operator", "Equal") != "Equal" or not wire.get("key"):
+        return wire
+    return (
+        {key: value for key, value in wire.items() if key != "operator"}
+        if "operator" in wire
+        else {**wire, "operator": "Equal"}
+    )
+
+
 def edit_of(what: str, number: int, twin: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """An edit of some kind; `number` chooses among those there are."""
     key, new = KEYS[number % len(KEYS)], NEW[number % len(NEW)]
@@ -169,6 +180,7 @@ def edit_of(what: str, number: int, twin: dict[str, Any]) -> Callable[[dict[str,
         "select-nothing": lambda _: pod({"nodeSelector": None}),
         "tolerate-more": lambda seen: pod({"tolerations": [*seen, new]}),
         "tolerate-others": lambda _: pod({"tolerations": list(NEW[: number % 4])}),
+        "respell": lambda seen: pod({"tolerations": [respelled(each) for each in seen]}),
         "tolerate-less": lambda seen: pod({"tolerations": without(seen, less)}),
         "resize": lambda _: {"parallelism": 100 + number},
         "annotate": lambda _: {"template": {"metadata": {"annotations": {key: "edited"}, "labels": {key: "edited"}}}},
@@ -189,6 +201,7 @@ EDITS = (
     "tolerate-more",
     "tolerate-others",
     "tolerate-less",
+    "respell",
     "resize",
     "annotate",
     "gate",
@@ -203,6 +216,8 @@ PHRASES = (
     "act",
     "lose",
     "late",
+    "attempt",
+    "hear",
     "control",
     "tell",
     "follow",
@@ -227,6 +242,9 @@ PHRASES = (
     f"{RUNS} suspend release {ENDS}",
     f"{RUNS} expire {ENDS}",
     f"{RUNS} drain {ENDS} slip act tell follow",
+    f"{RUNS} drain {ENDS} slip tell act control tell follow",
+    f"{RUNS} drain {ENDS} slip tell attempt suspend tell hear follow",
+    "admit edit=respell act control tell follow",
     "admit edit act tell follow act",
     "admit edit tell follow act",
     "admit drain act tell follow confirm",
@@ -254,38 +272,38 @@ def play(twins: Twins, steps: Iterable[tuple[str, int, int]], draw: Callable[[An
     return came
 
 
-def one_step(twins: Twins, step: str) -> bool:  # noqa: C901 -- a table
-    """One step without a choice in it; whether it did something."""
-    match step:
-        case "act":
-            return twins.act()
-        case "lose":  # the process ends before the cycle has heard of what was done
-            done = twins.act(acknowledge=False)
-            twins.begin()
-            twins.tell()
-            twins.follow()
-            return done
-        case "kill":
-            twins.begin()
-            twins.tell()
-            twins.follow()
-        case "late":
-            return twins.act_late()
-        case "drain":
-            return twins.evict(RunOutcome.DRAINED)
-        case "expire":
-            return twins.evict(RunOutcome.EXPIRED) and twins.act()
-        case "slip":
-            twins.suspend(False)
-        case "suspend":
-            twins.suspend(True)
-        case "hold" | "release":
-            twins.annotate("aiqueue.dev/hold", "true" if step == "hold" else "false")
-        case "leave" | "return" | "move":
-            twins.label({"leave": None, "return": "train", "move": "other"}[step])
-        case "control" | "tell" | "follow" | "confirm":
-            getattr(twins, step)()
+def begin_anew(twins: Twins) -> bool:
+    """The process ends, and another one begins."""
+    twins.begin()
+    twins.tell()
+    twins.follow()
     return True
+
+
+def one_step(twins: Twins, step: str) -> bool:
+    """One step without a choice in it; whether it did something."""
+    steps: dict[str, Callable[[], bool | None]] = {
+        "act": twins.act,
+        "attempt": twins.attempt,
+        "hear": twins.hear,
+        "late": twins.act_late,
+        "lose": lambda: twins.attempt() and begin_anew(twins),  # it ends before the cycle has heard of what was done
+        "kill": lambda: begin_anew(twins),
+        "drain": lambda: twins.evict(RunOutcome.DRAINED),
+        "expire": lambda: twins.evict(RunOutcome.EXPIRED) and twins.act(),
+        "slip": lambda: twins.suspend(False),
+        "suspend": lambda: twins.suspend(True),
+        "hold": lambda: twins.annotate("aiqueue.dev/hold", "true"),
+        "release": lambda: twins.annotate("aiqueue.dev/hold", "false"),
+        "leave": lambda: twins.label(None),
+        "return": lambda: twins.label("train"),
+        "move": lambda: twins.label("other"),
+        "control": twins.control,
+        "tell": twins.tell,
+        "follow": twins.follow,
+        "confirm": twins.confirm,
+    }
+    return steps[step]() is not False
 
 
 @dataclass
@@ -361,6 +379,7 @@ DOCUMENT = {
 STOPPED = f"{RUNS} drain {ENDS}"
 PATHS: dict[str, tuple[str, ...]] = {
     "put back": (STOPPED, "act"),
+    "stopped, and its run closed before that was seen": ("admit hold tell drain act follow", "tell follow act"),
     "stopped before it was started": ("admit drain act tell follow confirm", "act"),
     "put back, and nobody heard of it": (STOPPED, "lose", "act"),
     "killed between any two steps": (" kill ".join(STOPPED.split()), "kill act"),
@@ -369,6 +388,7 @@ PATHS: dict[str, tuple[str, ...]] = {
     "edited while it goes": (f"{RUNS} drain act control edit=select edit=tolerate-more edit=resize tell follow confirm", "act"),
     "edited, then admitted again": (STOPPED, "edit=select edit=tolerate-others admit act act", "tell follow act"),
     "edited between decision and start": ("admit edit=tolerate-more act tell follow",),
+    "put into other words between decision and start": ("admit edit=respell act control tell follow",),
     "edited out of what we wrote": (
         f"{RUNS} drain act control edit=select-nothing edit=tolerate-others tell follow confirm act",
     ),
@@ -376,7 +396,8 @@ PATHS: dict[str, tuple[str, ...]] = {
     "left before it was seen to be stopped": ("leave admit drain act tell follow confirm confirm",),
     "suspended by its owner, and released": (f"{RUNS} suspend {ENDS} act release tell follow {RUNS}",),
     "started by others before it was put back, and adopted": (STOPPED, "slip act tell follow control tell follow"),
-    "started and stopped by others while it was to be put back": (STOPPED, "slip act suspend tell follow"),
+    "started by others, and seen so when it was to be put back": (STOPPED, "slip tell act control tell follow"),
+    "started and stopped by others while it was to be put back": (STOPPED, "slip tell attempt suspend tell hear follow"),
     "started by others first": ("admit slip act control tell follow",),
     "over its time": (f"{RUNS} expire suspend {ENDS} act",),
     "tried by a thread that was held up": ("admit drain act tell follow confirm", "late act late"),
