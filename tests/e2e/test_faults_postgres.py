@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
@@ -194,6 +195,17 @@ def test_a_full_disk(broken: Broken) -> None:
     broken.recovers()
 
 
+def test_a_full_disk_under_the_log_of_the_server(broken: Broken) -> None:
+    """It cannot write what it has promised to keep, and ends itself."""
+    with broken.breaking():
+        limit_files(broken.postmaster, 4096)
+        broken.submit("meanwhile")
+        broken.stage.until(lambda: not broken.server.running(), "the server to end itself")
+        broken.until_ready_says(UNREACHABLE)
+        broken.bring_back()
+    broken.recovers()
+
+
 def limit_files(postmaster: int, size: int) -> None:
     """How large a file the server's processes, those there are and those to come, may write.
 
@@ -208,8 +220,9 @@ def limit_files(postmaster: int, size: int) -> None:
                 os.setgid(account.st_gid)
                 os.setuid(account.st_uid)
             for pid in [postmaster, *map(int, children)]:
-                _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-                resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, hard))
+                with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                    _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+                    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, hard))
         except BaseException:  # noqa: BLE001 -- the child must not go on as the test
             os._exit(1)
         os._exit(0)
