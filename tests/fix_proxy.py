@@ -13,25 +13,25 @@ It speaks HTTP/1.1, as the controller does, shows the API server's own certifica
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from types import TracebackType
 from typing import Any, Literal, TypeVar
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import yaml
 
 from aiqueue.cli.harness.cluster import DevCluster
 from fix_kube import WAIT_SECONDS, server_port, write_kubeconfig
 from fix_proxy_faults import Asked, Fault, Meddler, Rule, Verb, unchanged
+from fix_proxy_http import chunk, parsed, read_lines, verb_of, whole
 
 T = TypeVar("T")
 
@@ -222,7 +222,7 @@ class ApiProxy:
 
     async def _tell(self, line: bytes) -> None:
         for watch in self._open.values():
-            watch.writer.write(_chunk(line))
+            watch.writer.write(chunk(line))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -255,10 +255,10 @@ class ApiProxy:
     ) -> bool:
         """Carry one request and its answer; returns whether the connection can carry another."""
         head = await near.readuntil(b"\r\n\r\n")
-        line, headers = _parsed(head)
+        line, headers = parsed(head)
         body = await near.readexactly(int(headers.get("content-length", "0")))
         method, target, _ = line.split(" ", 2)
-        verb, path = _verb(method, target), urlsplit(target).path
+        verb, path = verb_of(method, target), urlsplit(target).path
         at = time.monotonic()
         if self._state == "silent":
             self._note(at, verb, path, 0)
@@ -279,14 +279,14 @@ class ApiProxy:
             )
         far_reader, far_writer = far[0]
         far_writer.write(head + body)
-        line, headers = _parsed(await far_reader.readuntil(b"\r\n\r\n"))
+        line, headers = parsed(await far_reader.readuntil(b"\r\n\r\n"))
         status = int(line.split(" ", 2)[1])
         self._note(at, verb, path, status)
         if verb == "watch" and status == 200:
             await asyncio.sleep(fault.late_seconds)
             await self._carry_watch(far_reader, near, writer, headers, fault.trickle)
             return False
-        answered = await _whole(far_reader, headers)
+        answered = await whole(far_reader, headers)
         if self._state == "silent":
             await self._silent_until.wait()
             return False
@@ -327,7 +327,7 @@ class ApiProxy:
         self._open[id(watch)] = watch
         lines: asyncio.Queue[bytes | None] = asyncio.Queue()
         tasks = [
-            asyncio.create_task(_read_lines(far, lines)),
+            asyncio.create_task(read_lines(far, lines)),
             asyncio.create_task(self._tell_lines(lines, watch, trickle)),
             asyncio.create_task(near.read(1)),  # the other end has nothing to say: this ends when it hangs up
         ]
@@ -355,7 +355,7 @@ class ApiProxy:
             events = [each for each in batch if each is not None]
             for line in meddler(events, watch.history):
                 for start in range(0, len(line), size or len(line)):
-                    watch.writer.write(_chunk(line[start : start + (size or len(line))]))
+                    watch.writer.write(chunk(line[start : start + (size or len(line))]))
                     await asyncio.sleep(pause_seconds)
             watch.history = [*watch.history, *events][-_HISTORY:]
             if None in batch:
@@ -367,49 +367,3 @@ class ApiProxy:
     def _note(self, at: float, verb: str, path: str, status: int) -> None:
         with self._lock:
             self._asked.append(Asked(at, verb, path, status))
-
-
-def _chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
-
-
-def _parsed(head: bytes) -> tuple[str, dict[str, str]]:
-    first, *rest = head.decode("latin-1").rstrip("\r\n").split("\r\n")
-    return first, {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in rest)}
-
-
-def _verb(method: str, target: str) -> str:
-    query = parse_qs(urlsplit(target).query)
-    if method == "GET":
-        return "watch" if query.get("watch") == ["true"] else "list" if "limit" in query else "get"
-    return {"PATCH": "patch", "POST": "create"}.get(method, method.lower())
-
-
-async def _chunks(reader: asyncio.StreamReader, found: Callable[[bytes], object]) -> None:
-    while size := int(await reader.readuntil(b"\r\n"), 16):
-        found(await reader.readexactly(size))
-        await reader.readexactly(2)
-    await reader.readuntil(b"\r\n")
-
-
-async def _whole(reader: asyncio.StreamReader, headers: dict[str, str]) -> bytes:
-    if "content-length" in headers:
-        return await reader.readexactly(int(headers["content-length"]))
-    parts: list[bytes] = []
-    if headers.get("transfer-encoding") == "chunked":
-        await _chunks(reader, parts.append)
-    return b"".join(parts)
-
-
-async def _read_lines(reader: asyncio.StreamReader, lines: asyncio.Queue[bytes | None]) -> None:
-    pending = b""
-
-    def found(data: bytes) -> None:
-        nonlocal pending
-        *whole, pending = (pending + data).split(b"\n")
-        for line in whole:
-            lines.put_nowait(line + b"\n")
-
-    with contextlib.suppress(OSError, EOFError):
-        await _chunks(reader, found)
-    lines.put_nowait(None)
