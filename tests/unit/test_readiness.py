@@ -6,11 +6,14 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from aiqueue.admission.controller import news, readiness
 from aiqueue.admission.controller.follow import Batch, follow
 from aiqueue.admission.engine.plan import Eviction
+from aiqueue.admission.kube.jobs import observe
+from aiqueue.admission.kube.objects import Job
 from aiqueue.queue.observations import Observation
 from aiqueue.queue.records import Class, PodSet
 from aiqueue.queue.store.changes import Changes, ClosedRun, PutBack, Stood
@@ -77,6 +80,16 @@ def test_when_a_gang_is_wholly_ready(changes: dict[str, Any], succeeded_before: 
 )
 def test_when_it_is_so_no_more(changes: dict[str, Any], expected: list[Stood]) -> None:
     assert looked(seen_running(**changes), **READY) == expected
+
+
+def test_a_pod_that_succeeded_is_not_missed_while_its_job_has_yet_to_count_it() -> None:
+    written = {
+        "metadata": {"name": "job-1", "namespace": "team-a", "uid": "uid-1", "resourceVersion": "1"},
+        "spec": {"template": {"spec": {}}, "parallelism": 4, "completions": 4},
+        "status": {"ready": 2, "succeeded": 1, "uncountedTerminatedPods": {"succeeded": ["a"], "failed": ["b", "c"]}},
+    }
+    seen = observe(msgspec.convert(written, Job), cluster="default")
+    assert (seen.succeeded, seen.failed, readiness.wanted(seen)) == (2, 0, 2)
 
 
 def test_it_recovers_and_begins_anew_with_each_that_succeeds_where_others_take_their_places() -> None:
