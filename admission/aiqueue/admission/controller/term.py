@@ -41,6 +41,7 @@ _SOON_SECONDS = 0.02  # between the end of a lease and the next try to take it o
 Unfit = Callable[[], str | None]
 _STATEMENT_TIMEOUT_SECONDS = 10
 _LOCK_TIMEOUT_SECONDS = 5
+_NOT_RENEWED = "its lease was not renewed in time"
 
 
 @contextmanager
@@ -122,7 +123,7 @@ class Term:
         """Why this term is not good for anything any more, as a sentence."""
         if self.trusted():
             return None
-        return f"term {self.number} was not renewed in time, and nothing is started in its name{self._problem}"
+        return f"nothing is started in the name of term {self.number}: {self._problem or _NOT_RENEWED}"
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -167,10 +168,11 @@ class Term:
                     with _transaction(self._lease) as connection:
                         now = leadership.renew(connection, self.number, self._lease_seconds, self.clock.now())
                     faults.reach("lead.after-renew")
-            except TermLost:
+            except TermLost as error:
+                self._problem = str(error)
                 return
             except LedgerError as error:
-                self._problem = f": {error}"
+                self._problem = f"{_NOT_RENEWED}, {error}"
                 _log.warning("term not renewed", term=self.number, error=str(error))
             else:
                 self._trusted_until = started + self._lease_seconds - self._margin_seconds
