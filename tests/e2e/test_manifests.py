@@ -214,7 +214,7 @@ def test_webhook_is_asked_where_it_listens_and_not_about_the_controller(managed_
 
 def test_webhook_may_do_nothing_in_the_cluster(managed_cluster: DevCluster) -> None:
     """No more than anybody who is let in at all: that of the controller's list which RBAC does not give it."""
-    ours = ("events.events.k8s.io ", "jobs.batch ", "namespaces ", "pods ")
+    ours = ("events.events.k8s.io ", "jobs.batch ", "limitranges ", "namespaces ", "pods ", "runtimeclasses.node.k8s.io ")
     everybody = "".join(line for line in PERMISSIONS.read_text().splitlines(keepends=True) if not line.startswith(ours))
     for namespace in ("kube-system", manifests.NAMESPACE):
         listing = managed_cluster.kubectl("auth", "can-i", "--list", f"--as={WEBHOOK_USER}", f"--namespace={namespace}")
