@@ -7,14 +7,12 @@ any more: a few Jobs of known standing, no controller, and everything as it ough
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from random import SystemRandom
 from typing import Any
 
 import pytest
 
-from aiqueue.admission.controller.faults import POINTS
 from aiqueue.cli.harness.cluster import DevCluster
 from aiqueue.cli.harness.waiting import until
 from fix_ledger import Copies
@@ -129,12 +127,7 @@ def rested(soaked: Soaked) -> Rested:
         lived = soak.world.rows("SELECT 1 FROM archived_workload WHERE uid = :uid", uid=made.uids["lived"])
         return bool(runs and lived) and not made.broken()
 
-    with suppress(TimeoutError):
-        until(settled, seconds=WAIT_SECONDS, what="Jobs of known standing")
+    until(settled, seconds=WAIT_SECONDS, what="Jobs of known standing")
     soak.fleet.kill()
     assert made.broken() == {}
     return made
-
-
-#: What a test of the soak asserts about every point.
-EVERY_POINT = frozenset(POINTS)

@@ -142,7 +142,7 @@ def test_a_controller_that_ends_by_itself_is_noticed(rested: Rested) -> None:
     started = fleet.start()
     until(started.is_warm, seconds=60, what="a controller to be ready")
     os.kill(started.pid, signal.SIGINT)
-    until(lambda: list(fleet.reap()), seconds=60, what="its end")
+    until(lambda: list(fleet.reap()) or None, seconds=60, what="its end")
     broken = rested.broken()
     fleet.unexpected.clear()
     assert list(broken) == ["nothing_unexpected"]

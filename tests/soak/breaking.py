@@ -121,9 +121,10 @@ class Breaker:
         self._look_at_built()
         if leader is None or lead.term != self._term:
             return
-        self._press(leader)
-        if self.armed and time.monotonic() >= self._due:
-            self._break(leader)
+        if self.armed:
+            self._press(leader)
+            if time.monotonic() >= self._due:
+                self._break(leader)
 
     def calm(self) -> None:
         """Break nothing more; whoever is stopped goes on."""
@@ -196,7 +197,7 @@ class Breaker:
         self._next_provocation = time.monotonic() + 0.7
         if leader.arm.point == _RESIGN and leader.signalled is None and "engine built" in leader.said():
             leader.send(signal.SIGTERM)
-        elif self._hurry:
+        elif self._wanted(leader):
             self._provoke(leader.arm.point)
 
     def _count(self, ended: Controller) -> None:
