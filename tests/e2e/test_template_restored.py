@@ -379,7 +379,7 @@ DOCUMENT = {
 STOPPED = f"{RUNS} drain {ENDS}"
 PATHS: dict[str, tuple[str, ...]] = {
     "put back": (STOPPED, "act"),
-    "stopped, and its run closed before that was seen": ("admit hold tell drain act follow", "tell follow act"),
+    "stopped, and its run closed before that was seen": ("admit hold tell drain act act follow", "tell follow act"),
     "stopped before it was started": ("admit drain act tell follow confirm", "act"),
     "put back, and nobody heard of it": (STOPPED, "lose", "act"),
     "killed between any two steps": (" kill ".join(STOPPED.split()), "kill act"),
@@ -393,7 +393,8 @@ PATHS: dict[str, tuple[str, ...]] = {
         f"{RUNS} drain act control edit=select-nothing edit=tolerate-others tell follow confirm act",
     ),
     "left, and comes back": (f"{RUNS} drain act control leave tell follow confirm", "act return tell follow"),
-    "left before it was seen to be stopped": ("leave admit drain act tell follow confirm confirm",),
+    "left before it was seen to be stopped": ("leave admit drain act act tell follow confirm confirm",),
+    "left, and came back between two looks": ("leave tell follow return confirm admit act control tell follow",),
     "suspended by its owner, and released": (f"{RUNS} suspend {ENDS} act release tell follow {RUNS}",),
     "started by others before it was put back, and adopted": (STOPPED, "slip act tell follow control tell follow"),
     "started by others, and seen so when it was to be put back": (STOPPED, "slip tell act control tell follow"),
