@@ -120,13 +120,14 @@ def test_told_twice_and_late_it_stays_as_it_is(lab: Leading) -> None:
     lab.round()
     for succeeded in (5, 5, 3, 6, 0, 6):
         lab.observer.step.context.sizes = type(lab.observer.step.context.sizes)()  # each time as a new term would
+        before = held_by(lab, "long")
         lab.change("long", active=8 - succeeded, ready=8 - succeeded, succeeded=succeeded)
         check(lab)
-    assert held_by(lab, "long") == 2
+        assert held_by(lab, "long") == min(before, 8 - succeeded)
     assert lab.rows("SELECT opened_amount FROM allocation")[0]["opened_amount"] == 8
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_any_history_agrees_with_what_is_made_of_its_end(lab: Leading, seed: int) -> None:
     """Pods end, Jobs come, finish, make room for others, are put out and wait again; now and then another takes over."""
     dice, number = Random(seed), 0
