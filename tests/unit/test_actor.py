@@ -120,8 +120,9 @@ def test_a_server_that_asks_for_a_pause_gets_it(stand: Stand) -> None:
 def test_a_server_that_asks_for_a_day_is_asked_again_in_half_a_minute(stand: Stand) -> None:
     stand.answers[1] = [Again("come back tomorrow", after_seconds=86_400.0)]
     stand.actor.submit([make_action(1)])
-    stand.until(lambda: stand.actor._failures, "the failure")
-    ((due, _, _),) = stand.actor._due
+    stand.until(lambda: bool(stand.actor._failures), "the failure")
+    with stand.actor._condition:
+        ((due, _, _),) = stand.actor._due
     assert due - time.monotonic() <= 30.0
 
 
@@ -153,7 +154,7 @@ def test_a_start_that_the_lane_leaves_for_later_waits(stand: Stand) -> None:
 def test_what_is_withdrawn_leaves_nothing_behind(stand: Stand) -> None:
     stand.answers[1] = [Again("not now", after_seconds=30.0)]
     stand.actor.submit([make_action(1)])
-    stand.until(lambda: stand.actor._failures, "the failure")
+    stand.until(lambda: bool(stand.actor._failures), "the failure")
     stand.actor.withdraw({1: 1})
     assert stand.actor._failures == {}
     assert stand.actor.pending == 0
