@@ -110,13 +110,16 @@ def test_a_deadlock_with_somebody_else(broken: Broken) -> None:
     )
     with broken.breaking(), databases.connection(broken.stage.installed.owner_url) as other:
         with other.transaction():
+            other.execute("SET LOCAL deadlock_timeout = '30s'")  # whoever looks first is the victim
             other.execute("SELECT 1 FROM workload WHERE name = 'meanwhile' FOR UPDATE")
             broken.stage.cluster.kubectl(
                 "annotate", "job", "meanwhile", f"-n={broken.stage.namespace}", "aiqueue.dev/hold=false", "--overwrite"
             )
             broken.stage.until(lambda: other.execute(waiting, [broken.login]).fetchone(), "the controller to wait")
             other.execute("UPDATE leader SET holder = holder")  # which the controller has locked
-        broken.stage.until(lambda: broken.logged("waited for one another"), "the controller to have been the victim")
+        # It looks once, a second after it began to wait, and waits for five.
+        victim = ("waited for one another", "keeps a table or row of the ledger locked")
+        broken.stage.until(lambda: any(map(broken.logged, victim)), "the controller to have been the victim")
     broken.recovers()
 
 
