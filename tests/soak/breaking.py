@@ -92,6 +92,7 @@ class Breaker:
         self._due = 0.0
         self._next_provocation = 0.0
         self._ended_at: datetime | None = None
+        self._taken = True  # whether somebody has led since
         self._alone = False  # whether a standby could take over, and nobody was broken since
         self._log = fleet.world.folder / "breaks.log"
         self._built_of: Controller | None = None
@@ -165,7 +166,8 @@ class Breaker:
         leader.led.append(lead.term)
         self._built_of = leader
         took = max(0.0, (lead.elected_at - self._ended_at).total_seconds()) if self._ended_at is not None else None
-        if took is not None and not self._hurry:
+        first, self._taken = not self._taken, True
+        if took is not None and first and not self._hurry:
             (self.tally.takeovers if self._alone else self.tally.hindered).append(took)
         self._note(f"term {lead.term} of {leader.log.stem}, armed with {leader.arm}, after {took} s")
         self._due = time.monotonic() + self._rng.uniform(*_LED_SECONDS)
@@ -206,7 +208,7 @@ class Breaker:
         code = ended.code
         self._alone = led and any(each.is_warm() for each in self.fleet.controllers)
         if led:
-            self._ended_at = datetime.now(UTC)
+            self._ended_at, self._taken = datetime.now(UTC), False
         self._note(f"{ended.log.stem} ended with {code}{' while it led' if led else ''}, armed with {arm}")
         if code == -signal.SIGKILL and ended.signalled is not signal.SIGKILL and arm is not None and arm.fault == "kill":
             self.tally.kills[arm.point] += 1
