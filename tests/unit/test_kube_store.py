@@ -91,8 +91,8 @@ def test_a_late_event_of_a_job_that_is_gone_changes_nothing() -> None:
     store.drain(0.0)
     store.apply(EventType.DELETED, job("a", 4, "old"))
     store.apply(EventType.MODIFIED, job("a", 3, "old"))
-    store.apply(EventType.DELETED, job("a", 4, "old"))
     assert store.get("old") is None
+    store.apply(EventType.DELETED, job("a", 4, "old"))
     changes = store.drain(0.0)
     assert (changes.upserts, changes.absent) == ((), (job("a", 4, "old"),))
     store.apply(EventType.ADDED, job("a", 6, "new"))
