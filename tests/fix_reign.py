@@ -147,8 +147,8 @@ class Court:
         )
         return bool(row["undone"] == 0 and row["running"] == len(self.jobs))
 
-    def out_of_turn(self) -> list[dict[str, Any]]:
-        """Accepted writes to Jobs and pods that a contender sent when the term was another's."""
+    def sent(self) -> list[tuple[dict[str, Any], Contender, Contender | None]]:
+        """Accepted writes to Jobs and pods, each with the contender that sent it and the one whose the term was."""
         found = []
         for entry in self.stage.audit():
             if entry["verb"] not in _WRITES or entry["objectRef"]["resource"] not in ("jobs", "pods"):
@@ -158,9 +158,8 @@ class Court:
             if not sender or entry.get("responseStatus", {}).get("code", 0) >= 300:
                 continue
             at = datetime.fromisoformat(entry["requestReceivedTimestamp"])
-            turn = [reign for reign in self.reigns if reign.since <= at]
-            if not turn or turn[-1].contender is not sender[0]:
-                found.append(entry)
+            turn = [reign.contender for reign in self.reigns if reign.since <= at]
+            found.append((entry, sender[0], turn[-1] if turn else None))
         return found
 
 
