@@ -67,6 +67,7 @@ def test_a_job_is_moved_to_another_queue_wherever_it_stands(led: Stage) -> None:
     for name in ("told", "evicted"):
         led.until_state(name, "Releasing")
         move(led, name, "roomy")
+    give(led, "drained", 8)  # it could go on there
     assert led.used() == 11 + 4
     for name in ("told", "evicted"):
         led.until_running(name)
