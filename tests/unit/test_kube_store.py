@@ -102,6 +102,16 @@ def test_a_late_event_of_a_job_that_is_gone_changes_nothing() -> None:
     assert not store.drain(0.0)
 
 
+def test_what_was_passed_over_for_its_successor_stays_gone_when_that_goes_too() -> None:
+    store = JobStore()
+    store.replace([job("a", 1, "old")], "1")
+    store.apply(EventType.ADDED, job("a", 5, "new"))
+    store.apply(EventType.DELETED, job("a", 4, "old"))
+    store.apply(EventType.DELETED, job("a", 6, "new"))
+    store.apply(EventType.MODIFIED, job("a", 3, "old"))
+    assert len(store) == 0
+
+
 def test_what_the_list_has_already_is_left_aside() -> None:
     store = JobStore()
     store.replace([], "9")

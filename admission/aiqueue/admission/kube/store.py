@@ -195,7 +195,10 @@ class JobStore:
         if ended is not None and (version == ended or is_older(version, ended)):
             return True
         holder = self._by_name.get((job.metadata.namespace, job.metadata.name), uid)
-        return holder != uid and is_older(version, self._jobs[holder].metadata.resource_version)
+        if holder == uid or not is_older(version, (taken := self._jobs[holder].metadata.resource_version)):
+            return False
+        self._remember_end(uid, taken)
+        return True
 
     def _put(self, job: Job) -> None:
         """Keep a Job at its latest. Whoever had its name before is gone, for there is one Job of a name at a time."""
@@ -207,6 +210,9 @@ class JobStore:
             and is_older(holder.metadata.resource_version, job.metadata.resource_version)
         ):
             self._end(holder)
+            self._remember_end(
+                holder.metadata.uid, job.metadata.resource_version
+            )  # whatever else is told of it is older than this
         self._jobs[uid] = job
         self._by_name[job.metadata.namespace, job.metadata.name] = uid
 
@@ -216,7 +222,10 @@ class JobStore:
         if self._by_name.get(key) == uid:
             del self._by_name[key]
         self._dirty.pop(uid, None)
-        self._ended[uid] = job.metadata.resource_version
+        self._remember_end(uid, job.metadata.resource_version)
+        self._went(job)
+
+    def _remember_end(self, uid: str, version: str) -> None:
+        self._ended[uid] = version
         if len(self._ended) > MAX_ENDED:
             del self._ended[next(iter(self._ended))]
-        self._went(job)
