@@ -189,7 +189,11 @@ class Term:
             TermLost: the term is over.
             LedgerError: Postgres cannot be reached.
         """
+        given_up = self._database.pool
         self._database.dispose()
+        # What a worker still uses comes back to the old pool, in which nobody would ever close it.
+        event.listen(given_up, "checkin", lambda dbapi_connection, _record: dbapi_connection and dbapi_connection.close())
+        given_up.dispose()
         with self.transaction() as connection:
             leadership.fence(connection, self.number)
             leadership.end_sessions(connection, self.number)

@@ -17,6 +17,7 @@ arrival changes is the way from one leaf to its root, so that is all that is pla
 from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
+from itertools import count
 
 from aiqueue.admission.engine.buckets import Contender
 from aiqueue.admission.engine.instants import Age
@@ -24,7 +25,7 @@ from aiqueue.admission.engine.shares import Scale
 from aiqueue.admission.engine.tree import Cell, TenantNode
 
 _SLACK = 32  # entries out of date that a heap may hold beside four for each child
-#: borrows (or has weight 0), share, -priority, (where shares are as they are) -what the share would be, age: no two are equal
+#: borrows (or has weight 0), share, -priority, (where shares are as they are) -what the share would be, age
 _Key = tuple[bool, bool, int, int, int, Age]
 
 
@@ -39,7 +40,7 @@ class _Seat:
         self.parent = parent
         self.scale = Scale(node)
         self.heap: list[tuple[_Key, int, _Seat]] = []
-        self.played = 0  # entries of this seat that carry another number are out of date
+        self.played = 0  # entries of this seat that carry another number are out of date; no two of any seats carry the same
         self.winner: Contender | None = None
 
     def key(self) -> _Key:
@@ -97,6 +98,8 @@ class Tournament:
         self._after = after
         self._seats: dict[str, _Seat] = {}
         self._roots: list[tuple[int, Age, int, _Seat]] = []
+        # What came over from another queue may stand as high as the entry, out of date, that it left there.
+        self._plays = count(1)
 
     def clear(self) -> None:
         """Begin anew, over other trees."""
@@ -108,12 +111,12 @@ class Tournament:
         seat = self._seat(leaf)
         seat.winner = contender
         while seat.parent is not None:
-            seat.played += 1
+            seat.played = next(self._plays)
             if seat.winner is not None:
                 heappush(seat.parent.heap, (seat.key(), seat.played, seat))
             seat = seat.parent
             seat.crown()
-        seat.played += 1
+        seat.played = next(self._plays)
         if seat.winner is not None:
             heappush(self._roots, (-seat.winner.priority, seat.winner.age, seat.played, seat))
             if len(self._roots) > 4 * len(self._seats) + _SLACK:

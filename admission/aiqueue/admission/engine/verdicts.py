@@ -91,6 +91,7 @@ class Verdicts:
         for bucket in backlog.woken.values():
             if bucket.standing not in (Standing.WAITING, Standing.BEHIND):
                 backlog.stale_shapes[(bucket.line.name, bucket.shape)] = None
+                bucket.stood = bucket.standing  # another verdict may be told of it before it is parked where it was
         backlog.woken.clear()
         for line in backlog.touched.values():
             head = line.kept_before()
