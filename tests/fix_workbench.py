@@ -140,7 +140,9 @@ def lay_out(
     create_jobs(cluster, document)
     step = observer()
     step.step.context.cluster = replace(step.step.context.cluster, registered_at=datetime.fromtimestamp(0, UTC))
-    return Bench(cluster, client, namespace, term, step, JobHands(client, term, partial(observe, cluster="default"), lambda _uid: None))
+    return Bench(
+        cluster, client, namespace, term, step, JobHands(client, term, partial(observe, cluster="default"), lambda _uid: None)
+    )
 
 
 @pytest.fixture

@@ -124,11 +124,11 @@ def test_every_source_root_is_typed() -> None:
 
 
 def test_tests_wait_for_conditions_and_never_for_time() -> None:
-    """Benchmarks send when it is time, which is another matter."""
+    """Benchmarks send when it is time, and a proxy is slow on purpose, which is another matter."""
     sleeps = [
         f"{relative(path)}:{call.lineno}"
         for path in modules("tests")
-        if ROOT / "tests" / "bench" not in path.parents
+        if ROOT / "tests" / "bench" not in path.parents and path.name != "fix_proxy.py"
         for call in ast.walk(ast.parse(path.read_text()))
         if isinstance(call, ast.Call) and ast.unparse(call.func) in ("time.sleep", "sleep", "asyncio.sleep")
     ]

@@ -103,7 +103,8 @@ def load(connection: Connection, cluster_id: int, uids: list[str] | None = None)
 def _known(row: Sequence[Any]) -> Known:
     """A row of `_COLUMNS`, by place: a start reads all of them before anything is admitted."""
     id_, uid, namespace, name, queue_name, class_name, shape, state, attempt, observed_at, resource_version = row[:11]
-    stamp, hold_requested, release_requested, owner_suspended, invalid, checkpoint_seconds, max_runtime_seconds, requeues = row[17:25]
+    stamp, hold_requested, release_requested, owner_suspended, invalid = row[17:22]
+    checkpoint_seconds, max_runtime_seconds, requeues = row[22:25]
     return Known(
         id_,
         uid,
