@@ -20,6 +20,7 @@ from aiqueue.admission.controller.follow import unchanged
 from aiqueue.admission.controller.notices import Notices, Tell
 from aiqueue.admission.controller.stamps import SUPERSEDED, superseded
 from aiqueue.admission.controller.term import Term
+from aiqueue.admission.controller.watchdog import beat
 from aiqueue.admission.kube import objects, patches
 from aiqueue.admission.kube.client import WRITING, KubeClient, job_path
 from aiqueue.admission.kube.errors import Conflict, Forbidden, Invalid, KubeError, NotFound, Unavailable
@@ -106,6 +107,7 @@ class JobHands:
         return found.seen if found is not None else None
 
     def _find(self, action: Action) -> Found | None:
+        beat()  # an action looks and writes several times, each of which may take its time
         faults.reach("act.before-look")
         job = self._client.get_job(action.namespace, action.name)
         faults.reach("act.after-look")
@@ -140,6 +142,7 @@ class JobHands:
         """Send a PATCH while the term is trusted. False on a conflict."""
         if not self._term.trusted():
             raise Unavailable("the term is not trusted any more", doing=f"patch of Job {action.namespace}/{action.name}")
+        beat()
         faults.reach_patch("before", action.kind)
         try:
             self._client.patch_job(action.namespace, action.name, body)
