@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import queue
-import re
 import signal
 import subprocess
 import sys
@@ -27,10 +26,6 @@ STUCK_SECONDS = 6
 ARCHIVE_AFTER_SECONDS = 2
 _BY_WATCHDOG = 70
 _MOST_UNEXPECTED = 20
-#: A pool that was given up leaves the sessions that were in use to the garbage collector, which closes them.
-_LEFT_TO_COLLECT = re.compile(
-    r"Exception ignored in: .*\nTraceback .*\n(?:  .*\n)*ResourceWarning: <aiqueue\.queue\.patience\.Patient .*\n"
-)
 _UNEXPECTED = ("nobody expected", "Traceback", '"exception"')
 
 
@@ -238,7 +233,7 @@ class Fleet:
             self.unexpected.append(f"controller {ended.log.name} ended by itself with {code}: {tail[-600:]}")
             if len(self.unexpected) >= _MOST_UNEXPECTED:
                 raise HarnessError(f"controllers do not live: {self.unexpected[-1]}")
-        for line in _LEFT_TO_COLLECT.sub("", said).splitlines():
+        for line in said.splitlines():
             if any(sign in line for sign in _UNEXPECTED):
                 self.unexpected.append(f"controller {ended.log.name} said: {line[:1500]}")
                 break
