@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from aiqueue.cli.harness import databases
+from aiqueue.cli.harness.waiting import until
 from aiqueue.queue.database import allow_seconds, open_database, transaction
 from aiqueue.queue.errors import LedgerError
 from fix_pg_proxy import PgProxy
@@ -71,6 +72,32 @@ def test_who_cannot_write_looks_for_another_session(ledger_url: str, ledger: Eng
             asked(ledger, "UPDATE config_revision SET revision = revision + 1 RETURNING revision")
         session.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only".encode())
     assert asked(ledger, "UPDATE config_revision SET revision = revision + 1 RETURNING revision") == 1
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("idle_in_transaction_session_timeout", "stood still in the middle of a transaction"),
+        ("transaction_timeout", "whose transaction took too long"),
+    ],
+)
+def test_who_stood_still_within_a_transaction_goes_on_with_another_session(ledger: Engine, setting: str, says: str) -> None:
+    def stand_still() -> None:
+        with transaction(ledger) as connection:
+            session = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+            connection.execute(text(f"SET LOCAL {setting} = 50"))
+            until(lambda: not lives(ledger, session), seconds=60, what="the session to be ended")
+            connection.execute(text("SELECT 1"))
+
+    with pytest.raises(LedgerError, match=says):
+        stand_still()
+    assert asked(ledger, "SELECT 1") == 1
+
+
+def lives(database: Engine, session: int) -> bool:
+    with transaction(database) as connection:
+        found = connection.execute(text("SELECT count(*) FROM pg_stat_get_activity(:session)"), {"session": session})
+        return bool(found.scalar_one())
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ READ_ONLY = "25006"
 #: SQLSTATE, or the class that it begins with -> what it means. What the server said follows.
 _MEANINGS = {
     READ_ONLY: "the ledger is read-only: see default_transaction_read_only, and whether this server is a standby",
+    "25P03": "the ledger ended a session that stood still in the middle of a transaction",
+    "25P04": "the ledger ended a session whose transaction took too long: see transaction_timeout",
     "40001": "the ledger could not bring this transaction in line with another, and took it back",
     "40P01": "the ledger took this transaction back, since it and another session waited for one another",
     "53100": "the disk of the ledger is full",
