@@ -336,6 +336,7 @@ def test_dev_up_twice_status_logs_and_down(tmp_path: Path) -> None:
         assert json.loads(asked("status", "-o", "json", home=tmp_path).stdout)["programs"] == found
         exported = dict(line.removeprefix("export ").split("=", 1) for line in first.stdout.splitlines())
         guard.require_marked_cluster(Path(exported["KUBECONFIG"]))
+        assert exported["AIQUEUE_KUBECONFIG"] == exported["KUBECONFIG"]  # for `aiqueue doctor`
         guard.require_marked_database(exported["AIQUEUE_DATABASE_URL"])
         assert DevCluster.of_kubeconfig(Path(exported["KUBECONFIG"])).server in first.stderr
         assert "database system is ready" in asked("logs", "postgres", home=tmp_path).stdout

@@ -67,6 +67,7 @@ def _exports(environment: DevEnvironment) -> list[str]:
     path = ":".join(shlex.quote(str(each)) for each in folders)
     return [
         f"export KUBECONFIG={shlex.quote(str(environment.kubeconfig))}",
+        f"export AIQUEUE_KUBECONFIG={shlex.quote(str(environment.kubeconfig))}",
         f"export AIQUEUE_DATABASE_URL={shlex.quote(installed.admin_url(environment))}",
         f'export PATH={path}:"$PATH"',
     ]
