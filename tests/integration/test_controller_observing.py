@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +15,10 @@ from aiqueue.admission.controller.facts import ActionEnded, JobFound, JobGone, P
 from aiqueue.admission.controller.term import Term
 from aiqueue.admission.engine.engine import Engine as Deciding
 from aiqueue.admission.engine.events import Event, RunClosed, RunOpened, RunStanding, UsageMoved, WorkloadPending
+from aiqueue.admission.kube.kinds import LimitRange
+from aiqueue.admission.kube.names import QUEUE_LABEL
 from aiqueue.admission.kube.objects import Job
+from aiqueue.admission.kube.surroundings import Surroundings
 from aiqueue.admission.kube.watches import EventType
 from aiqueue.queue.database import transaction
 from aiqueue.queue.errors import LedgerConflict
@@ -25,12 +29,13 @@ from aiqueue.queue.store.plans import AdmissionRow, PlanRows
 from aiqueue.queue.store.usage import UsageKey
 from aiqueue.queue.usage import Usage
 from aiqueue.queue.words import RunOutcome, WorkloadState
-from fix_follow import GPU, make_seen
+from fix_follow import CHANGED, GPU, make_seen
 from fix_terms import Observer
 
 pytestmark = pytest.mark.integration
 
 Build = Callable[..., Observer]
+LIMITS = {"uid": "limits", "name": "limits", "namespace": "team-a", "resourceVersion": "1"}
 TRAIN = ("team-a", "train", GPU)
 
 
@@ -128,7 +133,14 @@ def test_a_whole_cluster_at_once_is_written_in_transactions_of_bounded_size(ledg
 
 def stored(uid: str, name: str = "job-1") -> Job:
     """What the watch tells of a Job."""
-    metadata = {"uid": uid, "name": name, "namespace": "team-a", "resourceVersion": "1"}
+    metadata = {
+        "uid": uid,
+        "name": name,
+        "namespace": "team-a",
+        "resourceVersion": "1",
+        "creationTimestamp": datetime.now(UTC),
+        "labels": {QUEUE_LABEL: "train"},
+    }
     template = {"spec": {"containers": [{"name": "main"}]}}
     return msgspec.convert({"metadata": metadata, "spec": {"suspend": True, "template": template}}, Job)
 
@@ -255,3 +267,40 @@ def test_what_cannot_be_written_is_told_to_nobody(ledger: Engine, term: Term, ob
     watched.step.hear([PodsGone("uid-1", stamp.run_id)])
     assert open_runs(ledger) == 0
     assert watched.step.usages.known == usages(ledger)
+
+
+def test_a_start_that_may_be_on_its_way_is_not_overtaken_by_what_surrounds_the_job(
+    ledger: Engine, term: Term, observer: Build
+) -> None:
+    """The Job is at the version it was decided on: the PATCH that starts it can succeed, so its run holds what it holds."""
+    watched = observer()
+    watched.step.look([make_seen()])
+    admit(term, watched)
+    counted_anew = make_seen(CHANGED)
+    watched.step.look([counted_anew])
+    assert open_runs(ledger) == 1
+    assert watched.step.mirror.known["uid-1"].state is WorkloadState.ADMITTED
+    watched.step.look([replace(counted_anew, resource_version="101")])  # no start can succeed any more
+    assert open_runs(ledger) == 0
+    assert watched.step.mirror.known["uid-1"].shape == counted_anew.shape
+
+
+def test_a_start_that_came_to_nothing_has_its_job_looked_at_again(ledger: Engine, term: Term, observer: Build) -> None:
+    """The hands found that what surrounds the Job is another; of the Job itself nothing more is to come."""
+    watched = observer()
+    watched.jobs.apply(EventType.ADDED, stored("uid-1"))
+    watched.step.look([watched.step.context.see(stored("uid-1"))])
+    admit(term, watched)
+    with term.transaction() as connection:
+        (unsuspend,) = actions.load_open(connection, 1)
+    heavy = msgspec.convert(
+        {"metadata": LIMITS, "spec": {"limits": [{"type": "Container", "defaultRequest": {"cpu": "1"}}]}}, LimitRange
+    )
+    watched.step.context.surroundings = Surroundings()
+    watched.step.context.surroundings.limit_ranges.apply(EventType.ADDED, heavy)
+    watched.step.look([watched.step.context.see(stored("uid-1"))])
+    assert open_runs(ledger) == 1
+    watched.step.hear([ActionEnded(unsuspend, Result.MOOT, "the Job was changed since it was decided on")])
+    assert open_runs(ledger) == 0
+    row = watched.step.mirror.known["uid-1"]
+    assert (row.state, row.run) == (WorkloadState.PENDING, None)

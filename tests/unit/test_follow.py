@@ -329,7 +329,8 @@ def test_who_takes_the_deadline_away_is_given_it_again(deadline: int | None, aga
 
 def test_before_its_time_a_deadline_is_the_owners_affair() -> None:
     seen = make_seen(suspended=False, stamp=OURS, deadline_seconds=3600, active=2, ready=2)
-    assert followed(seen, make_running(run=TOLD)).changes.actions == []
+    told = TOLD | {"evict_at": AFTER + timedelta(seconds=1)}
+    assert followed(seen, make_running(run=told)).changes.actions == []
 
 
 def test_who_suspends_his_job_before_its_time_is_up_keeps_it() -> None:
@@ -392,6 +393,28 @@ def test_a_stopped_job_that_somebody_resumed_is_stopped_again() -> None:
 def test_a_stale_look_at_a_job_that_was_stopped_asks_for_nothing() -> None:
     known = make_running(run={"stopped": True}, state=WorkloadState.RELEASING)
     assert followed(make_seen(STEERED, suspended=False, stamp=OURS, active=2, ready=2), known).changes.actions == []
+
+
+def test_who_resumes_his_job_just_when_it_was_stopped_is_stopped_again() -> None:
+    """Nobody saw it suspended, but the mark of the stop is on it."""
+    known = make_running(run={"stopped": True}, state=WorkloadState.RELEASING)
+    seen = make_seen(STEERED, suspended=False, stamp=OURS, stopped=OURS, active=2, ready=2)
+    assert followed(seen, known).changes.actions == [SUSPEND_AGAIN]
+
+
+@pytest.mark.parametrize("adopted", [False, True])
+@pytest.mark.parametrize(
+    ("outcome", "kind"), [(RunOutcome.PREEMPTED, ActionKind.SUSPEND), (RunOutcome.EXPIRED, ActionKind.EXPIRE)]
+)
+@pytest.mark.parametrize(("ahead", "again"), [(timedelta(), True), (timedelta(microseconds=1), False)])
+def test_who_was_suspended_unseen_when_his_time_was_up_is_ended_all_the_same(
+    outcome: RunOutcome, kind: ActionKind, ahead: timedelta, again: bool, adopted: bool
+) -> None:
+    """What was to end the run found the Job suspended by its owner and was content; he resumed it before that was seen."""
+    told = {"evict_at": AFTER + ahead, "evict_outcome": outcome, "adopted": adopted}
+    known = make_running(run=told, state=WorkloadState.EVICTING)
+    batch = followed(make_seen(suspended=False, stamp=None if adopted else OURS, active=2, ready=2), known)
+    assert batch.changes.actions == ([NewAction("uid-1", RUN, ATTEMPT, kind)] if again else [])
 
 
 # Gone

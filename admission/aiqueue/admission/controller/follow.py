@@ -241,7 +241,7 @@ def _running(batch: Batch, seen: Observation, known: Known, run: OpenRun, contex
         if superseded(stamp, seen.stamp) and (seen.namespace, seen.queue_name or "") in context.configuration.queues:
             _passed_over(batch, seen, known, run, context)
             return
-        _goes_on(batch, seen, known, run, ours=ours, by_us=by_us)
+        _goes_on(batch, seen, known, run, context, ours=ours, by_us=by_us)
         if context.sizes.look(batch.changes, seen, known, run):
             batch.touched.add(seen.uid)
     elif ours or run.adopted:
@@ -259,7 +259,7 @@ def _running(batch: Batch, seen: Observation, known: Known, run: OpenRun, contex
         batch.changes.seen.append(SeenAgain(known.id, seen, state, held))
 
 
-def _goes_on(batch: Batch, seen: Observation, known: Known, run: OpenRun, *, ours: bool, by_us: bool) -> None:
+def _goes_on(batch: Batch, seen: Observation, known: Known, run: OpenRun, context: Context, *, ours: bool, by_us: bool) -> None:
     """A Job that has a run is not suspended: it was started, or what was to end it has no effect."""
     if not run.started and ours:
         batch.touched.add(seen.uid)
@@ -267,13 +267,23 @@ def _goes_on(batch: Batch, seen: Observation, known: Known, run: OpenRun, *, our
     if (ours or run.adopted) and readiness.look(batch.changes, seen, known, run):
         batch.touched.add(seen.uid)
     again: list[ActionKind] = []
-    if run.stopped and known.status[0] and seen.queue_name is not None:  # it was seen suspended, and somebody resumed it
+    expires = run.evict_outcome is RunOutcome.EXPIRED
+    # It was suspended, by what was seen or by our mark, and somebody resumed it.
+    if run.stopped and (known.status[0] or by_us) and seen.queue_name is not None:
         again.append(ActionKind.SUSPEND)
-    elif by_us and run.evict_outcome is RunOutcome.EXPIRED and seen.deadline_seconds != EXPIRED_SECONDS:
+    elif by_us and expires and seen.deadline_seconds != EXPIRED_SECONDS:
         again.append(ActionKind.EXPIRE)  # somebody took its deadline away
+    elif (ours or run.adopted) and not by_us and not run.stopped and _is_up(run, context):
+        # Its owner suspended it when it was to be stopped, and resumed it before anybody saw that. Asked for twice is done once.
+        again.append(ActionKind.EXPIRE if expires else ActionKind.SUSPEND)
     for kind in again:
         batch.touched.add(seen.uid)
         batch.changes.actions.append(NewAction(seen.uid, run.id, run.attempt, kind))
+
+
+def _is_up(run: OpenRun, context: Context) -> bool:
+    """Whether a run was told to end by now."""
+    return run.evict_at is not None and context.now >= run.evict_at
 
 
 def _passed_over(batch: Batch, seen: Observation, known: Known, run: OpenRun, context: Context) -> None:

@@ -56,6 +56,10 @@ class Mirror:
         if seen.uid in self.known:
             self._versions[seen.uid] = seen.resource_version
 
+    def unfollowed(self, uid: str) -> None:
+        """Follow this Job as if it was never seen: what was decided on it has come to nothing."""
+        self._versions.pop(uid, None)
+
     def resource_version(self, uid: str) -> str:
         """The newest version of a Job that was followed; empty if none was in this term, which makes act look first."""
         return self._versions.get(uid, "")

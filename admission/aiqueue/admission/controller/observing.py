@@ -77,6 +77,8 @@ class Observing:
             row = self.mirror.known.get(seen.uid)
             if row is not None and row.run is not None and row.run.id in ended:
                 row = replace(row, run=replace(row.run, started=True))
+            if row is not None and self._may_be_starting(seen, row):
+                continue
             follow.follow(batch, seen, row, self.context)
             if not seen.running:
                 self.foreign.pop(seen.uid, None)
@@ -85,6 +87,11 @@ class Observing:
         self._acknowledged(batch.changes.done_actions)
         for seen in observations:
             self.mirror.followed(seen)
+
+    def _may_be_starting(self, seen: Observation, row: Known) -> bool:
+        """Whether this version of a Job was followed before and its start may be on its way: only what surrounds it can be new."""
+        decided = row.run is not None and not row.run.started and seen.suspended and seen.finished is None
+        return decided and self.mirror.resource_version(seen.uid) == seen.resource_version
 
     def _acknowledged(self, done: Sequence[int]) -> None:
         self.actor.acknowledged(done)
@@ -230,6 +237,10 @@ class Observing:
             batch.touched.add(row.uid)
             outcome = run.evict_outcome or RunOutcome.CANCELLED
             batch.changes.stopped.append(StoppedRun(run.id, row.id, outcome, run.evict_message))
+        elif action.kind is ActionKind.UNSUSPEND and fact.result is Result.MOOT and not run.started:
+            self.mirror.unfollowed(action.uid)
+            seen = latest(self.jobs, action.uid, self.context.see)
+            return [seen] if seen is not None else []
         return []
 
     def why(self, eviction: Eviction) -> str:
