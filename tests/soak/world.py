@@ -79,6 +79,7 @@ def of_parts(cluster: DevCluster, namespaces: tuple[str, ...], owner_url: str, f
             uid = connection.execute(text("UPDATE ledger SET uid = gen_random_uuid() RETURNING uid")).scalar_one()
             for statement in _INSTRUMENTS:
                 connection.execute(text(statement))
+        manifests.hand_over(cluster.api, str(uid))  # from whoever used the cluster before
         yield World(cluster, installed, ledger, namespaces, folder, cluster.api, controller, str(uid))
     finally:
         controller.close()
