@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import ExitStack
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import Engine, text
@@ -188,6 +188,24 @@ def test_an_elector_takes_over_when_the_lease_runs_out_and_leaves_no_session_beh
     term.close()
     elector.close()
     assert sessions(ledger, "aiqueue-controller two") == 0
+
+
+def test_who_begins_to_stand_by_after_a_step_of_the_clock_goes_by_the_time_of_who_leads(
+    ledger: Engine, controller_ledger: Engine, controller_url: str
+) -> None:
+    take_over(controller_ledger, "one", lease_seconds=1.0)
+    with transaction(ledger) as connection:  # as who leads leaves it while he makes up for a step forward of an hour
+        connection.execute(text("UPDATE leader_lease SET renewed_at = renewed_at - interval '1 hour'"))
+        stepped = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    elector = Elector(controller_url, "two", lease_seconds=1.0)
+    term = elector.campaign(threading.Event())
+    assert term is not None
+    with term.transaction() as connection:
+        now = leadership.fence(connection, term.number)
+    assert timedelta(minutes=59) < stepped - now <= timedelta(hours=1)
+    assert renewed_at(ledger) <= now
+    term.close()
+    elector.close()
 
 
 def test_an_elector_without_the_rights_says_so_and_goes_on(ledger_url: str) -> None:

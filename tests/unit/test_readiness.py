@@ -156,6 +156,18 @@ def test_only_who_waits_again_and_was_not_ready_is_put_back() -> None:
     assert (held.put_back[0].pause_seconds, held.closed[0].state) == (60, WorkloadState.HELD)
 
 
+def test_who_runs_on_by_a_later_run_is_not_put_back() -> None:
+    """The ledger was restored from a backup in which the run was told to end; the Job runs for another by now."""
+    told = {"evict_at": AFTER, "evict_outcome": RunOutcome.NOT_READY}
+    known = make_running(run=told, state=WorkloadState.EVICTING, requeues=5)
+    batch = Batch()
+    follow(batch, seen_running(stamp=replace(OURS, run_id=RUN + 1)), known, make_context())
+    assert [(each.run_id, each.outcome) for each in batch.changes.closed] == [(RUN, RunOutcome.NOT_READY)]
+    readiness.put_back(batch.changes, [known], make_context().configuration)
+    assert batch.changes.put_back == []
+    assert batch.changes.closed[0].state is WorkloadState.PENDING
+
+
 @pytest.mark.parametrize(
     ("changes", "requeues", "released"),
     [

@@ -7,8 +7,8 @@ lasts between 108 and 132 seconds, whatever happens to the clock meanwhile, and 
 
 Every session of a term asks here what time it is (`leadership.fence`), so what is written and what is decided go by one clock. A
 renewal of the lease leaves the ledger's time in the ledger, and whoever leads next begins no earlier. A standby keeps such a clock
-from its start, so that a step between two terms is none for it either. Only where every controller starts afresh is Postgres's clock
-taken as it is.
+from its start, so that a step between two terms is none for it either; where somebody leads then, it begins with his. Only where every
+controller starts afresh is Postgres's clock taken as it is.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def why(eviction: Eviction, seen: Observation | None) -> str:
 def put_back(changes: Changes, rows: Iterable[Known | None], configuration: Configuration) -> None:
     """Add what follows for workloads that wait again after a run whose gang was not ready.
 
-    Each time one has to wait twice as long as the last time, from a minute to an hour. After so many times as its class lets it, it is
+    Who runs on, by a later run, does not wait. Each time one has to wait twice as long as the last time, from a minute to an hour. After so many times as its class lets it, it is
     held until its owner releases it.
 
     Args:
@@ -91,7 +91,8 @@ def put_back(changes: Changes, rows: Iterable[Known | None], configuration: Conf
     """
     if not any(closed.outcome is RunOutcome.NOT_READY for closed in changes.closed):
         return
-    known = {row.id: row for row in rows if row is not None}
+    adopted = {each.uid for each in changes.adopted}
+    known = {row.id: row for row in rows if row is not None and row.uid not in adopted}
     for number, closed in enumerate(changes.closed):
         row = known.get(closed.workload_id)
         if row is None or closed.outcome is not RunOutcome.NOT_READY or closed.state in TERMINAL_STATES:

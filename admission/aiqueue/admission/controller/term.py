@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -268,7 +269,7 @@ class Elector:
             asked = time.monotonic()
             leader = leadership.current(connection)
         if self._clock is None:
-            self._clock = LedgerClock(leader.now)
+            self._clock = LedgerClock(leader.now if leader.expired or number is not None else self._time_of(leader))
         clock = self._clock
         clock.sample(leader.now, asked)
         clock.at_least(leader.renewed_at)
@@ -279,6 +280,11 @@ class Elector:
         self._database.dispose()
         lease = self._lease_seconds
         return Term(number, self._url, holder=self._holder, lease_seconds=lease, clock=clock, attempt_started=started), 0.0
+
+    def _time_of(self, leader: leadership.Leader) -> datetime:
+        """The ledger's time by the word of who leads: the database's clock may have been stepped forward before this process began."""
+        age_seconds = self._lease_seconds - (leader.expires_at - leader.now).total_seconds()
+        return min(leader.now, leader.renewed_at + timedelta(seconds=max(0.0, age_seconds)))
 
     def close(self) -> None:
         """Close the standby session."""
