@@ -194,6 +194,11 @@ def test_what_happened_while_nobody_led_is_told_and_mended(stage: Stage) -> None
     damage(stage, "DELETE FROM action WHERE kind = 'Restore'")
     assert kinds(stage)[f"workload/{space}/rests"] == "TemplateNotRestored"
     asked(stage, "--repair", expect=1)
+    # Taken out of our hands it still gets its template back, so that is no action without end.
+    kubectl("label", "job", "rests", f"-n={space}", "aiqueue.dev/queue-")
+    damage(stage, "UPDATE workload SET state = 'Cancelled', ended_at = now() WHERE id = :rests", **ids)
+    assert "ActionWithoutEnd" not in asked(stage, "--repair", expect=1).out
+    assert stage.rows("SELECT kind FROM action WHERE workload_id = :rests", **ids) == [{"kind": "Restore"}]
     # A controller goes on from there: it takes in what is new, ends what was to end, and gives back what the pods held.
     stage.lead()
     stage.until_running("new")

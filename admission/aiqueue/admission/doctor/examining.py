@@ -55,7 +55,7 @@ class Examiner:
         with self.reading() as connection:
             ledger = read_ledger(connection, self.cluster_name, cluster, self.step)
         if cluster is not None and self.reader is not None:
-            cluster = self.reader.asked(cluster, ledger.known)
+            cluster = self.reader.asked(cluster, ledger.known, {action.uid for action in ledger.actions})
         return Look(ledger, cluster)
 
     def compare(self, look: Look) -> list[Difference]:

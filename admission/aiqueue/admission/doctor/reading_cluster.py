@@ -6,7 +6,7 @@ compare, and the look fails; what else may not be seen is left out, and said.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -57,8 +57,10 @@ class ClusterReader:
         uid = self.client.namespace_uid("kube-system")
         return ClusterSnapshot(uid, self._jobs(names.QUEUE_LABEL), self._pods(), surroundings=self._surroundings())
 
-    def asked(self, snapshot: ClusterSnapshot, known: Mapping[str, Known]) -> ClusterSnapshot:
+    def asked(self, snapshot: ClusterSnapshot, known: Mapping[str, Known], awaiting: Collection[str] = ()) -> ClusterSnapshot:
         """The same with what the ledger asks for: Jobs that went without a label, and where pods are whose Job does not run.
+
+        `awaiting` are uids of Jobs for which something is still to be done, also where they were taken out of our hands.
 
         Raises:
             KubeError: it cannot be read.
@@ -66,7 +68,7 @@ class ClusterReader:
         missing = [
             row
             for row in known.values()
-            if row.uid not in snapshot.jobs and (row.run is not None or row.state not in TERMINAL_STATES)
+            if row.uid not in snapshot.jobs and (row.run is not None or row.state not in TERMINAL_STATES or row.uid in awaiting)
         ]
         at_large = self._at_large(missing)
         idle: dict[str, str] = {}

@@ -58,7 +58,7 @@ class ClusterSnapshot:
         kube_system_uid: who it is.
         jobs: every labelled Job by uid.
         pods: pods that live, by the uid of their Job; also of Jobs that are gone or not ours.
-        at_large: Jobs of open runs and live workloads that are there without the label, by uid.
+        at_large: Jobs of open runs, live workloads and actions that are there without the label, by uid.
     """
 
     kube_system_uid: str
