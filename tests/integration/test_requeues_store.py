@@ -75,7 +75,7 @@ class Gang:
         now = datetime.now(UTC)
         self.commit(evictions=[EvictionRow(stamp.run_id, row.id, stamp.attempt, RunOutcome.NOT_READY, "too late", now)])
         self.watched.step.mirror.evicting(row.uid, RunOutcome.NOT_READY, now, "too late")
-        self.look(stamp=stamp, stopped=stamp)
+        self.look(stamp=stamp, stopped=stamp, resource_version=f"9{stamp.run_id}")
         self.engine.heard.clear()
         self.watched.step.hear([PodsGone(row.uid, stamp.run_id)])
 

@@ -32,6 +32,7 @@ from fix_follow import (
 )
 
 SUSPEND_AGAIN = NewAction("uid-1", RUN, ATTEMPT, ActionKind.SUSPEND)
+AT_REST = (True, 0, 0, 0, 0, 0)
 CHECK = PodCheck("uid-1", "team-a", RUN)
 
 
@@ -338,7 +339,7 @@ def test_who_suspends_his_job_before_its_time_is_up_keeps_it() -> None:
     batch = followed(make_seen(stamp=OURS), known)
     assert batch.changes.stopped == [StoppedRun(RUN, 11, RunOutcome.CANCELLED, follow.OWNER_SUSPENDED, owner_suspended=True)]
     batch = Batch()
-    follow.pods_gone(batch, make_running(run={**TOLD, "stopped": True}, owner_suspended=True), RUN)
+    follow.pods_gone(batch, make_running(run={**TOLD, "stopped": True}, owner_suspended=True, status=AT_REST), RUN)
     assert batch.changes.closed == [ClosedRun(RUN, 11, RunOutcome.CANCELLED, follow.OWNER_SUSPENDED, WorkloadState.HELD)]
 
 
@@ -347,7 +348,7 @@ def test_who_suspends_his_job_when_its_time_is_up_does_not_get_it_back() -> None
     batch = followed(make_seen(stamp=OURS, stopped=OURS, deadline_seconds=1), known)
     assert batch.changes.stopped == [StoppedRun(RUN, 11, RunOutcome.EXPIRED, "its time is up")]
     batch = Batch()
-    follow.pods_gone(batch, make_running(run={**TOLD, "stopped": True}), RUN)
+    follow.pods_gone(batch, make_running(run={**TOLD, "stopped": True}, status=AT_REST), RUN)
     assert batch.changes.closed == [ClosedRun(RUN, 11, RunOutcome.EXPIRED, "its time is up", WorkloadState.EXPIRED)]
 
 
@@ -460,19 +461,33 @@ def test_gone_twice_is_gone_once() -> None:
 def test_a_stopped_run_without_pods_is_closed_and_its_template_put_back(changes: dict[str, Any], state: WorkloadState) -> None:
     run = {"stopped": True, "evict_outcome": RunOutcome.PREEMPTED, "evict_message": "for team-b/big"}
     batch = Batch()
-    follow.pods_gone(batch, make_running(run=run, **({"state": WorkloadState.RELEASING} | changes)), RUN)
+    follow.pods_gone(batch, make_running(run=run, **({"state": WorkloadState.RELEASING, "status": AT_REST} | changes)), RUN)
     assert batch.changes.closed == [ClosedRun(RUN, 11, RunOutcome.PREEMPTED, "for team-b/big", state)]
     assert batch.changes.actions == [NewAction("uid-1", RUN, ATTEMPT, ActionKind.RESTORE)]
 
 
 @pytest.mark.parametrize(
     ("known", "run_id"),
-    [(make_running(), RUN), (make_running(run={"stopped": True}), RUN - 1), (make_known(), RUN)],
+    [
+        (make_running(status=AT_REST), RUN),
+        (make_running(run={"stopped": True}, status=AT_REST), RUN - 1),
+        (make_known(), RUN),
+    ],
 )
 def test_no_pods_mean_nothing_for_a_run_that_was_not_stopped(known: Known, run_id: int) -> None:
     batch = Batch()
     follow.pods_gone(batch, known, run_id)
     assert batch.changes.empty
+
+
+def test_no_pods_mean_nothing_for_a_job_that_was_resumed_since_they_were_looked_for() -> None:
+    """They were found gone before its owner resumed it: those that come now need the room, and it is stopped again."""
+    run = {"stopped": True, "evict_outcome": RunOutcome.PREEMPTED}
+    batch = Batch()
+    follow.pods_gone(batch, make_running(run=run, state=WorkloadState.RELEASING, status=(False, 0, 0, 0, 0, 0)), RUN)
+    assert batch.changes.empty
+    follow.pods_gone(batch, make_running(run=run, state=WorkloadState.CANCELLED), RUN)  # of a Job that is gone none come
+    assert [closed.run_id for closed in batch.changes.closed] == [RUN]
 
 
 # The one test for observing and acting

@@ -139,6 +139,8 @@ def pods_gone(batch: Batch, known: Known, run_id: int) -> None:
     run = known.run
     if run is None or run.id != run_id or not run.stopped:
         return
+    if known.state not in TERMINAL_STATES and not known.status[0]:  # resumed since they were looked for: more are to come
+        return
     batch.touched.add(known.uid)
     state = known.state
     before = OWNER_SUSPENDED if known.owner_suspended else "" if run.started else NEVER_STARTED
