@@ -137,7 +137,7 @@ def test_a_server_of_another_authority_is_not_talked_to(cluster: DevCluster, tmp
 
 
 def test_outside_a_cluster_there_is_no_service_account() -> None:
-    with pytest.raises(errors.UnusableCredentials, match="name a kubeconfig file"):
+    with pytest.raises(errors.UnusableCredentials, match="set; outside a cluster name a kubeconfig file in AIQUEUE_KUBECONFIG"):
         KubeClient.in_cluster()
 
 

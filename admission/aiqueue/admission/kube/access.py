@@ -132,8 +132,8 @@ def of_pod() -> official.Configuration:
         _loaders.load_incluster_config(client_configuration=configuration)
     except (official_config.ConfigException, OSError) as error:
         raise errors.UnusableCredentials(
-            f"the pod's service account cannot be used: {error}; outside a cluster name a kubeconfig file, "
-            "inside one set automountServiceAccountToken"
+            f"the pod's service account cannot be used: {str(error).rstrip('.')}; outside a cluster name a kubeconfig file in "
+            "AIQUEUE_KUBECONFIG, inside one set automountServiceAccountToken"
         ) from error
     return configuration
 
