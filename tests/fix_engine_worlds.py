@@ -25,7 +25,7 @@ from aiqueue.queue.words import Fungibility, ObjectState, OrderKey, Queueing, Re
 from fix_builders import at
 
 T = TypeVar("T")
-EXAMPLES = settings(max_examples=300)
+EXAMPLES = settings(max_examples=200)
 GPU = "example.com/gpu"
 EPOCHS = 50  # workloads are created in this many seconds before the first decide
 FLAVORS = {

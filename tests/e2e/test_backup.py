@@ -258,7 +258,9 @@ def from_the_dump(ground: Ground, newer: DevPostgres, uids: dict[str, str]) -> N
 
 
 def versions_of(stage: Stage, uids: dict[str, str]) -> dict[str, str]:
-    """What changes with each write to a Job."""
+    """What changes with each write to a Job, once the Job controller has said all that there is to say of it."""
+    for name in uids:
+        stage.until(lambda name=name: stage.job(name)["status"].get("ready") == 1, f"{name} to be said to be ready")  # type: ignore[misc]
     return {name: stage.job(name)["metadata"]["resourceVersion"] for name in uids}
 
 

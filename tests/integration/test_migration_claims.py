@@ -100,6 +100,7 @@ def test_it_is_filled_from_the_closed_runs_and_all_else_is_yet_to_be_said(older:
         {"checkpoint_seconds": None, "max_runtime_seconds": None}
     ]
     assert rows(older, "SELECT DISTINCT evict_rule FROM run") == [{"evict_rule": None}]
+    go(older, "head")
     with transaction(older) as connection:
         assert work.load_claims(connection) == []
         assert len(work.load_pending(connection)) == 4

@@ -121,6 +121,7 @@ def test_what_is_counted_again_later_is_what_was_filled_in(older: Engine) -> Non
         upgrade(connection, "0002")
     with transaction(older) as connection:
         filled = usage.load(connection)
+        upgrade(connection)
         connection.execute(text("UPDATE queue_usage SET rate = rate + 1"))
         connection.execute(text("INSERT INTO queue_usage SELECT id, 'gpu', 9, 5, 60, now() FROM queue WHERE name = 'new'"))
         assert usage.repair(connection, 0) == len(filled) + 1 == 4

@@ -16,7 +16,7 @@ from fix_engine_shares import count, counted
 from fix_engine_victims import FINAL, INITIAL, NOMINAL, WITHIN, Asker, Holder, Naive, Scene, Stage, Taken, allocations
 from fix_engine_worlds import WEIGHTS, Dice
 
-EXAMPLES = settings(max_examples=400)
+EXAMPLES = settings(max_examples=300)
 LAYOUTS: tuple[tuple[Pair, ...], ...] = (
     (("a", "gpu"),),
     (("a", "gpu"), ("b", "gpu")),

@@ -20,7 +20,7 @@ from aiqueue.queue.words import ObjectState, Queueing, Reason, Reclaim, WithinTe
 from fix_engine_shares import count, counted
 from fix_simulate import GPU, SECOND
 
-EXAMPLES = 300
+EXAMPLES = 200
 LEAVES = ("t0", "t1", "t2")
 NOMINALS = st.sampled_from((4, 8, 6, 5, 3, 2, 1, 0))
 CLASSES = {

@@ -50,7 +50,7 @@ def test_what_waits_as_the_ledger_says_is_looked_at_later_and_once() -> None:
     assert list(arrears.urgent(store.snapshot(), known)) == []
     assert len(arrears) == 2
     store.apply(EventType.MODIFIED, job("a", "10"))
-    store.apply(EventType.DELETED, job("b"))
+    store.apply(EventType.DELETED, job("b", "11"))
     assert list(arrears.some()) == [job("a", "10")], "as it is by now, and only what is there"
     assert not arrears
     assert list(arrears.some()) == []

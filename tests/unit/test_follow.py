@@ -396,28 +396,6 @@ def test_a_stale_look_at_a_job_that_was_stopped_asks_for_nothing() -> None:
     assert followed(make_seen(STEERED, suspended=False, stamp=OURS, active=2, ready=2), known).changes.actions == []
 
 
-def test_who_resumes_his_job_just_when_it_was_stopped_is_stopped_again() -> None:
-    """Nobody saw it suspended, but the mark of the stop is on it."""
-    known = make_running(run={"stopped": True}, state=WorkloadState.RELEASING)
-    seen = make_seen(STEERED, suspended=False, stamp=OURS, stopped=OURS, active=2, ready=2)
-    assert followed(seen, known).changes.actions == [SUSPEND_AGAIN]
-
-
-@pytest.mark.parametrize("adopted", [False, True])
-@pytest.mark.parametrize(
-    ("outcome", "kind"), [(RunOutcome.PREEMPTED, ActionKind.SUSPEND), (RunOutcome.EXPIRED, ActionKind.EXPIRE)]
-)
-@pytest.mark.parametrize(("ahead", "again"), [(timedelta(), True), (timedelta(microseconds=1), False)])
-def test_who_was_suspended_unseen_when_his_time_was_up_is_ended_all_the_same(
-    outcome: RunOutcome, kind: ActionKind, ahead: timedelta, again: bool, adopted: bool
-) -> None:
-    """What was to end the run found the Job suspended by its owner and was content; he resumed it before that was seen."""
-    told = {"evict_at": AFTER + ahead, "evict_outcome": outcome, "adopted": adopted}
-    known = make_running(run=told, state=WorkloadState.EVICTING)
-    batch = followed(make_seen(suspended=False, stamp=None if adopted else OURS, active=2, ready=2), known)
-    assert batch.changes.actions == ([NewAction("uid-1", RUN, ATTEMPT, kind)] if again else [])
-
-
 # Gone
 
 
@@ -478,16 +456,6 @@ def test_no_pods_mean_nothing_for_a_run_that_was_not_stopped(known: Known, run_i
     batch = Batch()
     follow.pods_gone(batch, known, run_id)
     assert batch.changes.empty
-
-
-def test_no_pods_mean_nothing_for_a_job_that_was_resumed_since_they_were_looked_for() -> None:
-    """They were found gone before its owner resumed it: those that come now need the room, and it is stopped again."""
-    run = {"stopped": True, "evict_outcome": RunOutcome.PREEMPTED}
-    batch = Batch()
-    follow.pods_gone(batch, make_running(run=run, state=WorkloadState.RELEASING, status=(False, 0, 0, 0, 0, 0)), RUN)
-    assert batch.changes.empty
-    follow.pods_gone(batch, make_running(run=run, state=WorkloadState.CANCELLED), RUN)  # of a Job that is gone none come
-    assert [closed.run_id for closed in batch.changes.closed] == [RUN]
 
 
 # The one test for observing and acting

@@ -294,7 +294,7 @@ class Observing:
             for told in news.of_changes(batch.changes, after.values()):
                 self.tell(told)
         for check in batch.pod_checks:
-            self.confirmer.ask(Question(("pods", check.uid), partial(self._are_pods_gone, check)))
+            self.confirmer.ask(Question(("pods", check.uid, str(check.run_id)), partial(self._are_pods_gone, check)))
 
 
 def _reach(when: str, batch: Batch) -> None:
