@@ -103,10 +103,10 @@ class Controller:
         return self._away(self._settings.unreachable_seconds)
 
     def _away(self, seconds: float) -> str | None:
-        """A sentence where the API server has not been reached for so long; None where it has."""
+        """A sentence where the API server has not been reached, or has not said what it takes to lead, for so long; None where it has."""
         state = self._reflector.state
         if state.failing_since is None or (away := time.monotonic() - state.failing_since) < seconds:
-            return None
+            return self._sight.missing(seconds)
         return f"the API server has not been reached for {away:.0f} s ({state.last_error})"
 
     def _lacking(self) -> str | None:

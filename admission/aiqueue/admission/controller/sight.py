@@ -50,6 +50,17 @@ class Sight:
         """Whether everything was seen whole once."""
         return self.surroundings.synced
 
+    def missing(self, seconds: float) -> str | None:
+        """A sentence where something was never seen whole and could not be listed for so long; None else."""
+        for name, each in self._reflectors.items():
+            state = each.state
+            if state.synced or state.failing_since is None:
+                continue
+            away = time.monotonic() - state.failing_since
+            if away >= seconds:
+                return f"{name} could not be listed for {away:.0f} s ({state.last_error})"
+        return None
+
     def problems(self) -> list[str]:
         """What is not seen, in sentences."""
         found: list[str] = []
