@@ -59,5 +59,5 @@ class Starts:
         if spec.get("suspend") is False:
             _, times = self.unsuspends.get(int(run), ("", 0))
             self.unsuspends[int(run)] = (str(metadata.get("uid")), times + (code == HTTPStatus.OK))
-        elif "suspend" not in spec and set(annotations) == {RUN}:
+        elif "suspend" not in spec:  # what somebody else had started is made the run's, or is ended in its name
             self.claims.add(int(run))
