@@ -11,7 +11,8 @@ from sqlalchemy import Engine, text
 from aiqueue.migrations import bring_up, check, current_revision, head_revision, upgrade
 from aiqueue.migrations.live import _pending
 from aiqueue.queue.database import open_database, transaction
-from aiqueue.queue.errors import LedgerError
+from aiqueue.queue.errors import LedgerError, SchemaMismatch
+from fix_command import Command
 
 pytestmark = pytest.mark.integration
 
@@ -30,13 +31,29 @@ def older(empty_database_url: str) -> Iterator[Engine]:
     database.dispose()
 
 
-def test_an_empty_database_and_one_that_is_up_to_date(empty_database_url: str) -> None:
+def upgrade_whole(database: Engine) -> None:
+    with transaction(database) as connection:
+        upgrade(connection)
+
+
+def test_an_empty_database_one_that_is_up_to_date_and_one_that_is_newer(empty_database_url: str) -> None:
     database = open_database(empty_database_url, application_name="aiqueue-test")
     assert bring_up(database) == (None, head_revision())
     assert bring_up(database) == (head_revision(), head_revision())
     with transaction(database) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = 'from-the-future'"))
-    assert bring_up(database) == ("from-the-future", "from-the-future")
+    for attempt in (lambda: bring_up(database), lambda: upgrade_whole(database)):
+        with pytest.raises(
+            SchemaMismatch, match=r"at revision from-the-future, which this program does not know: install a newer"
+        ):
+            attempt()
+    told = Command(empty_database_url)("db", "upgrade", expect=3)
+    assert told.out == ""
+    assert told.err.startswith(
+        "error: the ledger is at revision from-the-future, which this program does not know: install a newer"
+    )
+    with transaction(database) as connection:
+        assert current_revision(connection) == "from-the-future"
     database.dispose()
 
 

@@ -13,7 +13,8 @@ Invariants:
   granted in this database but leaves the roles, which other databases may use.
 
 Failure modes: a failed version rolls back whole, and those before it stay. Whatever was done ahead of it changes nothing for a program of
-any version, and is done already when it is tried again. A database that is newer than the program is refused by `check`.
+any version, and is done already when it is tried again. A database that is newer than the program is refused by `upgrade`, `bring_up`
+and `check`, with a sentence that names its revision.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from functools import partial
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 
-from aiqueue.migrations.schema import LOCK_TIMEOUT_SECONDS, configuration, current_revision, upgrade
+from aiqueue.migrations.schema import LOCK_TIMEOUT_SECONDS, configuration, current_revision, require_known, upgrade
 from aiqueue.queue.database import transaction
 from aiqueue.queue.errors import LedgerError
 
@@ -46,12 +46,14 @@ def bring_up(
         patience_seconds: how long to try again while others keep tables locked.
 
     Raises:
+        SchemaMismatch: it is at a revision that this program does not know; nothing was changed.
         LedgerError: it cannot be reached, or tables stay locked; versions that were done are kept, nothing of the next one.
         sqlalchemy.exc.DBAPIError: a version failed; nothing of it is kept.
     """
     deadline = time.monotonic() + patience_seconds
     with transaction(database) as connection:
-        before = after = current_revision(connection)
+        before = current_revision(connection)
+    require_known(before)
     if before is None:
         _patiently(lambda: _upgrade(database, "head"), deadline, say)
     else:
@@ -67,8 +69,6 @@ def bring_up(
 def _pending(current: str) -> list[tuple[str, Sequence[str]]]:
     """Versions that come after this one, oldest first, with what is to be done ahead of each."""
     scripts = ScriptDirectory.from_config(configuration())
-    if current not in {script.revision for script in scripts.walk_revisions()}:
-        return []  # a newer program's; `check` tells
     newer = [(script.revision, getattr(script.module, "AHEAD", ())) for script in scripts.iterate_revisions("head", current)]
     return newer[::-1]
 

@@ -40,10 +40,12 @@ def upgrade(connection: Connection, revision: str = "head") -> None:
     """Migrate the database of `connection` in the caller's transaction.
 
     Raises:
+        SchemaMismatch: it is at a revision that this program does not know; nothing was changed.
         sqlalchemy.exc.DBAPIError: a version failed; the transaction must be rolled back.
     """
     connection.execute(text("SELECT set_config('lock_timeout', :timeout, true)"), {"timeout": f"{LOCK_TIMEOUT_SECONDS}s"})
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+    require_known(current_revision(connection))
     command.upgrade(configuration(connection), revision)
 
 
@@ -58,7 +60,20 @@ def check(connection: Connection) -> str:
         return head
     if current is None:
         raise SchemaMismatch("the database holds no ledger yet: run `aiqueue db upgrade`")
-    known = {script.revision for script in ScriptDirectory.from_config(configuration()).walk_revisions()}
-    if current in known:
-        raise SchemaMismatch(f"the ledger is at revision {current}, this program needs {head}: run `aiqueue db upgrade`")
-    raise SchemaMismatch(f"the ledger is at revision {current}, which this program does not know: install a newer aiqueue")
+    require_known(current)
+    raise SchemaMismatch(f"the ledger is at revision {current}, this program needs {head}: run `aiqueue db upgrade`")
+
+
+def require_known(current: str | None) -> None:
+    """Refuse a revision that is a newer program's; None, that of an empty database, is known.
+
+    Raises:
+        SchemaMismatch: names the revision and says what to do.
+    """
+    scripts = ScriptDirectory.from_config(configuration())
+    if current is None or current in {script.revision for script in scripts.walk_revisions()}:
+        return
+    raise SchemaMismatch(
+        f"the ledger is at revision {current}, which this program does not know: install a newer aiqueue, the one that brought the"
+        f" ledger there or a later one. The newest revision that this program knows is {scripts.get_current_head()}"
+    )
