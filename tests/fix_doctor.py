@@ -204,6 +204,12 @@ def taken_by_another(number: int) -> Piece:
     return Piece(number, waiting(number, finished=WorkloadState.FINISHED, stamp=RunStamp(OTHER_LEDGER, 7, 1)).seen)
 
 
+def ended_and_forgotten(number: int) -> Piece:
+    """A finished Job whose run the ledger has forgotten, as one that was restored has: nothing is left to be mixed up with it."""
+    later = RunStamp(OUR_LEDGER, NEWEST_RUN + number, 1)
+    return Piece(number, waiting(number, finished=WorkloadState.FINISHED, stamp=later).seen)
+
+
 #: Every condition that is as it should be.
 CONSISTENT: tuple[Callable[[int], Piece], ...] = (
     waiting,
@@ -227,6 +233,7 @@ CONSISTENT: tuple[Callable[[int], Piece], ...] = (
     unlabelled,
     not_ours,
     taken_by_another,
+    ended_and_forgotten,
 )
 
 

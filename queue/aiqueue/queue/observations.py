@@ -104,3 +104,15 @@ class Observation:
     def running(self) -> bool:
         """May have pods now or at any moment: not suspended and not finished."""
         return not self.suspended and self.finished is None
+
+    def forgotten_by(self, ledger_uid: str, newest_run_id: int) -> bool:
+        """Whether the Job is not over and carries a run of this ledger that the ledger has not given out yet: it is an older copy of itself.
+
+        Sooner or later it would give the id to another Job, and nobody could tell the two apart. What is over is past mixing up.
+
+        Args:
+            ledger_uid: the ledger's own id.
+            newest_run_id: that it never gave out a greater one than.
+        """
+        stamp = self.stamp
+        return stamp is not None and stamp.ledger == ledger_uid and stamp.run_id > newest_run_id and self.finished is None

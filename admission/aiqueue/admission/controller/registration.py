@@ -98,12 +98,19 @@ def refuse_later(connection: Connection, jobs: Iterable[Job], ledger_uid: str) -
     if not newest:
         return
     given_out = run_ids.newest(connection, beyond=newest)
-    later = [job for job, run_id in ours if run_id > given_out and observe(job, cluster="").finished is None]
+    ahead = [
+        (job, run_id) for job, run_id in ours if run_id > given_out
+    ]  # hardly ever any, and to observe them all takes a while
+    later = {
+        f"{job.metadata.namespace}/{job.metadata.name}": run_id
+        for job, run_id in ahead
+        if observe(job, cluster="").forgotten_by(ledger_uid, given_out)
+    }
     if not later:
         return
-    some = ", ".join(sorted(f"{job.metadata.namespace}/{job.metadata.name}" for job in later)[:5])
+    some = ", ".join(sorted(later)[:5])
     raise RefusedToStart(
-        f"{len(later)} Jobs (for example {some}) carry runs of this ledger up to {newest}, and it has given out none after"
+        f"{len(later)} Jobs (for example {some}) carry runs of this ledger up to {max(later.values())}, and it has given out none after"
         f" {given_out}: it was restored from a backup that is older than they are. Nothing was touched. `aiqueue doctor` tells what"
         " differs; `aiqueue doctor --repair` has the ledger pass over the runs it forgot, after which the controller starts and"
         " takes those Jobs back as they run"

@@ -59,8 +59,7 @@ class Case:
     @property
     def newer(self) -> bool:
         """Whether the Job carries a run that this ledger has not given out yet."""
-        stamp = self.seen.stamp if self.seen is not None else None
-        return stamp is not None and stamp.ledger == self.ledger.uid and stamp.run_id > self.ledger.newest_run_id
+        return self.seen is not None and self.seen.forgotten_by(self.ledger.uid, self.ledger.newest_run_id)
 
     def awaits(self, run_id: int | None) -> set[ActionKind]:
         """What is still to be done for a run, or (None) without one."""

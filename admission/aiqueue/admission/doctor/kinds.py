@@ -17,7 +17,7 @@ class Kind(StrEnum):
     """What differs."""
 
     # Ledger and cluster as a whole
-    LEDGER_OLDER = "LedgerOlder"  # Jobs carry runs that the ledger never gave out: it was restored from an older backup
+    LEDGER_OLDER = "LedgerOlder"  # unfinished Jobs carry runs it never gave out: it was restored from an older backup
     CLUSTER_DIFFERS = "ClusterDiffers"  # the ledger knows another cluster by this name, or this one by another
     CLUSTER_UNKNOWN = "ClusterUnknown"  # no controller ever led this cluster
     CLUSTER_UNCLAIMED = "ClusterUnclaimed"  # the cluster does not say which ledger runs it, and no controller leads without

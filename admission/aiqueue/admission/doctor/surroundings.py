@@ -45,11 +45,11 @@ def belonging(ledger: LedgerSnapshot, cluster: ClusterSnapshot, cluster_name: st
 
 
 def older(ledger: LedgerSnapshot, cluster: ClusterSnapshot) -> Iterator[Difference]:
-    """Whether Jobs carry runs that the ledger has not given out yet."""
+    """Whether Jobs that are not over carry runs that the ledger has not given out yet, for which no controller starts."""
     ahead = {
         f"{seen.namespace}/{seen.name}": seen.stamp.run_id
         for seen in cluster.jobs.values()
-        if seen.stamp is not None and seen.stamp.ledger == ledger.uid and seen.stamp.run_id > ledger.newest_run_id
+        if seen.stamp is not None and seen.forgotten_by(ledger.uid, ledger.newest_run_id)
     }
     if ahead:
         yield Difference(
