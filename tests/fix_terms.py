@@ -27,7 +27,7 @@ from aiqueue.admission.kube.store import JobStore
 from aiqueue.cli.harness import product
 from aiqueue.queue import documents
 from aiqueue.queue.database import open_database, transaction
-from aiqueue.queue.store import clusters, configuration, known, leadership
+from aiqueue.queue.store import actions, clusters, configuration, known, leadership
 from aiqueue.queue.store.clusters import Cluster
 from fix_follow import assign
 
@@ -121,7 +121,7 @@ def observer(term: Term) -> Callable[..., Observer]:
             uid = clusters.ledger_uid(connection)
             cluster = clusters.find(connection, "default")
             assert cluster is not None
-            mirror = Mirror(known.load(connection, cluster.id))
+            mirror = Mirror(known.load(connection, cluster.id), actions.load_open(connection, cluster.id))
         inbox, jobs, engine = Inbox(), JobStore(), Deciding()
         engine.observe(ConfigurationChanged(administered))
         nowhere = official.Configuration()

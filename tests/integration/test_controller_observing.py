@@ -285,6 +285,56 @@ def test_a_start_that_may_be_on_its_way_is_not_overtaken_by_what_surrounds_the_j
     assert watched.step.mirror.known["uid-1"].shape == counted_anew.shape
 
 
+@pytest.mark.parametrize("version", ["100", "101"], ids=["as decided on", "touched since"])
+def test_a_start_that_another_began_is_not_overtaken_by_what_changed_while_nobody_led(
+    ledger: Engine, term: Term, observer: Build, version: str
+) -> None:
+    """The next leader has seen no version of the Job yet, and what surrounds it is other than when its run was decided on."""
+    before = observer()
+    before.step.look([make_seen()])
+    stamp = admit(term, before)
+    watched = observer()
+    watched.step.look([make_seen(CHANGED, resource_version=version)])
+    assert open_runs(ledger) == 1
+    watched.step.look([make_seen(CHANGED, stamp=stamp, suspended=False, active=2, resource_version="102")])
+    row = watched.step.mirror.known["uid-1"]
+    assert (row.state, row.run is not None and row.run.id) == (WorkloadState.ADMITTED, stamp.run_id)
+    assert row.run is not None
+    assert (row.run.started, row.run.adopted) == (True, False)
+    assert {key: kept.rate for key, kept in usages(ledger).items()} == {TRAIN: 8}  # what it was decided on
+
+
+@pytest.mark.parametrize("owner", [{"queue_name": "other"}, {"held_by_owner": True}, {"deleting": True}])
+def test_what_its_owner_said_while_nobody_led_ends_a_run_that_was_never_started(
+    ledger: Engine, term: Term, observer: Build, owner: dict[str, Any]
+) -> None:
+    before = observer()
+    before.step.look([make_seen()])
+    admit(term, before)
+    observer().step.look([make_seen(resource_version="101", **owner)])
+    assert open_runs(ledger) == 0
+
+
+@pytest.mark.parametrize(("result", "left"), [(Result.DONE, 1), (Result.MOOT, 0)])
+def test_a_start_that_another_began_and_that_came_to_nothing_is_decided_anew(
+    ledger: Engine, term: Term, observer: Build, result: Result, left: int
+) -> None:
+    """A Job that was changed while nobody led is found so by whoever is to start it."""
+    before = observer()
+    before.step.look([make_seen()])
+    admit(term, before)
+    with term.transaction() as connection:
+        (unsuspend,) = actions.load_open(connection, 1)
+    watched = observer()
+    changed = make_seen(CHANGED, resource_version="101")
+    watched.step.look([changed])
+    assert open_runs(ledger) == 1
+    watched.step.hear([ActionEnded(unsuspend, result)])
+    watched.step.flush()
+    watched.step.look([changed])
+    assert open_runs(ledger) == left
+
+
 def test_a_start_that_came_to_nothing_has_its_job_looked_at_again(ledger: Engine, term: Term, observer: Build) -> None:
     """The hands found that what surrounds the Job is another; of the Job itself nothing more is to come."""
     watched = observer()

@@ -178,6 +178,12 @@ def unchanged(seen: Observation, queue_name: str, shape: str) -> bool:
     return same and not (seen.held_by_owner or seen.deleting or seen.invalid)
 
 
+def counts_otherwise(seen: Observation, queue_name: str, shape: str) -> bool:
+    """Whether a Job differs from what was decided on only in what its pods count as: what surrounds it may be why, or its owner."""
+    counted_so = replace(seen, shape=shape, invalid=None)
+    return not unchanged(seen, queue_name, shape) and unchanged(counted_so, queue_name, shape)
+
+
 def _first_seen(batch: Batch, seen: Observation, context: Context) -> None:
     if seen.finished or seen.deleting or seen.queue_name is None:
         return

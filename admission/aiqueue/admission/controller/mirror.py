@@ -7,18 +7,23 @@ from dataclasses import replace
 from datetime import datetime
 
 from aiqueue.queue.observations import Observation
+from aiqueue.queue.store.actions import Action
 from aiqueue.queue.store.known import Known, OpenRun
-from aiqueue.queue.words import TERMINAL_STATES, RunOutcome, WorkloadState
+from aiqueue.queue.words import TERMINAL_STATES, ActionKind, RunOutcome, WorkloadState
 
 
 class Mirror:
-    """Known workloads by uid, the uid that occupies each live name, and the newest resourceVersion that was followed."""
+    """Known workloads by uid, the uid that occupies each live name, the newest resourceVersion that was followed, and starts handed down.
 
-    def __init__(self, known: Mapping[str, Known]) -> None:
+    `undone` are actions that an earlier engine asked for: the starts among them may be on their way to Jobs of any version.
+    """
+
+    def __init__(self, known: Mapping[str, Known], undone: Iterable[Action] = ()) -> None:
         self.known: dict[str, Known] = {}
         self._uids: dict[int, str] = {}  # by workload id
         self._names: dict[tuple[str, str], str] = {}
         self._versions: dict[str, str] = {}
+        self._handed_down = {action.run_id for action in undone if action.kind is ActionKind.UNSUSPEND}
         self.update(known.values())
 
     def update(self, rows: Iterable[Known]) -> None:
@@ -59,6 +64,14 @@ class Mirror:
     def unfollowed(self, uid: str) -> None:
         """Follow this Job as if it was never seen: what was decided on it has come to nothing."""
         self._versions.pop(uid, None)
+
+    def is_handed_down(self, run_id: int) -> bool:
+        """Whether an earlier engine asked for the start of this run, and nobody has told yet what became of it."""
+        return run_id in self._handed_down
+
+    def start_ended(self, run_id: int | None) -> None:
+        """What became of the start of this run is known."""
+        self._handed_down.discard(run_id)
 
     def resource_version(self, uid: str) -> str:
         """The newest version of a Job that was followed; empty if none was in this term, which makes act look first."""

@@ -89,9 +89,16 @@ class Observing:
             self.mirror.followed(seen)
 
     def _may_be_starting(self, seen: Observation, row: Known) -> bool:
-        """Whether this version of a Job was followed before and its start may be on its way: only what surrounds it can be new."""
-        decided = row.run is not None and not row.run.started and seen.suspended and seen.finished is None
-        return decided and self.mirror.resource_version(seen.uid) == seen.resource_version
+        """Whether the start of a Job may be on its way and only what surrounds it is new, or may be all that is.
+
+        So it is of a version that was followed before. Of any other version it may be while a start is not done that an earlier engine
+        asked for: whoever is to start the Job finds out whether it was changed.
+        """
+        if row.run is None or row.run.started or not seen.suspended or seen.finished is not None:
+            return False
+        if self.mirror.resource_version(seen.uid) == seen.resource_version:
+            return True
+        return self.mirror.is_handed_down(row.run.id) and follow.counts_otherwise(seen, row.queue_name, row.shape)
 
     def _acknowledged(self, done: Sequence[int]) -> None:
         self.actor.acknowledged(done)
@@ -217,6 +224,8 @@ class Observing:
     def _action_ended(self, batch: Batch, fact: ActionEnded) -> list[Observation]:
         """Add what follows from it; returns what is to be looked at again."""
         action = fact.action
+        if action.kind is ActionKind.UNSUSPEND:
+            self.mirror.start_ended(action.run_id)
         row = self.mirror.known.get(action.uid)
         run = row.run if row is not None and row.run is not None and row.run.id == action.run_id else None
         if fact.result is not Result.DONE:

@@ -73,7 +73,7 @@ def recollect(term: Term, cluster_id: int, *, max_admissions: int) -> Recollecti
             undone = tuple(actions.load_open(connection, cluster_id))
         watchdog.beat()
         read = time.monotonic()
-        mirror, engine = Mirror(rows), Engine(max_admissions=max_admissions)
+        mirror, engine = Mirror(rows, undone), Engine(max_admissions=max_admissions)
         for event in held.events():
             engine.observe(event)
     counts = {
