@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 
+from aiqueue.admission.controller.facts import PodsGone
 from aiqueue.queue.observations import Observation
+from aiqueue.queue.records import PodSet, shape_of
 from aiqueue.queue.store import housekeeping, usage, views
 from fix_follow import GPU
 from fix_leading import Leading
@@ -125,6 +128,44 @@ def test_told_twice_and_late_it_stays_as_it_is(lab: Leading) -> None:
         check(lab)
         assert held_by(lab, "long") == min(before, 8 - succeeded)
     assert lab.rows("SELECT opened_amount FROM allocation")[0]["opened_amount"] == 8
+
+
+@pytest.mark.parametrize(("asked", "asks"), [(1, 2), (2, 1)], ids=["more", "less"])
+@pytest.mark.parametrize("succeeded", [0, 1])
+def test_who_is_adopted_after_an_edit_gives_back_what_its_pods_held(
+    lab: Leading, asked: int, asks: int, succeeded: int
+) -> None:
+    """Its stamp says that the template may hold what a run wrote, so what the ledger has of its owner's wish is from before the edit."""
+    lab.submit("long", "train", 6, "normal", completions=6)
+    lab.change("long", **pods_of(asked))
+    lab.round()
+    lab.suspend("long")
+    run = lab.observer.step.mirror.known["uid-long"].run
+    assert run is not None
+    lab.observer.step.hear([PodsGone("uid-long", run.id)])
+    lab.change("long", **pods_of(asks))
+    left = 6 - succeeded
+    lab.change("long", suspended=False, active=left, ready=left, succeeded=succeeded)
+    (adopted,) = lab.rows("SELECT id, adopted FROM run WHERE closed_at IS NULL")
+    assert (adopted["id"] > run.id, adopted["adopted"]) == (True, True)
+    assert held_by(lab, "long") == asks * left
+    check(lab)
+    for still, counted in ((4, asks), (2, 5), (1, asks)):  # what surrounds it may count otherwise meanwhile
+        lab.change("long", active=still, ready=still, succeeded=6 - still, **pods_of(counted))
+        assert held_by(lab, "long") == asks * still
+        check(lab)
+        lab.succeed()
+        lab.observer.step.context.sizes = type(lab.observer.step.context.sizes)()
+    (held,) = lab.rows("SELECT a.amount, a.opened_amount FROM allocation a JOIN run r ON r.id = a.run_id WHERE r.adopted")
+    assert (held["amount"], held["opened_amount"]) == (asks, asks * 6)
+    lab.finish("long")
+    check(lab)
+
+
+def pods_of(gpus: int) -> dict[str, Any]:
+    """Six pods that ask for so many GPUs each."""
+    pod_sets = (PodSet("main", 6, {GPU: gpus}),)
+    return {"pod_sets": pod_sets, "shape": shape_of(pod_sets, "normal")}
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -50,7 +50,8 @@ class Sizes:
         # All that a run held goes when it is closed, which is about to be: the last pods are not counted down to nothing first.
         if not pods or pods >= self._pods.get(run.id, gang_of(seen)):
             return False
-        changes.resized.append(ResizedRun(run.id, known.id, {each.name: min(each.count, pods) for each in seen.pod_sets}))
+        counts = {each.name: min(each.count, pods) for each in seen.pod_sets}
+        changes.resized.append(ResizedRun(run.id, known.id, counts, {each.name: each.count for each in seen.pod_sets}))
         return True
 
     def written(self, changes: Changes) -> None:
