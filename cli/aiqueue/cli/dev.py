@@ -1,7 +1,7 @@
 """`aiqueue dev`: a real cluster, a real database and aiqueue on them, on this machine, in the background.
 
 Data goes to stdout and messages to stderr. Exit status: 0 done; 1 an error, said in a sentence; 3 from `status`, if
-something does not run.
+something does not run; 5 stdout cannot be written.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from aiqueue.cli.exits import Unwritable
 from aiqueue.queue.errors import AiqueueError
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ def _environment(folder: Path | None) -> Iterator[DevEnvironment]:
         _fail(f"`aiqueue dev` needs the Python package {error.name!r}: pip install 'aiqueue[dev]'")
     try:
         yield DevEnvironment(folder)
+    except Unwritable:
+        raise  # of the output, not of the environment
     except AiqueueError as error:
         _fail(str(error))
 

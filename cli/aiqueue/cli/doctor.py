@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 EPILOG = (
     "Exit codes: 0 nothing differs, or nothing that is more than information; 1 something does; 2 wrong usage; 3 the ledger is"
-    " unavailable. Data goes to stdout, messages to stderr. The ledger is named by the environment variable AIQUEUE_DATABASE_URL, the"
+    " unavailable; 5 stdout cannot be written. Data goes to stdout, messages to stderr. The ledger is named by the environment variable AIQUEUE_DATABASE_URL, the"
     " cluster by AIQUEUE_KUBECONFIG or by the service account of the pod, and its name in the ledger by AIQUEUE_CLUSTER_NAME."
 )
 #: How long a controller that was at work may take to lead again and do its part.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -22,11 +23,12 @@ class Exit(IntEnum):
     USAGE = 2
     LEDGER = 3
     NOT_FOUND = 4
+    OUTPUT = 5
 
 
 EPILOG = (
     "Exit codes: 0 done; 1 refused, or the input is invalid; 2 wrong usage;"
-    " 3 the ledger is unavailable or of another version; 4 not found."
+    " 3 the ledger is unavailable or of another version; 4 not found; 5 stdout cannot be written."
     " Data goes to stdout, messages to stderr. The ledger is named by the environment variable AIQUEUE_DATABASE_URL."
 )
 
@@ -39,18 +41,25 @@ class WrongUsage(AiqueueError):
     """Options that do not go together."""
 
 
+class Unwritable(AiqueueError):
+    """What was to be printed cannot be written to stdout."""
+
+
 def exit_code(error: AiqueueError) -> Exit:
     """The exit code that says what happened."""
     if isinstance(error, LedgerError):
         return Exit.LEDGER
     if isinstance(error, NotFound):
         return Exit.NOT_FOUND
+    if isinstance(error, Unwritable):
+        return Exit.OUTPUT
     return Exit.USAGE if isinstance(error, WrongUsage) else Exit.REFUSED
 
 
 def say(message: str) -> None:
-    """Write a message for the person, not for a program, to stderr."""
-    print(message, file=sys.stderr)
+    """Write a message for the person, not for a program, to stderr. Where nobody can be told, nobody is."""
+    with suppress(OSError):
+        print(message, file=sys.stderr)
 
 
 def report(error: AiqueueError) -> Exit:

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from aiqueue.cli import certificates, db, dev, explain
+from aiqueue.cli import certificates, db, dev, explain, stdout
 from aiqueue.cli.apply import apply
 from aiqueue.cli.delete import delete
 from aiqueue.cli.doctor import EPILOG as DOCTOR_EPILOG
@@ -24,6 +24,11 @@ from aiqueue.queue.errors import AiqueueError
 
 class SentenceGroup(TyperGroup):
     """Ends a command that fails on purpose with sentences on stderr and an exit code, never with a traceback."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the whole command line, its help and completion too."""
+        with stdout.checked():
+            return super().main(*args, **kwargs)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
