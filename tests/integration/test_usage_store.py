@@ -15,14 +15,14 @@ from aiqueue.queue.database import transaction
 from aiqueue.queue.errors import LedgerConflict, TermLost
 from aiqueue.queue.records import Allocation
 from aiqueue.queue.store import configuration, housekeeping, leadership, observing, plans, usage
-from aiqueue.queue.store.changes import AdoptedRun, Changes, ClosedRun, NewWorkload
+from aiqueue.queue.store.changes import AdoptedRun, Changes, ClosedRun, NewWorkload, ResizedRun
 from aiqueue.queue.store.plans import AdmissionRow, Committed, PlanRows
 from aiqueue.queue.store.usage import UsageKey
 from aiqueue.queue.usage import Usage
 from aiqueue.queue.words import RunOutcome, WorkloadState
 from fix_follow import GPU, make_seen
 from fix_terms import take_over
-from fix_usage import usage_of_runs
+from fix_usage import segment, usage_of_runs
 
 pytestmark = pytest.mark.integration
 
@@ -358,6 +358,32 @@ def test_a_rate_that_is_wrong_is_found_and_counted_again(book: Book) -> None:
     with transaction(book.database) as connection:
         assert usage.repair(connection, 1) == 0
     book.check()
+
+
+def test_counted_again_a_run_that_shrank_is_what_it_holds_and_when_it_is_over_what_it_held_at_first(book: Book) -> None:
+    closed, _ = book.open()
+    book.shift(3600)
+    book.write(resized=[ResizedRun(closed.run_id, closed.workload_id, {"main": 1}, {"main": 2})])
+    book.shift(3600)
+    assert counted_again(book) == pytest.approx(segment(4, 7200, 0, 7 * DAY), rel=1e-3)
+    assert book.check()[TRAIN].rate == 4
+    book.write(closed=[closed])
+    book.open(allocations=(Allocation("main", "h100", GPU, 1),))
+    book.shift(3600)
+    value = counted_again(book)
+    assert value == pytest.approx(segment(8, 7200, 3600, 7 * DAY) + segment(1, 3600, 0, 7 * DAY), rel=1e-3)
+    assert book.load()[TRAIN].rate == 1
+    with transaction(book.database) as connection:  # which is what the archive goes on saying of it
+        housekeeping.archive(connection, 1, 600)
+    assert counted_again(book) == pytest.approx(value, rel=1e-3)
+
+
+def counted_again(book: Book) -> float:
+    """The usage of a queue, counted again."""
+    with transaction(book.owner) as connection:
+        connection.execute(text("UPDATE queue_usage SET rate = 3, value = 1e9"))
+        assert usage.repair(connection, 1) == 1
+    return book.load()[TRAIN].value
 
 
 def test_only_the_leader_counts_again(book: Book) -> None:

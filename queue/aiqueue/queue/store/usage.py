@@ -5,7 +5,8 @@ those that the engine and the simulator work out, to the last bit. Between folds
 and its tenant are looked at where it is folded next. Runs whose queue does not exist any more are counted nowhere.
 
 The rate of a queue is a sum over its open runs again, so it can be compared (`differing`) and, where something opened or closed runs
-without folding, counted again from the runs that the ledger still holds (`repair`), each as if it had always held what it did at first.
+without folding, counted again from the runs that the ledger still holds (`repair`): an open one as if it had always held what it does
+now, one that is over as if it had held to its end what it did at first, which is all that the archive says of it.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ _REPAIR = text(
     f"""
 WITH wrong AS ({_WRONG}),
 held AS (
-  SELECT r.queue_id, a.resource, coalesce(a.opened_amount, a.amount) AS amount, r.opened_at, r.closed_at
+  SELECT r.queue_id, a.resource, CASE WHEN r.closed_at IS NULL THEN a.amount ELSE coalesce(a.opened_amount, a.amount) END AS amount,
+         r.opened_at, r.closed_at
     FROM run r JOIN allocation a ON a.run_id = r.id WHERE r.queue_id IN (SELECT queue_id FROM wrong)
   UNION ALL
   SELECT q.id, item ->> 2, (item ->> 3)::bigint, r.opened_at, r.closed_at
