@@ -69,13 +69,13 @@ class Gang:
         self.watched.step.mirror.admitted(row.uid, run_id, attempt)
         return RunStamp(self.watched.step.context.ledger_uid, run_id, attempt)
 
-    def put_out(self, stamp: RunStamp) -> None:
+    def put_out(self, stamp: RunStamp, **changes: Any) -> None:
         """As not ready, and its pods are gone."""
         (row,) = self.watched.step.mirror.known.values()
         now = datetime.now(UTC)
         self.commit(evictions=[EvictionRow(stamp.run_id, row.id, stamp.attempt, RunOutcome.NOT_READY, "too late", now)])
         self.watched.step.mirror.evicting(row.uid, RunOutcome.NOT_READY, now, "too late")
-        self.look(stamp=stamp, stopped=stamp, resource_version=f"9{stamp.run_id}")
+        self.look(stamp=stamp, stopped=stamp, resource_version=f"9{stamp.run_id}", **changes)
         self.engine.heard.clear()
         self.watched.step.hear([PodsGone(row.uid, stamp.run_id)])
 
@@ -143,6 +143,31 @@ def test_how_far_a_gang_is_goes_into_the_ledger_once_and_comes_back_from_it(
     with transaction(ledger) as connection:
         assert len(housekeeping.archive(connection, term.number, after_seconds=-60)) == 1
     assert row(ledger, "archived_run")["ready_at"] == before[1]
+
+
+@pytest.mark.parametrize("limit", [0, 1])
+def test_who_is_released_while_it_still_runs_is_not_held_and_is_counted_anew(
+    ledger: Engine, term: Term, observer: Build, limit: int
+) -> None:
+    gang = Gang(term, observer())
+    gang.watched.step.context.configuration = replace(
+        gang.watched.step.context.configuration, classes={"slow": Class("slow", requeue_limit=limit)}
+    )
+    gang.look(class_name="slow")
+    for _ in range(limit):
+        gang.put_out(gang.admit())
+    stamp = gang.admit()
+    gang.look(stamp=stamp, suspended=False, active=2, resource_version="200")
+    gang.look(stamp=stamp, suspended=False, active=2, released_by_owner=True, resource_version="201")
+    gang.put_out(stamp, released_by_owner=True)
+    answered = row(ledger, "workload")
+    assert (answered["state"], answered["requeues"], answered["owner_suspended"]) == ("Pending", 1, False)
+    assert answered["not_before"] == answered["requeued_at"] + timedelta(seconds=60)
+    waits = gang.waits().workload
+    assert (waits.state, waits.requeues, waits.not_before) == (WorkloadState.PENDING, 1, answered["not_before"])
+    # The start took it off: whoever is not ready then, and has not been released anew, is held.
+    gang.put_out(gang.admit())
+    assert (row(ledger, "workload")["state"], row(ledger, "workload")["requeues"]) == ("Held", 2)
 
 
 def test_who_was_not_ready_waits_for_a_while_as_if_it_were_new_and_is_held_in_the_end(

@@ -11,6 +11,7 @@ import pytest
 
 from aiqueue.admission.controller import news, readiness
 from aiqueue.admission.controller.follow import Batch, follow
+from aiqueue.admission.engine import reasons
 from aiqueue.admission.engine.plan import Eviction
 from aiqueue.admission.kube.jobs import observe
 from aiqueue.admission.kube.objects import Job
@@ -144,6 +145,14 @@ def test_each_time_it_waits_twice_as_long_up_to_an_hour_and_is_held_in_the_end()
     assert closed(make_known(requeues=10**6, class_name="slow"), 10**7).put_back[0].pause_seconds == 3600
 
 
+@pytest.mark.parametrize("limit", [0, 1, 8])
+@pytest.mark.parametrize("requeues", [0, 8])
+def test_who_was_released_while_it_still_ran_is_never_held_for_it_and_waits_a_minute(requeues: int, limit: int) -> None:
+    changes = closed(make_known(requeues=requeues, class_name="slow", release_requested=True), limit)
+    assert changes.put_back == [PutBack(11, 1, limit, 60)]
+    assert changes.closed[0].state is WorkloadState.PENDING
+
+
 def test_a_class_that_is_gone_requeues_as_the_built_in_one() -> None:
     assert [closed(make_known(requeues=n, class_name="slow"), None).closed[0].state for n in (4, 5)] == ["Pending", "Held"]
 
@@ -195,6 +204,7 @@ def test_what_is_told_of_it() -> None:
     assert readiness.why(replace(eviction, outcome=RunOutcome.DRAINED), seen_running(ready=3)) == "too late"
     for put_back, reason, text in (
         (PutBack(11, 2, 5, 120), EventReason.REQUEUED, "waits again as if it were new, for 2m at least (requeue 2 of 5): why"),
+        (PutBack(11, 1, 0, 60), EventReason.REQUEUED, "for 1m at least (its owner released it while it still ran): why"),
         (PutBack(11, 6, 5, None), EventReason.HELD, "why; its class requeues it 5 times at most (requeueLimit); it is held"),
     ):
         state = WorkloadState.PENDING if put_back.pause_seconds else WorkloadState.HELD
@@ -202,3 +212,13 @@ def test_what_is_told_of_it() -> None:
         (told,) = news.of_changes(changes, [make_known()])
         assert told.reason is reason
         assert text in told.note
+
+
+def test_who_waits_is_told_which_try_comes_next_or_that_it_was_released_in_time() -> None:
+    for requeues, limit, told in (
+        (2, 5, "its gang was not ready, requeue 2 of 5 (requeueLimit)"),
+        (1, 0, "its gang was not ready, and its owner released it while it still ran"),
+    ):
+        message, would_change = reasons.backoff(AFTER, requeues, limit)
+        assert message == f"waits after an eviction until {AFTER.isoformat()}: {told}"
+        assert would_change == f"time, or {reasons.RELEASE}"

@@ -65,6 +65,8 @@ def _waits_again(closed: ClosedRun, put_back: PutBack | None) -> str:
         return f"its pods are gone and it waits again with its age kept: {closed.message}"
     pause = format_duration(put_back.pause_seconds)
     often = f"requeue {put_back.requeues} of {put_back.limit}"
+    if put_back.requeues > put_back.limit:
+        often = "its owner released it while it still ran"
     return f"its pods are gone and it waits again as if it were new, for {pause} at least ({often}): {closed.message}"
 
 

@@ -81,8 +81,9 @@ def why(eviction: Eviction, seen: Observation | None) -> str:
 def put_back(changes: Changes, rows: Iterable[Known | None], configuration: Configuration) -> None:
     """Add what follows for workloads that wait again after a run whose gang was not ready.
 
-    Who runs on, by a later run, does not wait. Each time one has to wait twice as long as the last time, from a minute to an hour. After so many times as its class lets it, it is
-    held until its owner releases it.
+    Who runs on, by a later run, does not wait. Each time one has to wait twice as long as the last time, from a minute to an hour. After
+    so many times as its class lets it, it is held until its owner releases it. Who was released while it still ran is not: the start
+    took off what was said before it, so it was said of this run. It waits as after the first time, since it may be said of every run.
 
     Args:
         changes: of which the runs are closed.
@@ -98,11 +99,13 @@ def put_back(changes: Changes, rows: Iterable[Known | None], configuration: Conf
         if row is None or closed.outcome is not RunOutcome.NOT_READY or closed.state in TERMINAL_STATES:
             continue
         limit = (class_of(configuration, row) or BUILT_IN_CLASS).requeue_limit
-        requeues = row.requeues + 1
-        if requeues > limit:
+        released = row.release_requested
+        requeues = 1 if released else row.requeues + 1
+        held = requeues > limit and not released
+        if held:
             changes.closed[number] = replace(closed, state=WorkloadState.HELD)
         pause = min(FIRST_PAUSE_SECONDS << min(requeues - 1, 16), LONGEST_PAUSE_SECONDS)
-        changes.put_back.append(PutBack(row.id, requeues, limit, pause if requeues <= limit else None))
+        changes.put_back.append(PutBack(row.id, requeues, limit, None if held else pause))
 
 
 def release(changes: Changes, seen: Observation, known: Known) -> None:

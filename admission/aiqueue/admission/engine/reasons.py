@@ -263,7 +263,10 @@ def backoff(until: datetime, requeues: int = 0, limit: int = 0) -> tuple[str, st
     waits = f"waits after an eviction until {until.isoformat()}"
     if not requeues:
         return waits, "nothing but time"
-    return f"{waits}: its gang was not ready, requeue {requeues} of {limit} (requeueLimit)", f"time, or {RELEASE}"
+    often = (
+        f"requeue {requeues} of {limit} (requeueLimit)" if requeues <= limit else "and its owner released it while it still ran"
+    )
+    return f"{waits}: its gang was not ready, {often}", f"time, or {RELEASE}"
 
 
 def waiting_for_victims(claim: Claim, victims: Sequence[tuple[str, datetime]]) -> tuple[str, str]:
