@@ -65,7 +65,7 @@ class Command:
     def process(self, *arguments: str, expect: int) -> Result:
         """The same in a process of its own."""
         line = self.line(arguments)
-        finished = subprocess.run(line, capture_output=True, text=True, env=self.environment(), timeout=60, check=False)
+        finished = subprocess.run(line, capture_output=True, text=True, env=self.environment(), timeout=180, check=False)
         result = Result(finished.returncode, finished.stdout, finished.stderr)
         assert result.code == expect, result
         assert "Traceback" not in result.err

@@ -54,7 +54,7 @@ class WebhookProcess:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(WAIT_SECONDS)
 
     def ended(self) -> bool:
         return self.process.poll() is not None

@@ -77,7 +77,7 @@ def review(
 class Client:
     """Keep-alive connections to one webhook. Nothing is tried twice, so a failure shows."""
 
-    def __init__(self, webhook: WebhookProcess, *, connections: int = 8, seconds: float = 10) -> None:
+    def __init__(self, webhook: WebhookProcess, *, connections: int = 8, seconds: float = 60) -> None:
         self._pool = urllib3.HTTPSConnectionPool(
             "127.0.0.1",
             webhook.port,

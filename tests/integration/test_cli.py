@@ -264,7 +264,7 @@ def test_watch_shows_changes_until_it_is_interrupted(applied: Command, rows: Row
             rows.workload("second")
             assert "second" in process.stdout.readline()  # the first has not changed, but for its age
             process.send_signal(signal.SIGINT)
-            assert process.wait(timeout=30) == 0
+            assert process.wait(timeout=60) == 0
         finally:
             process.kill()
 

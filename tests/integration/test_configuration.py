@@ -143,7 +143,7 @@ def test_listeners_hear_of_a_change_when_it_is_committed_and_of_nothing_else(ful
         apply(full, EVERYTHING)
         refusals(full, [Queue("a", "b", "nobody")])
         apply(full, [Class("urgent", 8)])
-        assert [notice.payload for notice in listening.notifies(timeout=10, stop_after=1)] == ["2"]
+        assert [notice.payload for notice in listening.notifies(timeout=60, stop_after=1)] == ["2"]
 
 
 def test_a_rolled_back_apply_leaves_nothing(ledger: Engine) -> None:
@@ -343,7 +343,7 @@ def test_two_writers_at_once_each_see_what_the_other_did(full: Engine) -> None:
         second = Thread(target=use)
         second.start()
         _wait_until_somebody_waits(full)
-    second.join(timeout=30)
+    second.join(timeout=60)
     assert outcomes == ["Queue team-b/q: spec.defaultClass is 'urgent': there is no such Class: apply a Class of that name too"]
 
 

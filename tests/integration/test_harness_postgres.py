@@ -150,7 +150,7 @@ def test_a_server_killed_outright_starts_again(tmp_path: Path) -> None:
         server.create_database("kept")
         (record,) = server.running()
         os.kill(record.identity.pid, signal.SIGKILL)
-        until(lambda: not server.is_running(), seconds=10, what="its end")
+        until(lambda: not server.is_running(), seconds=60, what="its end")
         server.start()
         assert server.has_database("kept")
     finally:

@@ -23,7 +23,7 @@ from fix_terms import expire, take_over
 
 pytestmark = pytest.mark.integration
 
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 
 
 @pytest.fixture

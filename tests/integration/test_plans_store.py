@@ -27,7 +27,7 @@ from fix_terms import take_over
 
 pytestmark = pytest.mark.integration
 
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 DECIDED = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 ORIGINAL = {"main": {"nodeSelector": {"mine": "yes"}, "tolerations": []}}
 INJECTED = {"main": {"nodeSelector": {"pool": "h100"}, "tolerations": []}}

@@ -28,6 +28,8 @@ from fix_reviews import PATH, Client, job, review
 pytestmark = pytest.mark.integration
 TEAM = "team-a"
 MIB = 2**20
+#: How long a test would wait for whoever does not end a connection.
+PATIENCE_SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +88,7 @@ class Load:
 def connected(webhook: WebhookProcess) -> Iterator[ssl.SSLSocket]:
     """A TLS connection, its certificate verified."""
     context = ssl.create_default_context(cafile=str(webhook.ca_file))
-    raw = socket.create_connection(("127.0.0.1", webhook.port), timeout=15)
+    raw = socket.create_connection(("127.0.0.1", webhook.port), timeout=PATIENCE_SECONDS)
     with raw, context.wrap_socket(raw, server_hostname="127.0.0.1") as secure:
         yield secure
 
@@ -177,14 +179,14 @@ def _nothing() -> Iterator[None]:
 
 
 def test_draining_fails_no_request(webhooks: Webhooks) -> None:
-    webhook = webhooks.await_ready(webhooks.start(webhook_drain_seconds="3"))
+    webhook = webhooks.await_ready(webhooks.start(webhook_drain_seconds="5"))
     with Load(webhook) as load, Client(webhook) as probe:
         webhooks.until(lambda: load.answered > 20, "answers")
         load.leave_when_told = True
         webhook.signal(signal.SIGTERM)
         asked = time.monotonic()
         webhooks.until(lambda: probe.send(None, path="/readyz", method="GET").status == 503, "it not to be ready any more")
-        assert time.monotonic() - asked < 2
+        assert time.monotonic() - asked < 4
         assert "asked to stop" in webhook.get("/readyz")[1]
         assert probe.ask(job(TEAM, "train")).last
         load.wait()
@@ -192,7 +194,7 @@ def test_draining_fails_no_request(webhooks: Webhooks) -> None:
     assert load.failures == []
     assert webhook.process.returncode == 0
     assert "Traceback" not in webhook.said()
-    assert time.monotonic() - asked > 2.5
+    assert time.monotonic() - asked > 4.5
 
 
 def test_a_second_signal_ends_it_at_once(webhooks: Webhooks) -> None:
@@ -200,7 +202,7 @@ def test_a_second_signal_ends_it_at_once(webhooks: Webhooks) -> None:
     webhook.signal(signal.SIGINT)
     webhooks.until(lambda: "draining" in webhook.said(), "draining")
     webhook.signal(signal.SIGTERM)
-    webhooks.until(webhook.ended, "its end", seconds=10)
+    webhooks.until(webhook.ended, "its end")
     assert webhook.process.returncode == 0
 
 
@@ -244,7 +246,7 @@ def test_what_is_no_review_gets_a_status_and_a_sentence(standing: WebhookProcess
 
 def test_slow_and_silent_connections_are_closed(standing: WebhookProcess) -> None:
     webhook = standing
-    plain = socket.create_connection(("127.0.0.1", webhook.port), timeout=15)
+    plain = socket.create_connection(("127.0.0.1", webhook.port), timeout=PATIENCE_SECONDS)
     with (
         plain,
         connected(webhook) as silent,
@@ -257,12 +259,12 @@ def test_slow_and_silent_connections_are_closed(standing: WebhookProcess) -> Non
         body.sendall(_head("Content-Length: 100") + b"{")
         large.sendall(b"GET / HTTP/1.1\r\n" + b"X-Filler: y\r\n" * 20_000)
         assert received(large) == b""
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < PATIENCE_SECONDS / 4
         assert b" 408 " in received(body)
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < PATIENCE_SECONDS / 3
         assert received(silent) == received(head) == b""
         assert received(plain) == b""  # no handshake
-        assert time.monotonic() - began < 14
+        assert time.monotonic() - began < PATIENCE_SECONDS / 2
     with Client(webhook) as client:
         assert client.ask(job(TEAM, "train")).allowed
     assert "Traceback" not in webhook.said()

@@ -12,7 +12,7 @@ from aiqueue.admission.controller.facts import Fact, Inbox, JobGone
 from aiqueue.cli.harness.waiting import until
 from aiqueue.queue.errors import LedgerError
 
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 60.0
 
 
 class Asking:

@@ -86,7 +86,7 @@ def test_an_interrupted_build_is_begun_anew(go: Path) -> None:
     left = list(log.parent.glob("*.building-*"))
     assert len(left) == 1
     compiler = int((go / "pid").read_text())
-    until(lambda: processes.identify(compiler) is None, seconds=10, what="the end of the orphaned compiler")
+    until(lambda: processes.identify(compiler) is None, seconds=60, what="the end of the orphaned compiler")
     (go / "slow").unlink()
     build.provide(PlainProgress())
     assert list(log.parent.glob("*.building-*")) == []

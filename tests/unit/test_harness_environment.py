@@ -30,7 +30,7 @@ def test_a_service_runs_until_down(environment: DevEnvironment) -> None:
     record = environment.start_service("helper", SAYS_ITS_ENVIRONMENT, {"LEDGER": "here"})
     assert environment.start_service("helper", SAYS_ITS_ENVIRONMENT, {}) == record, "one of a name is enough"
     log = environment.log("helper")
-    until(lambda: log.read_text() == "ledger is here\nkubeconfig is unset\n", seconds=10, what="its words")
+    until(lambda: log.read_text() == "ledger is here\nkubeconfig is unset\n", seconds=60, what="its words")
     assert {each.name: each.pid for each in environment.status()}["helper"] == record.identity.pid
     environment.down()
     assert not processes.is_alive(record.identity)
@@ -39,7 +39,7 @@ def test_a_service_runs_until_down(environment: DevEnvironment) -> None:
 
 def test_a_service_that_ended_is_shown_and_can_be_started_again(environment: DevEnvironment) -> None:
     record = environment.start_service("helper", ["/bin/sh", "-c", "echo no ledger; exit 1"], {})
-    until(lambda: not processes.is_alive(record.identity), seconds=10, what="its end")
+    until(lambda: not processes.is_alive(record.identity), seconds=60, what="its end")
     with pytest.raises(ProgramFailed, match=r"helper ended; the end of .*\nno ledger"):
         environment.require_service(record)
     assert {each.name: each.pid for each in environment.status()}["helper"] is None

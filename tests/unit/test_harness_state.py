@@ -76,7 +76,7 @@ def test_a_program_that_ignores_being_asked_is_killed(tmp_path: Path) -> None:
     supervisor.begin()
     argv = ["/bin/sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 600; done"]
     record = supervisor.start("deaf", argv, environment=ENVIRONMENT)
-    until(lambda: "deaf" in Path(record.log).read_text(), seconds=10, what="the trap")
+    until(lambda: "deaf" in Path(record.log).read_text(), seconds=60, what="the trap")
     processes.end(record, term_seconds=0.1)
     assert not processes.is_alive(record.identity)
     supervisor.finish()
@@ -86,7 +86,7 @@ def test_a_program_that_cannot_run_is_an_error_with_its_log(tmp_path: Path) -> N
     supervisor = Supervisor(tmp_path, owned=True)
     supervisor.begin()
     record = supervisor.start("absent", ["/nonexistent/program"], environment=ENVIRONMENT)
-    until(lambda: not processes.is_alive(record.identity), seconds=10, what="its end")
+    until(lambda: not processes.is_alive(record.identity), seconds=60, what="its end")
     with pytest.raises(ProgramFailed, match="not found"):
         supervisor.require_alive(record)
     supervisor.finish()

@@ -62,7 +62,7 @@ def stand(failure: Exception) -> Iterator[Stand]:
 def test_what_the_lane_fails_at_is_done_by_the_hands_and_the_lane_goes_on(stand: Stand) -> None:
     actions = [make_action(number, workload=number) for number in range(1, 9)]
     stand.actor.submit(actions[:4])
-    until(lambda: len(stand.did) == 4, seconds=10, what="four actions to be done")
+    until(lambda: len(stand.did) == 4, seconds=60, what="four actions to be done")
     stand.actor.submit(actions[4:])
-    until(lambda: len(stand.did) == 8, seconds=10, what="the rest to be done")
+    until(lambda: len(stand.did) == 8, seconds=60, what="the rest to be done")
     assert sorted(stand.did) == [action.id for action in actions]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +17,7 @@ from aiqueue.admission.webhook.judge import Judge, Known
 from aiqueue.admission.webhook.refusals import RefusalLog
 from aiqueue.admission.webhook.reviews import Answer, Review
 from aiqueue.queue.errors import LedgerError
+from fix_prompt import prompt
 from fix_reviews import job, review
 
 BODY = json.dumps(review(job("team-a", "train"))).encode()
@@ -127,15 +127,13 @@ def test_a_verdict_that_takes_too_long_lets_the_job_in_in_time(
     released = threading.Event()
 
     def slow() -> Known:
-        released.wait(30)
+        released.wait(60)
         raise RuntimeError
 
-    began = time.monotonic()
     try:
-        status, answer = asyncio.run(post(applications(slow)))
+        status, answer = prompt(lambda: asyncio.run(post(applications(slow))), 2)
     finally:
         released.set()
-    assert time.monotonic() - began < 2
     assert status == 200
     assert json.loads(answer)["response"]["allowed"] is True
     assert "in time" in json.loads(answer)["response"]["warnings"][0]
