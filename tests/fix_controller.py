@@ -33,6 +33,7 @@ from fix_managed import Teams
 T = TypeVar("T")
 WAIT_SECONDS = 60.0
 GPU = "nvidia.com/gpu"
+MERGE_PATCH = "application/merge-patch+json"
 
 
 @dataclass(slots=True)
@@ -56,7 +57,7 @@ class ControllerProcess:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(WAIT_SECONDS)
 
     def ended(self) -> bool:
         return self.process.poll() is not None
@@ -143,6 +144,27 @@ class Stage:
         where = f"{self._path('pods')}?labelSelector=batch.kubernetes.io/job-name%3D{name}"
         return list(self.cluster.api.call("GET", where)["items"])
 
+    def living(self, name: str) -> list[dict[str, Any]]:
+        """Its pods that hold something; one that has ended may take a moment to go."""
+        return [pod for pod in self.pods(name) if pod["status"].get("phase") not in ("Succeeded", "Failed")]
+
+    def until_stopping(self, name: str) -> None:
+        """Wait until the pods of a Job were asked to stop; with `dev-termination` they may go on for long."""
+        self.until(
+            lambda: all("deletionTimestamp" in pod["metadata"] for pod in self.living(name)),
+            f"pods of {name} to be asked to stop",
+        )
+
+    def let_stop(self, name: str) -> None:
+        """Have the pods of a Job take no more time to stop, once they were asked to."""
+        self.until_stopping(name)
+        for pod in self.living(name):
+            self._end(pod)
+
+    def _end(self, pod: dict[str, Any]) -> None:
+        end = {"metadata": {"annotations": {"aiqueue.dev/dev-end": "now"}}}
+        self.cluster.api.ask("PATCH", self._path("pods", pod["metadata"]["name"]), end, content_type=MERGE_PATCH)
+
     def _path(self, resource: str, name: str = "") -> str:
         """Where the API server has Jobs or pods of the namespace; kubectl takes most of a second to start."""
         group = "/apis/batch/v1" if resource == "jobs" else "/api/v1"
@@ -221,7 +243,7 @@ class Stage:
                 continue
             request = entry.get("requestObject") or {}
             about = request.get("metadata", {}).get("uid") == uid and (request.get("spec") or {}).get("suspend") is False
-            if about and entry["responseStatus"]["code"] == 200:
+            if about and entry.get("responseStatus", {}).get("code") == 200:
                 found.append(entry)
         return found
 
@@ -230,8 +252,20 @@ class Stage:
         self.cluster.api.call("DELETE", self._path("jobs", name), {"propagationPolicy": "Background"})
 
     def delete_jobs(self) -> None:
-        """Remove every Job of the stage, and wait until their pods are gone."""
-        self.cluster.kubectl("delete", "jobs", "--all", f"-n={self.namespace}", "--cascade=foreground", "--timeout=60s")
+        """Remove every Job of the stage, and wait until their pods are gone, however long those would like to take."""
+        self.cluster.api.call("DELETE", self._path("jobs"), {"propagationPolicy": "Foreground"})
+        self.until(self._no_jobs, "the Jobs and their pods to be gone", seconds=2 * WAIT_SECONDS)
+
+    def _no_jobs(self) -> bool:
+        for pod in self.cluster.api.call("GET", self._path("pods"))["items"]:
+            notes = pod["metadata"].get("annotations", {})
+            if "deletionTimestamp" in pod["metadata"] and "aiqueue.dev/dev-termination" in notes:
+                self._end(pod)
+        return not self.cluster.api.call("GET", self._path("jobs"))["items"]
+
+    def expire_lease(self) -> None:
+        """Have nobody wait for the lease of a leader that is dead."""
+        self.do("UPDATE leader_lease SET expires_at = clock_timestamp()")
 
 
 def is_ready(pod: dict[str, Any]) -> bool:

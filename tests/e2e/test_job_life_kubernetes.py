@@ -16,7 +16,11 @@ from fix_managed import WAIT_SECONDS, send
 
 pytestmark = pytest.mark.e2e
 
-GONE = {"aiqueue.dev/dev-termination": "3s"}
+#: Its pods go when the test says so (`Stage.let_stop`).
+SLOW = {"aiqueue.dev/dev-termination": "1h"}
+
+
+DEADLINE_SECONDS = 8
 
 
 def failing(code: int = 1) -> dict[str, str]:
@@ -62,6 +66,11 @@ class TestSchedules:
             found = self._send("GET", "", jobs=True)["items"]
             mine = [each for each in found if each["metadata"]["name"].startswith(f"{self.name}-")]
             return sorted(each["metadata"]["name"] for each in mine)
+
+        def replaced(self, old: str) -> list[str] | None:
+            """Its Jobs once this one is gone and another is there: between the two there is a moment with none."""
+            found = self.jobs()
+            return found if found and old not in found else None
 
         def refused_a_second(self) -> bool:
             """Whether Kubernetes said that it does not start another one."""
@@ -115,10 +124,7 @@ class TestSchedules:
             led.until(lambda one=allow: len(one.jobs()) == 2, "the second Job to be created")  # type: ignore[misc]
             # Whether it runs or waits, it makes place for the next.
             old = first[f"Replace {queue}"]
-            (new,) = led.until(
-                lambda one=replace, old=old: [n for n in one.jobs() if n != old] if old not in one.jobs() else None,  # type: ignore[misc]
-                "the first Job to be replaced",
-            )
+            (new,) = led.until(lambda one=replace, old=old: one.replaced(old), "the first Job to be replaced")  # type: ignore[misc]
             led.until_state(old, "Cancelled")
             led.until_state(new, "Admitted" if queue == "room" else "Pending")
         (new,) = schedules["Replace room"].jobs()
@@ -174,7 +180,7 @@ def test_of_whatever_kind_it_is_a_job_has_one_run_to_its_end(led: Stage) -> None
         "policy", queue="kinds", gpus=1, backoffLimit=6, podFailurePolicy=rules, runtime="50ms", pod_annotations=failing(42)
     )
     success = {"rules": [{"succeededIndexes": "0", "succeededCount": 1}]}
-    led.create_job("succeeds", **indexed, queue="kinds", pods=3, gpus=1, successPolicy=success, pod_annotations=GONE)
+    led.create_job("succeeds", **indexed, queue="kinds", pods=3, gpus=1, successPolicy=success, pod_annotations=SLOW)
     led.create_job("work-queue", queue="kinds", pods=2, gpus=1, completions=None)
     for name, pods in (("too-many", 2), ("succeeds", 3), ("work-queue", 2)):
         led.until_running(name, pods)
@@ -182,10 +188,11 @@ def test_of_whatever_kind_it_is_a_job_has_one_run_to_its_end(led: Stage) -> None
     end_pods(led, "succeeds", 0)
     end_pods(led, "work-queue")
     # The criteria are met, the other pods are going: what they hold is held.
-    led.until(
-        lambda: "Complete" not in conditions(led, "succeeds") and "SuccessCriteriaMet" in conditions(led, "succeeds"), "it"
-    )
+    led.until(lambda: "SuccessCriteriaMet" in conditions(led, "succeeds"), "one to have been enough")
+    led.until_stopping("succeeds")
+    assert "Complete" not in conditions(led, "succeeds")
     assert led.runs("succeeds")[0]["closed_at"] is None
+    led.let_stop("succeeds")
     ended = {
         "retries": "Failed",
         "by-index": "Failed",
@@ -217,32 +224,38 @@ def conditions(stage: Stage, name: str) -> dict[str, str]:
 def test_whoever_is_put_out_starts_anew_when_its_pods_are_gone_and_so_does_its_deadline(led: Stage) -> None:
     give(led, "replaces", 8)
     for name, policy in (("at-once", "TerminatingOrFailed"), ("when-failed", "Failed")):
-        led.create_job(name, queue="replaces", gpus=2, labels=BRIEF, podReplacementPolicy=policy, pod_annotations=GONE)
-    led.create_job("deadline", queue="replaces", gpus=2, labels=BRIEF, activeDeadlineSeconds=6)
-    names = ("at-once", "when-failed", "deadline")
-    for name in names:
+        led.create_job(name, queue="replaces", gpus=2, labels=BRIEF, podReplacementPolicy=policy, pod_annotations=SLOW)
         led.until_running(name)
+    led.create_job("deadline", queue="replaces", gpus=2, labels=BRIEF, activeDeadlineSeconds=DEADLINE_SECONDS)
+    led.until(lambda: led.job("deadline")["status"].get("startTime"), "the one with a deadline to be started")
     began = led.job("deadline")["status"]["startTime"]
     give(led, "replaces", 8, "Drain")
+    names = ("at-once", "when-failed", "deadline")
     for name in ("at-once", "when-failed"):
         led.until_state(name, "Releasing")
+        led.until_stopping(name)
     assert led.used() >= 4
     assert {len(led.pods(name)) for name in ("at-once", "when-failed")} == {1}
+    for name in ("at-once", "when-failed"):
+        led.let_stop(name)
     led.until(lambda: led.used() == 0, "their pods to be gone")
-    assert [pod for name in names for pod in led.pods(name) if pod["status"]["phase"] not in ("Failed", "Succeeded")] == []
+    assert [pod for name in names for pod in led.living(name)] == []
     # Kubernetes counts the owner's deadline from when the Job was last resumed.
-    time_over = datetime.fromisoformat(began) + timedelta(seconds=7)
+    time_over = datetime.fromisoformat(began) + timedelta(seconds=DEADLINE_SECONDS + 1)
     until(lambda: datetime.now(UTC) > time_over, seconds=WAIT_SECONDS, what="the first deadline to be past")
     assert led.workload("deadline")["state"] == "Pending"
     give(led, "replaces", 8)
     for name in names:
+        led.until(lambda name=name: len(led.runs(name)) == 2, f"{name} to be admitted again")  # type: ignore[misc]
+    for name in ("at-once", "when-failed"):
         led.until_running(name)
-    assert led.job("deadline")["status"]["startTime"] > began
     led.until_state("deadline", "Failed")
+    assert led.job("deadline")["status"]["startTime"] > began
     assert conditions(led, "deadline")["Failed"] == "DeadlineExceeded"
     twice = ["Drained", "Running"]
     check(led, at_once=twice, when_failed=twice, deadline=["Drained", "Failed"])
     assert led.used() == 4
     for name in ("at-once", "when-failed"):
         suspend(led, name)
+        led.let_stop(name)
         led.until_state(name, "Held")

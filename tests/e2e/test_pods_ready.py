@@ -10,7 +10,7 @@ import pytest
 
 from aiqueue.cli import explanation, explanation_text
 from aiqueue.queue.database import transaction
-from fix_controller import Stage, is_ready
+from fix_controller import MERGE_PATCH, Stage, is_ready
 
 pytestmark = pytest.mark.e2e
 
@@ -24,7 +24,7 @@ spec: {readyTimeout: 2s, requeueLimit: 1}
 apiVersion: aiqueue.dev/v1
 kind: Class
 metadata: {name: once}
-spec: {readyTimeout: 2s, requeueLimit: 0}
+spec: {readyTimeout: 1h, requeueLimit: 0}
 ---
 apiVersion: aiqueue.dev/v1
 kind: Class
@@ -36,6 +36,9 @@ kind: Class
 metadata: {name: patient}
 spec: {readyTimeout: 1h, recoveryTimeout: 1h}
 """
+
+
+ONCE = "{apiVersion: aiqueue.dev/v1, kind: Class, metadata: {name: once}, spec: {readyTimeout: 2s, requeueLimit: 0}}"
 
 
 def create(led: Stage, name: str, class_name: str, **options: Any) -> None:
@@ -53,7 +56,8 @@ def explained(led: Stage, name: str) -> str:
 def annotate_pod(led: Stage, name: str, *annotations: str) -> None:
     """Change the first pod of a Job."""
     pod = min(each["metadata"]["name"] for each in led.pods(name) if is_ready(each))
-    led.cluster.kubectl("annotate", "pod", pod, f"-n={led.namespace}", "--overwrite", *annotations)
+    written = {"metadata": {"annotations": dict(each.split("=", 1) for each in annotations)}}
+    led.cluster.api.call("PATCH", f"/api/v1/namespaces/{led.namespace}/pods/{pod}", written, content_type=MERGE_PATCH)
 
 
 def notes(led: Stage, name: str) -> dict[str, str]:
@@ -83,6 +87,9 @@ def test_a_gang_that_is_not_wholly_ready_in_time_is_put_back_and_in_the_end_held
     halfway = {**NEVER, "aiqueue.dev/dev-only-index": "0"}
     create(led, "half", "once", pod_annotations=halfway, completionMode="Indexed")
     create(led, "whole", "patient")
+    # It is given no more time once one of its pods was seen to be ready, however long that took.
+    led.until(lambda: led.workload("half").get("ready") == 1, "half of a gang to be seen to be ready")
+    led.apply(ONCE)
     for name, ready in (("never", 0), ("half", 1)):
         run = until_run(led, name, "closed_at")
         timeout = "its gang was not wholly ready within 2s (readyTimeout)"

@@ -82,7 +82,9 @@ def test_room_of_pods_that_are_through_goes_to_another_gang_while_the_rest_runs(
     (row,) = stage.rows(
         "SELECT amount, opened_amount FROM allocation WHERE run_id = :run", run=stage.runs(f"{name}-long")[0]["id"]
     )
-    assert (row["amount"], row["opened_amount"]) == (2, 4)
+    # The last two end one after the other: the first of them may have been seen by itself.
+    assert row["amount"] in (1, 2)
+    assert row["opened_amount"] == 4
     floor.end(f"{name}-next")
     floor.until_running(f"{name}-third")
 
@@ -124,13 +126,14 @@ def test_a_job_that_met_its_success_policy_holds_what_is_still_going(floor: Floo
     floor.tenant("leaders", 4)
     floor.queue("leaders")
     policy = {"completionMode": "Indexed", "successPolicy": {"rules": [{"succeededIndexes": "0"}]}}
-    submit(floor, "led-by-one", "leaders", 4, pod_annotations={"aiqueue.dev/dev-termination": "4s"}, **policy)
+    submit(floor, "led-by-one", "leaders", 4, pod_annotations={"aiqueue.dev/dev-termination": "1h"}, **policy)
     stage.until_running("led-by-one", 4)
     submit(floor, "follows", "leaders", 1)
     end(stage, "led-by-one", of=index(0))
-    # Three are going for seconds yet, and hold what they do; the room of the first is another's at once.
+    # Three are going yet, and hold what they do; the room of the first is another's at once.
     floor.until_running("follows")
     until_holds(stage, "led-by-one", 3)
+    stage.let_stop("led-by-one")
     stage.until_state("led-by-one", "Finished")
     assert stage.used(GPU) == 1
 
@@ -138,7 +141,7 @@ def test_a_job_that_met_its_success_policy_holds_what_is_still_going(floor: Floo
 def test_a_run_that_was_told_to_end_gives_back_what_is_through_and_starts_whole_again(floor: Floor) -> None:
     """A drain with a grace; then the Job is admitted at its size again, and shrinks to what is left of it."""
     stage = floor.stage
-    floor.stage.apply("{apiVersion: aiqueue.dev/v1, kind: Class, metadata: {name: patient}, spec: {gracePeriod: 4s}}")
+    floor.stage.apply("{apiVersion: aiqueue.dev/v1, kind: Class, metadata: {name: patient}, spec: {gracePeriod: 10s}}")
     floor.tenant("drained", 4)
     floor.queue("drained")
     submit(floor, "half-done", "drained", 4, labels={"aiqueue.dev/class": "patient"})
