@@ -25,10 +25,10 @@ from aiqueue.queue.errors import LedgerConflict
 from aiqueue.queue.observations import RunStamp
 from aiqueue.queue.records import Allocation
 from aiqueue.queue.store import actions, plans, usage
-from aiqueue.queue.store.plans import AdmissionRow, PlanRows
+from aiqueue.queue.store.plans import AdmissionRow, EvictionRow, PlanRows
 from aiqueue.queue.store.usage import UsageKey
 from aiqueue.queue.usage import Usage
-from aiqueue.queue.words import RunOutcome, WorkloadState
+from aiqueue.queue.words import ActionKind, RunOutcome, WorkloadState
 from fix_follow import CHANGED, GPU, make_seen
 from fix_terms import Observer
 
@@ -354,3 +354,39 @@ def test_a_start_that_came_to_nothing_has_its_job_looked_at_again(ledger: Engine
     assert open_runs(ledger) == 0
     row = watched.step.mirror.known["uid-1"]
     assert (row.state, row.run) == (WorkloadState.PENDING, None)
+
+
+@pytest.mark.parametrize("stamped", [True, False])
+def test_a_job_that_somebody_resumed_after_its_time_was_up_is_counted_or_suspended_as_any_that_nobody_admitted(
+    ledger: Engine, term: Term, observer: Build, stamped: bool
+) -> None:
+    """Its owner suspended it just when it had been given its deadline; the policies were got round."""
+    watched = observer()
+    watched.step.look([make_seen()])
+    stamp = admit(term, watched)
+    watched.step.look([make_seen(stamp=stamp, suspended=False, active=2, resource_version="101")])
+    row = watched.step.mirror.known["uid-1"]
+    now = datetime.now(UTC)
+    end = EvictionRow(stamp.run_id, row.id, stamp.attempt, RunOutcome.EXPIRED, "its time is up", now)
+    with term.transaction() as connection:
+        plans.commit(connection, term.number, 1, PlanRows(2, watched.step.context.configuration.revision, now, evictions=[end]))
+    watched.step.mirror.evicting(row.uid, RunOutcome.EXPIRED, now, "its time is up")
+    watched.step.look([make_seen(stamp=stamp, stopped=stamp, deadline_seconds=1, resource_version="102")])
+    watched.step.hear([PodsGone(row.uid, stamp.run_id)])
+    assert (watched.step.mirror.known["uid-1"].state, open_runs(ledger)) == (WorkloadState.EXPIRED, 0)
+    resumed = make_seen(stamp=stamp, suspended=False, active=2, resource_version="103")
+    if not stamped:  # it has its template back
+        resumed = replace(resumed, stamp=None, created_at=now)
+    watched.step.look([resumed])
+    with term.transaction() as connection:
+        asked = [(each.kind, each.run_id) for each in actions.load_open(connection, 1) if each.kind is not ActionKind.RESTORE]
+        over = connection.execute(text("SELECT state, ended_at IS NOT NULL FROM workload")).one()
+    if stamped:
+        assert (over, open_runs(ledger), asked) == ((WorkloadState.ADMITTED, False), 1, [])
+        assert usages(ledger)[TRAIN].rate == 8
+        watched.step.look([replace(resumed, resource_version="104", succeeded=1)])
+        assert open_runs(ledger) == 1
+    else:
+        assert (over, open_runs(ledger), asked) == ((WorkloadState.EXPIRED, True), 0, [(ActionKind.SUSPEND, None)])
+        watched.step.look([make_seen(resource_version="104")])
+        assert watched.step.mirror.known["uid-1"].state is WorkloadState.EXPIRED

@@ -265,10 +265,12 @@ class Following(RuleBasedStateMachine):
 
     @precondition(lambda self: any(row.run is None and row.state is WorkloadState.PENDING for row in self.known.values()))
     @rule(
-        outcome=st.sampled_from([None, RunOutcome.PREEMPTED, RunOutcome.EXPIRED]), suspended=st.booleans(), acted=st.booleans()
+        outcome=st.sampled_from([None, RunOutcome.PREEMPTED, RunOutcome.EXPIRED]),
+        then=st.permutations(["suspend", "act"]).flatmap(lambda order: st.sampled_from([order, order[:1], []])),
+        resumed=st.booleans(),
     )
-    def run_one(self, outcome: RunOutcome | None, suspended: bool, acted: bool) -> None:
-        """A short way to where the corners are: one runs, may have notice, his owner may suspend him then, and we may act on it."""
+    def run_one(self, outcome: RunOutcome | None, then: list[str], resumed: bool) -> None:
+        """A short way to where the corners are: one runs, may have notice, his owner may suspend him then, we may act, he may resume him."""
         self.admit(0)
         started = [each for each in self.actions if each.kind is ActionKind.UNSUSPEND]
         if not started:
@@ -284,14 +286,19 @@ class Following(RuleBasedStateMachine):
         row = self.known[world.seen.uid]
         if outcome is not None and row in running:
             self.evict(running.index(row), outcome)
-        if suspended:
-            self.somebody(number, "suspend")
-        if acted:
-            self._do_all_of(row.uid)
+        for what in then:
+            if what == "act":
+                self._do_all_of(row.uid)
+            else:
+                self.somebody(number, "suspend")
         for _ in range(2):
             self.job_controller(number, finished=False)
             self.look(number, len(world.moments))
         self.confirm(number)
+        if resumed:
+            self._do_all_of(row.uid)
+            self.somebody(number, "resume")
+            self.look(number, len(world.moments))
 
     def _do_all_of(self, uid: str) -> None:
         for _ in range(len(self.actions)):
@@ -359,8 +366,17 @@ class Following(RuleBasedStateMachine):
             assert not batch.changes.actions, "touched another ledger's"
             assert not batch.changes.adopted, "adopted another ledger's"
         self._apply(batch)
+        self._is_answered_for(world.moments[0])
         if not world.moments[0].running:
             self.stopping.discard(world.seen.uid)
+
+    def _is_answered_for(self, seen: Observation) -> None:
+        """What runs holds quota, is about to be stopped, or is beyond the ration; whatever became of its workload before."""
+        if not seen.running or seen.queue_name != "train" or seen.deleting or seen.stamp == FOREIGN:
+            return
+        wanted = any(each.uid == seen.uid and each.kind is ActionKind.SUSPEND for each in self.actions)
+        held = self.known[seen.uid].run is not None
+        assert held or wanted or self.context.unknown.too_many, "it runs, and nobody answers for it"
 
     @precondition(lambda self: self.worlds)
     @rule(number=st.integers(0, 4))

@@ -479,22 +479,6 @@ def test_whether_a_job_still_asks_for_what_was_decided(seen: Observation, same: 
     assert follow.unchanged(seen, known.queue_name, known.shape) is same
 
 
-@pytest.mark.parametrize(
-    ("seen", "only"),
-    [
-        (make_seen(), False),
-        (make_seen(CHANGED), True),
-        (make_seen(invalid="no such RuntimeClass"), True),
-        (make_seen(CHANGED, queue_name="other"), False),
-        (make_seen(CHANGED, held_by_owner=True), False),
-        (make_seen(CHANGED, deleting=True), False),
-    ],
-)
-def test_whether_what_surrounds_a_job_may_be_all_that_is_new(seen: Observation, only: bool) -> None:
-    known = make_known()
-    assert follow.counts_otherwise(seen, known.queue_name, known.shape) is only
-
-
 def test_an_unknown_job_is_settled_by_being_suspended() -> None:
     context = make_context(per_minute=1)
     follow.follow(Batch(), make_seen(suspended=False), None, context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +14,21 @@ from aiqueue.queue.observations import Observation
 from aiqueue.queue.store.changes import NewAction
 from aiqueue.queue.store.known import Known
 from aiqueue.queue.words import ActionKind, RunOutcome, WorkloadState
-from fix_follow import AFTER, ATTEMPT, FOREIGN, OLDER, OURS, RUN, STEERED, make_context, make_known, make_running, make_seen
+from fix_follow import (
+    AFTER,
+    ATTEMPT,
+    BEFORE,
+    CHANGED,
+    FOREIGN,
+    OLDER,
+    OURS,
+    RUN,
+    STEERED,
+    make_context,
+    make_known,
+    make_running,
+    make_seen,
+)
 
 SUSPEND_AGAIN = NewAction("uid-1", RUN, ATTEMPT, ActionKind.SUSPEND)
 
@@ -92,3 +107,55 @@ def test_no_pods_mean_nothing_for_a_job_that_was_resumed_since_they_were_looked_
     assert batch.changes.empty
     follow.pods_gone(batch, make_running(run=run, state=WorkloadState.CANCELLED), RUN)  # of a Job that is gone none come
     assert [closed.run_id for closed in batch.changes.closed] == [RUN]
+
+
+@pytest.mark.parametrize(
+    ("seen", "only"),
+    [
+        (make_seen(), False),
+        (make_seen(CHANGED), True),
+        (make_seen(invalid="no such RuntimeClass"), True),
+        (make_seen(CHANGED, queue_name="other"), False),
+        (make_seen(CHANGED, held_by_owner=True), False),
+        (make_seen(CHANGED, deleting=True), False),
+    ],
+)
+def test_whether_what_surrounds_a_job_may_be_all_that_is_new(seen: Observation, only: bool) -> None:
+    known = make_known()
+    assert follow.counts_otherwise(seen, known.queue_name, known.shape) is only
+
+
+EXPIRED: dict[str, Any] = {"state": WorkloadState.EXPIRED, "attempt": ATTEMPT, "owner_suspended": True}
+
+
+@pytest.mark.parametrize("seen", [make_seen(stamp=OURS), make_seen(stamp=OURS, stopped=OURS), make_seen(created_at=BEFORE)])
+def test_who_resumes_a_job_whose_time_was_up_has_it_adopted_where_others_are(seen: Observation) -> None:
+    batch = followed(replace(seen, suspended=False, active=2), make_known(**EXPIRED))
+    (again,), (adopted,) = batch.changes.seen, batch.changes.adopted
+    assert (again.state, again.owner_suspended, adopted.uid) == (WorkloadState.PENDING, False, "uid-1")
+    assert batch.touched == {"uid-1"}
+
+
+def test_who_resumes_a_job_whose_time_was_up_has_it_suspended_where_others_are_and_it_stays_over() -> None:
+    batch = followed(make_seen(suspended=False, active=2), make_known(**EXPIRED))
+    assert batch.changes.actions == [NewAction("uid-1", None, ATTEMPT, ActionKind.SUSPEND, "100")]
+    assert (batch.changes.seen, batch.changes.adopted) == ([], [])
+    assert followed(make_seen(), make_known(**EXPIRED)).changes.empty, "it is not taken up again"
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        make_seen(suspended=False, stamp=OURS, resource_version="99"),  # as it stood before it was over
+        make_seen(suspended=False, stamp=OURS, finished=WorkloadState.FAILED),
+        make_seen(suspended=False, stamp=OURS, deleting=True),
+        make_seen(suspended=False, stamp=OURS, queue_name=None),
+    ],
+)
+def test_a_job_that_is_over_is_left_alone(seen: Observation) -> None:
+    assert followed(seen, make_known(**EXPIRED)).changes.empty
+
+
+def test_what_another_ledger_resumed_after_its_time_was_up_is_its_own() -> None:
+    batch = followed(make_seen(suspended=False, stamp=FOREIGN), make_known(**EXPIRED))
+    assert (batch.foreign, batch.changes.empty) == ({"uid-1": "team-a/job-1"}, True)

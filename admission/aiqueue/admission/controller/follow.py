@@ -26,6 +26,7 @@ from aiqueue.admission.kube.jobs import observe
 from aiqueue.admission.kube.objects import Job
 from aiqueue.admission.kube.patches import EXPIRED_SECONDS
 from aiqueue.admission.kube.surroundings import Surroundings
+from aiqueue.admission.kube.watches import is_older
 from aiqueue.queue.observations import Observation, RunStamp
 from aiqueue.queue.records import Allocation, Configuration, PodSet
 from aiqueue.queue.store.changes import (
@@ -199,10 +200,17 @@ def _first_seen(batch: Batch, seen: Observation, context: Context) -> None:
 
 
 def _over(batch: Batch, seen: Observation, known: Known, context: Context) -> None:
-    """A Job can come back under its uid: its label was removed, then added again."""
-    if seen.finished or seen.deleting or seen.queue_name is None or known.state is not WorkloadState.CANCELLED:
+    """A Job can come back under its uid: its label was removed, then added again, or its time was up and somebody resumed it."""
+    if seen.finished or seen.deleting or seen.queue_name is None:
         return
-    _waiting(batch, seen, replace(known, owner_suspended=False), context)
+    if known.state is WorkloadState.CANCELLED:
+        _waiting(batch, seen, replace(known, owner_suspended=False), context)
+        return
+    # A watch may tell a new leader late of how it ran before it was over.
+    resumed = seen.running and not is_older(seen.resource_version, known.resource_version)
+    if known.state is WorkloadState.EXPIRED and resumed and _runs_without_a_run(batch, seen, known.attempt, context):
+        # What is not adopted is to be suspended, and stays over.
+        batch.changes.seen.append(SeenAgain(known.id, seen, WorkloadState.PENDING, owner_suspended=False))
 
 
 def _waiting(batch: Batch, seen: Observation, known: Known, context: Context) -> None:
@@ -336,11 +344,11 @@ def _changed_before_start(batch: Batch, seen: Observation, known: Known, run: Op
     batch.changes.closed.append(ClosedRun(run.id, known.id, outcome, message or CHANGED, state))
 
 
-def _runs_without_a_run(batch: Batch, seen: Observation, attempt: int, context: Context) -> None:
-    """Adopt, don't kill: only a Job that provably slipped by is stopped, and only so many."""
+def _runs_without_a_run(batch: Batch, seen: Observation, attempt: int, context: Context) -> bool:
+    """Adopt, don't kill: only a Job that provably slipped by is stopped, and only so many. Answers whether it is adopted."""
     if _is_foreign(seen, context):
         batch.foreign[seen.uid] = f"{seen.namespace}/{seen.name}"
-        return
+        return False
     queue_name = seen.queue_name or ""
     # Creation times are whole seconds, cut off: a Job of the second of the registration is adopted in doubt.
     if seen.stamp is not None or seen.created_at < context.cluster.registered_at:
@@ -355,10 +363,11 @@ def _runs_without_a_run(batch: Batch, seen: Observation, attempt: int, context: 
             adopted = AdoptedRun(seen.uid, queue.tenant, seen.namespace, queue_name, needed, why, run_id, ready, whole)
             batch.changes.adopted.append(adopted)
             context.unknown.settled(seen.uid)
-        return
+        return queue is not None
     if context.unknown.may_stop(seen.uid, f"{seen.namespace}/{seen.name}", context.now):
         batch.touched.add(seen.uid)
         batch.changes.actions.append(NewAction(seen.uid, None, attempt, ActionKind.SUSPEND, seen.resource_version))
+    return False
 
 
 def _is_foreign(seen: Observation, context: Context) -> bool:
