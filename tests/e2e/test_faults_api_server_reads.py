@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from aiqueue.admission.kube import answers, client, errors
+from aiqueue.admission.kube import client, deadlines, errors
 from aiqueue.admission.kube.client import KubeClient, job_path
 from aiqueue.admission.kube.reflector import Reflector
 from aiqueue.admission.kube.store import JobStore
@@ -75,7 +75,7 @@ def test_a_watch_over_which_nothing_comes_any_more_is_given_up(
     reading: Reading, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """Nobody hangs up: only that the server does not end it in time tells. Of an event that comes in bits for ever, too."""
-    monkeypatch.setattr(client, "WATCH_MARGIN_SECONDS", 0.5)
+    monkeypatch.setattr(client, "WATCH_MARGIN_SECONDS", 2.0)
     if how == "in bits":
         reading.proxy.befall(slow(0.0, (1, 0.1)), verb="watch", times=1)
     with reading.reflecting(watch_seconds=(1, 1), healthy_seconds=0.5) as (reflector, store):
@@ -89,7 +89,7 @@ def test_a_watch_over_which_nothing_comes_any_more_is_given_up(
 
 def test_the_state_says_since_when_nothing_has_gone_well(reading: Reading) -> None:
     """Watches that are cut at once mend nothing; one that lasts does."""
-    with reading.reflecting(watch_seconds=(1, 1), healthy_seconds=0.5) as (reflector, _):
+    with reading.reflecting(watch_seconds=(300, 300), healthy_seconds=3600.0) as (reflector, _):
         assert reflector.state.failing_since is None
         before = time.monotonic()
         reading.proxy.down("dropping")
@@ -103,6 +103,7 @@ def test_the_state_says_since_when_nothing_has_gone_well(reading: Reading) -> No
         reading.proxy.cut_watches()
         reading.until(lambda: reflector.state.failing_since is not None, "it to be cut")
         assert reflector.state.failing_since == since
+        reflector._watch_seconds, reflector._healthy_seconds = (2, 2), 0.5
         connects = reflector.state.connects
         reading.until(lambda: reflector.state.connects >= connects + 2, "a watch that lasted, and the next")
         reading.proxy.cut_watches()
@@ -144,11 +145,11 @@ def test_only_the_api_servers_own_word_counts(reading: Reading) -> None:
 
 
 def test_an_answer_that_never_gets_whole_is_given_up(reading: Reading, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answers, "BODY_SECONDS", 0.5)
+    monkeypatch.setattr(deadlines, "REQUEST_SECONDS", 0.5)
     reading.create("slow")
     reading.proxy.befall(slow(0.0, (1, 0.05)), times=1)
     began = time.monotonic()
-    with pytest.raises(errors.Unavailable, match="not there after"):
+    with pytest.raises(errors.Unavailable, match=r"it was not there after 0\.5 s"):
         reading.client.get_job(reading.namespace, "slow")
     assert time.monotonic() - began < 10
     assert reading.client.get_job(reading.namespace, "slow") is not None

@@ -27,7 +27,7 @@ from aiqueue.admission.controller.recollection import Recollection, recollect
 from aiqueue.admission.controller.registration import Registration, register
 from aiqueue.admission.controller.sight import Sight
 from aiqueue.admission.controller.term import Elector, Term
-from aiqueue.admission.controller.watchdog import Step, Watchdog
+from aiqueue.admission.controller.watchdog import Step, Watchdog, beat
 from aiqueue.admission.kube import names
 from aiqueue.admission.kube.client import KubeClient
 from aiqueue.admission.kube.errors import KubeError
@@ -62,6 +62,7 @@ class Controller:
             if settings.kubeconfig is not None
             else KubeClient.in_cluster(connections=threads + 8)
         )
+        self._client.progress = beat  # a step may ask several times: each has its own time
         self._jobs = JobStore()
         self._reflector = Reflector(self._client, names.QUEUE_LABEL, self._jobs, rng=random.Random())
         self._sight = Sight(self._client, self._jobs.poke)

@@ -3,8 +3,9 @@
     loop:      with Step("does an action"): ...      each turn of a loop; `beat` within, where one turn is long
     watchdog:  looks every so often which step has not moved for `stuck_seconds` -> a sentence and a stack in the log, exit
 
-A step is work, or a wait that has a bound of its own well below `stuck_seconds`. Time is counted by the watchdog's own looks: what
-passes while the whole process is stopped or starved counts as one look at most, so nobody is ended for having been stopped.
+A step is work, or a wait that has a bound of its own well below `stuck_seconds`. Each request to the API server is a beat, and is over in half
+of `stuck_seconds` by default (`kube.deadlines`). Time is counted by the watchdog's own looks: what passes while the whole process is stopped
+or starved counts as one look at most, so nobody is ended for having been stopped.
 
 What holds the interpreter's lock, the watchdog itself included, is not seen here: /healthz does not answer then either.
 """

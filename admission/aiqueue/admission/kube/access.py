@@ -14,7 +14,7 @@ import yaml
 from kubernetes import client as official
 from kubernetes import config as official_config
 
-from aiqueue.admission.kube import errors
+from aiqueue.admission.kube import deadlines, errors
 
 if TYPE_CHECKING:
     import urllib3
@@ -50,6 +50,7 @@ class Access:
         configuration.retries = False
         self._configuration = configuration
         self._api = official.ApiClient(configuration)
+        deadlines.keep(self.pool)
         self._lock = threading.Lock()
         self._authorization: dict[str, str] = {}
         self._authorized_until = 0.0

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 import urllib3
 
 from aiqueue.admission.kube import errors, objects
+from aiqueue.admission.kube.deadlines import Deadline
 from aiqueue.admission.kube.respite import Respite
 from aiqueue.admission.kube.watches import error_of
 
 if TYPE_CHECKING:
     from urllib3.response import BaseHTTPResponse
-
-BODY_SECONDS = 60.0  # that an answer may take once its headers have come
 
 T = TypeVar("T", bound=objects.Object)
 _READ_BYTES = 1 << 16
@@ -31,11 +29,12 @@ _status = msgspec.json.Decoder(objects.Status)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer whose headers have come; `respite` hears whether it is as it should be."""
+    """An answer whose headers have come, to be read before its deadline; `respite` hears whether it is as it should be."""
 
     response: BaseHTTPResponse
     respite: Respite
     doing: str
+    deadline: Deadline
 
     @property
     def refused(self) -> bool:
@@ -80,17 +79,16 @@ class Answer:
         return error
 
     def _body(self) -> bytes:
-        """Read the whole body, which gives the connection back; not for ever from a server that sends it bit by bit."""
-        until = monotonic() + BODY_SECONDS
+        """Read the whole body, which gives the connection back."""
         parts: list[bytes] = []
         try:
             while part := self.response.read1(_READ_BYTES):
                 parts.append(part)
-                if monotonic() > until:
-                    raise TimeoutError(f"it was not there after {BODY_SECONDS:g} s")
+                if self.deadline.over:
+                    raise TimeoutError
         except (urllib3.exceptions.HTTPError, OSError) as error:
             self.response.close()
-            raise no_answer(self.respite, f"no whole answer: {error}", self.doing) from error
+            raise no_answer(self.respite, f"no whole answer: {self.deadline.why(error)}", self.doing) from error
         return b"".join(parts)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from random import Random
@@ -21,7 +21,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 import urllib3
 
-from aiqueue.admission.kube import access, errors, kinds, names, objects
+from aiqueue.admission.kube import access, deadlines, errors, kinds, names, objects
 from aiqueue.admission.kube.access import Access
 from aiqueue.admission.kube.answers import Answer, no_answer, require_about
 from aiqueue.admission.kube.kinds import Kind, Listed
@@ -75,6 +75,8 @@ class KubeClient:
         self._agent = user_agent(component)
         #: How the server answers what reads and what writes.
         self.reading, self.writing = Respite(Random()), Respite(Random())
+        #: Called in the thread that asks whenever it begins a request, which is over within `deadlines.REQUEST_SECONDS`.
+        self.progress: Callable[[], object] = lambda: None
 
     @classmethod
     def from_kubeconfig(
@@ -186,7 +188,9 @@ class KubeClient:
         if answer.refused:
             raise answer.failure()
         answer.respite.well()
-        return Watch(answer.response, lasts_seconds=timeout_seconds + WATCH_MARGIN_SECONDS, kind=kind)
+        lasts_seconds = timeout_seconds + WATCH_MARGIN_SECONDS
+        answer.deadline.move(lasts_seconds, lasts_seconds)
+        return Watch(answer.response, lasts_seconds=lasts_seconds, kind=kind)
 
     def get_job(self, namespace: str, name: str) -> objects.Job | None:
         """The Job as it is now, None where there is none of this name.
@@ -348,22 +352,24 @@ class KubeClient:
     ) -> Answer:
         url = f"{self._host}{path}?{urlencode(query)}" if query else f"{self._host}{path}"
         respite = self.reading if method == "GET" else self.writing
+        self.progress()
         try:
-            response = self._pool.request(
-                method,
-                url,
-                headers=self.headers(content_type, accept),
-                body=body,
-                timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_SECONDS, read=timeout_seconds),
-                retries=False,
-                redirect=False,
-                preload_content=False,
-            )
+            with deadlines.within(deadlines.REQUEST_SECONDS, timeout_seconds) as deadline:
+                response = self._pool.request(
+                    method,
+                    url,
+                    headers=self.headers(content_type, accept),
+                    body=body,
+                    timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_SECONDS, read=timeout_seconds),
+                    retries=False,
+                    redirect=False,
+                    preload_content=False,
+                )
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise no_answer(respite, f"no answer from {self._host}: {error}", doing) from error
+            raise no_answer(respite, f"no answer from {self._host}: {deadline.why(error)}", doing) from error
         if response.status == HTTPStatus.UNAUTHORIZED:
             self.access.refused()
-        return Answer(response, respite, doing)
+        return Answer(response, respite, doing, deadline)
 
 
 def job_path(namespace: str, name: str) -> str:
