@@ -286,6 +286,12 @@ DAMAGES: tuple[Damage, ...] = (
         lambda piece: piece.row(run=None, state=WorkloadState.FAILED),
         Kind.RUNNING_WITHOUT_RUN,
     ),
+    Damage(
+        "its time was up, runs on",
+        running,
+        lambda piece: piece.row(run=None, state=WorkloadState.EXPIRED),
+        Kind.RUNNING_WITHOUT_RUN,
+    ),
     Damage("restored to an earlier run", running, lambda piece: piece.run(id=1), Kind.RUNNING_WITHOUT_RUN),
     Damage(
         "started by another ledger",

@@ -26,6 +26,7 @@ STUCK_AFTER = timedelta(minutes=5)
 #: How long after its time a run may still wait for its action to be written.
 _LATE = timedelta(minutes=1)
 _WAITS = (WorkloadState.PENDING, WorkloadState.HELD)
+_OVER = (WorkloadState.FINISHED, WorkloadState.FAILED)  # of the others a leader finds it out by itself when their Job runs
 _ENDS = frozenset({ActionKind.SUSPEND, ActionKind.EXPIRE})
 _OF_RUNS = frozenset(
     {
@@ -309,7 +310,7 @@ def _runs(case: Case, seen: Observation) -> Difference:
             "let the Job end, or point AIQUEUE_DATABASE_URL to the ledger that started it",
             None,
         )
-    ended = known is not None and known.state in TERMINAL_STATES and known.state is not WorkloadState.CANCELLED
+    ended = known is not None and known.state in _OVER
     if stamp is None and seen.created_at >= case.cluster.registered_at:
         what, then = "the Job slipped by", "it is suspended, some such Jobs a minute"
         cause = "it was created or unsuspended while the policies were not in force"
@@ -327,13 +328,12 @@ def _runs(case: Case, seen: Observation) -> Difference:
         cause = "its run was closed by hand, or the ledger was restored from a backup"
     if ended and known is not None:
         what, then = f"{what}; its workload is {known.state}", f"its workload waits again, then {then}"
-    mend = Mend.SET_STATE if ended else Mend.LEAD_ANEW
     return case.differs(
         Kind.RUNNING_WITHOUT_RUN,
         f"it runs and holds no quota: {what}",
         cause,
         f"when a controller begins to lead {then}",
-        mend if known is None or known.state is not WorkloadState.EXPIRED else None,
+        Mend.SET_STATE if ended else Mend.LEAD_ANEW,
         row=known.id if known is not None else 0,
     )
 
