@@ -34,7 +34,7 @@ OWN = {"nodeSelector": OWN_SELECTOR, "tolerations": [{"key": "mine", "operator":
 CONTROLLER = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def old_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
     """A cluster of an older version with the dev overlay, adapted by the component, and alice who edits everywhere."""
     folder = tmp_path_factory.mktemp("old")
@@ -55,17 +55,17 @@ def old_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster
         yield cluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def old_alice(old_cluster: DevCluster) -> Actor:
     return Actor(old_cluster, old_cluster.user_kubeconfig("alice"), "alice")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def old_admin(old_cluster: DevCluster) -> Actor:
     return Actor(old_cluster, old_cluster.kubeconfig, "aiqueue-dev:admin")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def old_controller(old_cluster: DevCluster) -> Actor:
     return Actor(old_cluster, old_cluster.service_account_kubeconfig(NAMESPACE, ACCOUNT), CONTROLLER)
 
