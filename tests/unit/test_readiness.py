@@ -199,9 +199,10 @@ def test_a_release_forgets_what_was_counted(changes: dict[str, Any], requeues: i
 
 def test_what_is_told_of_it() -> None:
     eviction = Eviction(RUN, 11, ATTEMPT, RunOutcome.NOT_READY, AFTER, "too late")
-    assert readiness.why(eviction, seen_running(ready=3)) == "too late: 3 of 4 pods were ready"
-    assert readiness.why(eviction, None) == "too late"
-    assert readiness.why(replace(eviction, outcome=RunOutcome.DRAINED), seen_running(ready=3)) == "too late"
+    assert readiness.why(eviction, lambda: seen_running(ready=3)) == "too late: 3 of 4 pods were ready"
+    assert readiness.why(eviction, lambda: None) == "too late"
+    looked_at: list[Observation] = []
+    assert readiness.why(replace(eviction, outcome=RunOutcome.DRAINED), looked_at.pop) == "too late", "nobody looks at it"
     for put_back, reason, text in (
         (PutBack(11, 2, 5, 120), EventReason.REQUEUED, "waits again as if it were new, for 2m at least (requeue 2 of 5): why"),
         (PutBack(11, 1, 0, 60), EventReason.REQUEUED, "for 1m at least (its owner released it while it still ran): why"),

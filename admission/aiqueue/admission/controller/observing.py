@@ -254,8 +254,8 @@ class Observing:
 
     def why(self, eviction: Eviction) -> str:
         """Why a run is told to end; where its gang is not ready, with how many of its pods are."""
-        seen = latest(self.jobs, self.mirror.uid_of(eviction.workload_id), self.context.see)
-        return readiness.why(eviction, seen)
+        uid = self.mirror.uid_of(eviction.workload_id)
+        return readiness.why(eviction, lambda: latest(self.jobs, uid, self.context.see))
 
     def _refused(self, batch: Batch, row: Known, run_id: int, message: str) -> None:
         """The API server will never take the unsuspend: give the quota back and wait for a person."""

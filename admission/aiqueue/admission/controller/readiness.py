@@ -14,7 +14,7 @@ What is told too late changes nothing but how early it is: times are the ledger'
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from aiqueue.admission.engine.plan import Eviction
@@ -71,9 +71,13 @@ def look(changes: Changes, seen: Observation, known: Known, run: OpenRun) -> boo
     return told is not None
 
 
-def why(eviction: Eviction, seen: Observation | None) -> str:
-    """Why a run is told to end, with how many pods were ready where that is why and its Job is at hand."""
-    if eviction.outcome is not RunOutcome.NOT_READY or seen is None:
+def why(eviction: Eviction, latest: Callable[[], Observation | None]) -> str:
+    """Why a run is told to end, with how many pods were ready where that is why and its Job is at hand.
+
+    Only then is its Job looked at: a Plan may put out hundreds for other reasons.
+    """
+    seen = latest() if eviction.outcome is RunOutcome.NOT_READY else None
+    if seen is None:
         return eviction.message
     return f"{eviction.message}: {seen.ready} of {wanted(seen)} pods were ready"
 
