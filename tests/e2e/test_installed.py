@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import ssl
 from collections.abc import Iterator
@@ -15,12 +16,14 @@ import pytest
 from typer.testing import CliRunner
 
 from aiqueue.admission.certificates import x509
+from aiqueue.admission.doctor.term import own_term
 from aiqueue.cli import dev
-from aiqueue.cli.harness import installed, processes
+from aiqueue.cli.harness import installed, processes, services
 from aiqueue.cli.harness.environment import DevEnvironment
 from aiqueue.cli.harness.errors import HarnessError
 from aiqueue.cli.harness.state import Record
 from aiqueue.cli.harness.waiting import until
+from aiqueue.queue.store import leadership
 
 pytestmark = pytest.mark.e2e
 
@@ -66,7 +69,7 @@ def refusal(environment: DevEnvironment) -> str:
 
 def kill(record: Record) -> None:
     os.kill(record.identity.pid, signal.SIGKILL)
-    until(lambda: not processes.is_alive(record.identity), seconds=10, what=f"the end of the {record.name}")
+    until(lambda: not processes.is_alive(record.identity), seconds=60, what=f"the end of the {record.name}")
 
 
 def test_both_run_and_the_webhook_is_asked(environment: DevEnvironment) -> None:
@@ -80,6 +83,16 @@ def test_both_run_and_the_webhook_is_asked(environment: DevEnvironment) -> None:
         logs = CliRunner().invoke(dev.app, ["logs", name, *options])
         assert logs.exit_code == 0
         assert logs.stdout == environment.log(name).read_text() != ""
+
+
+def test_a_shell_can_administer_and_repair(environment: DevEnvironment) -> None:
+    said = CliRunner().invoke(dev.app, ["env", "--folder", str(environment.folder)])
+    variables = dict(word.split("=", 1) for line in said.stdout.splitlines() for word in shlex.split(line)[1:])
+    assert variables["AIQUEUE_DATABASE_URL"] == installed.admin_url(environment)
+    with own_term(variables["AIQUEUE_REPAIR_DATABASE_URL"]) as term, term.transaction() as connection:
+        leadership.fence(connection, term.number)
+    until(lambda: '"event": "leading no more"' in environment.log("controller").read_text(), seconds=60, what="its term to end")
+    until(lambda: not services.readiness(kept(environment)["health_port"]), seconds=60, what="the controller to lead again")
 
 
 def test_nothing_that_holds_a_password_or_a_key_is_for_others(environment: DevEnvironment) -> None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, make_url, text
+from typer.testing import CliRunner
 
 from aiqueue.admission.controller.term import Term
 from aiqueue.admission.doctor.term import own_term
-from aiqueue.queue.database import transaction
+from aiqueue.cli.harness import product
+from aiqueue.cli.main import app
+from aiqueue.queue.database import open_database, transaction
 from aiqueue.queue.errors import LedgerError
 from aiqueue.queue.store import leadership
 from aiqueue.queue.words import WorkloadState
-from fix_command import Command
+from fix_command import Command, Result
+from fix_ledger import Copies
 from fix_rows import Rows
 
 pytestmark = pytest.mark.integration
@@ -74,6 +79,50 @@ def test_a_repair_says_what_it_did_and_what_is_left(applied: Command, rows: Rows
     assert result.err == "2 differences: 1 warning, 1 for information\n"
     (entry,) = [row for row in applied("get", "audit", "-o", "json").json()["items"] if row["status"]["kind"] == "Usage"]  # type: ignore[attr-defined]
     assert (entry["status"]["verb"], entry["status"]["claimedBy"]) == ("Updated", "ana, by aiqueue doctor")
+
+
+def repaired(meant: str, repair: str, expect: int) -> Result:
+    """What a repair comes to for who has these logins."""
+    environment = {"AIQUEUE_DATABASE_URL": meant, "AIQUEUE_REPAIR_DATABASE_URL": repair}
+    asked = ["doctor", "--no-cluster", "--pause=0.1", "--repair", "-o", "yaml"]
+    done = CliRunner().invoke(app, asked, env=environment, catch_exceptions=False)
+    assert done.exit_code == expect, done.output
+    return Result(done.exit_code, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def another_ledger_url(ledger_copies: Copies) -> Iterator[str]:
+    """A ledger besides the test's own."""
+    url = ledger_copies.take()
+    database = open_database(url, application_name="aiqueue-test", pool_size=1)
+    with transaction(database) as connection:  # copies of one template would take one another for themselves
+        connection.execute(text("UPDATE ledger SET uid = gen_random_uuid()"))
+    database.dispose()
+    yield url
+    ledger_copies.give_back(url)
+
+
+@pytest.mark.usefixtures("applied")
+def test_an_administrator_repairs_with_the_login_that_is_for_it(
+    rows: Rows, ledger: Engine, ledger_url: str, controller_url: str, another_ledger_url: str
+) -> None:
+    held = rows.workload("holds", requests={GPU: 4}, state=WorkloadState.ADMITTED)
+    rows.run(held, tenant="research", allocations=[("h100", GPU, 4)])
+    lead(ledger)
+    admin_url = product.login(ledger_url, "admin")
+    refused = repaired(admin_url, "", 1)
+    assert refused.out == ""
+    assert "permission denied" in refused.err
+    assert "Name the ledger with it in AIQUEUE_REPAIR_DATABASE_URL, as `aiqueue dev env` does" in refused.err
+    other = repaired(admin_url, another_ledger_url, 1)
+    assert "name one ledger in both" in other.err
+    with ledger.begin() as connection:
+        connection.execute(text("UPDATE leader_lease SET expires_at = clock_timestamp()"))
+    done = repaired(admin_url, controller_url, 1)
+    assert kinds(done.out) == [("Mended", "RateDiffers"), ("Difference", "NobodyLeads")]
+    for said in (refused, other, done):
+        for url in (admin_url, controller_url):
+            assert str(make_url(url).password) not in said.out + said.err
 
 
 def test_a_database_of_another_version_is_not_looked_at(applied: Command, ledger: Engine) -> None:

@@ -72,6 +72,7 @@ def _exports(environment: DevEnvironment) -> list[str]:
         f"export KUBECONFIG={shlex.quote(str(environment.kubeconfig))}",
         f"export AIQUEUE_KUBECONFIG={shlex.quote(str(environment.kubeconfig))}",
         f"export AIQUEUE_DATABASE_URL={shlex.quote(installed.admin_url(environment))}",
+        f"export AIQUEUE_REPAIR_DATABASE_URL={shlex.quote(installed.controller_url(environment))}",
         f'export PATH={path}:"$PATH"',
     ]
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aiqueue.cli.exits import Exit, WrongUsage, say
-from aiqueue.cli.ledger import claimed_by, reading, settings
+from aiqueue.cli.ledger import claimed_by, login, reading, settings
 from aiqueue.cli.printers import Output
-from aiqueue.queue.errors import SchemaMismatch
+from aiqueue.queue.errors import InvalidInput, SchemaMismatch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 EPILOG = (
     "Exit codes: 0 nothing differs, or nothing that is more than information; 1 something does; 2 wrong usage; 3 the ledger is"
-    " unavailable; 5 stdout cannot be written. Data goes to stdout, messages to stderr. The ledger is named by the environment variable AIQUEUE_DATABASE_URL, the"
-    " cluster by AIQUEUE_KUBECONFIG or by the service account of the pod, and its name in the ledger by AIQUEUE_CLUSTER_NAME."
+    " unavailable; 5 stdout cannot be written. Data goes to stdout, messages to stderr. The ledger is named by the environment variable AIQUEUE_DATABASE_URL, with"
+    " --repair by AIQUEUE_REPAIR_DATABASE_URL where that is set (it takes the login of the controller to repair), the cluster by AIQUEUE_KUBECONFIG or by the service account of the pod, and its name in the ledger by AIQUEUE_CLUSTER_NAME."
 )
 #: How long a controller that was at work may take to lead again and do its part.
 WAIT_SECONDS = 60.0
@@ -54,20 +55,22 @@ def doctor(
     from aiqueue.cli.harness import progress
 
     settled = settings()
-    wrong = _schema()
+    wrong = _schema(repairing=repair)
     if wrong is not None:
         doctor_text.show([wrong], output)
         raise typer.Exit(Exit.REFUSED)
+    if repair:
+        _require_one_ledger()
     with ExitStack() as open_, progress.for_this_terminal() as shown:
         client = None if no_cluster else _client(settled, kubeconfig)
         if client is not None:
             open_.callback(client.close)
-        examiner = _examiner(settled, client, pause, shown)
+        examiner = _examiner(settled, client, pause, shown, repairing=repair)
         told = examiner.examine()
         mended: Sequence[Mended] = ()
         left: Sequence[Difference] = told
         if repair and any(each.safe for each in told):
-            mended, left = _repair(settled, examiner, client, told, shown)
+            mended, left = _repair(examiner, client, told, shown)
     doctor_text.show_mended(mended, output)
     doctor_text.show(left, output, mended)
     if any(each.alarming for each in left):
@@ -75,7 +78,7 @@ def doctor(
 
 
 def _repair(
-    settled: Settings, examiner: Examiner, client: KubeClient | None, told: Sequence[Difference], shown: Progress
+    examiner: Examiner, client: KubeClient | None, told: Sequence[Difference], shown: Progress
 ) -> tuple[list[Mended], list[Difference]]:
     from aiqueue.admission.doctor.differences import Mend
     from aiqueue.admission.doctor.kinds import Kind
@@ -87,7 +90,8 @@ def _repair(
         say("what can be mended is for a controller to do, and none leads: start one")
         return [], list(told)
     shown.step("leading instead of the controller")
-    with own_term(settled.database_url.get_secret_value()) as term:
+    _, url = login(repairing=True)
+    with own_term(url) as term:
         look = examiner.look()
         now = examiner.compare(look)
         mended = Mender(term, look, client, claimed_by=f"{claimed_by()}, by aiqueue doctor").mend(to_be_mended(told, now))
@@ -97,12 +101,12 @@ def _repair(
     return mended, examiner.settle(accepted, WAIT_SECONDS if led else 0.0)
 
 
-def _examiner(settled: Settings, client: KubeClient | None, pause: float, shown: Progress) -> Examiner:
+def _examiner(settled: Settings, client: KubeClient | None, pause: float, shown: Progress, *, repairing: bool) -> Examiner:
     from aiqueue.admission.doctor.examining import Examiner
     from aiqueue.admission.doctor.reading_cluster import ClusterReader
 
     reader = ClusterReader(client, settled.cluster_name, shown.step) if client is not None else None
-    return Examiner(reading, settled.cluster_name, reader, shipped_policies(), pause, shown.step)
+    return Examiner(partial(reading, repairing=repairing), settled.cluster_name, reader, shipped_policies(), pause, shown.step)
 
 
 def _client(settled: Settings, kubeconfig: Path | None) -> KubeClient:
@@ -114,17 +118,36 @@ def _client(settled: Settings, kubeconfig: Path | None) -> KubeClient:
     return KubeClient.from_kubeconfig(path, connections=2, component="doctor")
 
 
-def _schema() -> Difference | None:
+def _schema(*, repairing: bool) -> Difference | None:
     """What is wrong with the schema, of which depends whether anything else can be read."""
     from aiqueue.admission.doctor.surroundings import schema
     from aiqueue.migrations import check
 
-    with reading() as connection:
+    with reading(repairing=repairing) as connection:
         try:
             check(connection)
         except SchemaMismatch as error:
             return schema(str(error))
     return None
+
+
+def _require_one_ledger() -> None:
+    """Refuse to repair another ledger than the one that is meant.
+
+    Raises:
+        InvalidInput: the login for repairs opens another ledger than that of all commands.
+    """
+    from aiqueue.queue.store import clusters
+
+    (plain, plain_url), (variable, url) = login(), login(repairing=True)
+    if not plain_url or url == plain_url:
+        return
+    with reading() as meant, reading(repairing=True) as repaired:
+        uids = clusters.ledger_uid(meant), clusters.ledger_uid(repaired)
+    if uids[0] != uids[1]:
+        raise InvalidInput(
+            variable, "(not shown)", f"it is ledger {uids[1]}, and {plain} is {uids[0]}: name one ledger in both"
+        )
 
 
 def shipped_policies() -> list[str]:

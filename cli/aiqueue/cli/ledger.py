@@ -44,8 +44,12 @@ def settings() -> Settings:
         raise settings_error(error) from None
 
 
-def open_ledger(*, timeout_seconds: float = 30) -> Engine:
+def open_ledger(*, timeout_seconds: float = 30, repairing: bool = False) -> Engine:
     """The database that AIQUEUE_DATABASE_URL names. Nothing connects yet.
+
+    Args:
+        timeout_seconds: that a statement may take.
+        repairing: with the login of AIQUEUE_REPAIR_DATABASE_URL, where that is set.
 
     Raises:
         InvalidSettings: the variable is not set.
@@ -53,7 +57,7 @@ def open_ledger(*, timeout_seconds: float = 30) -> Engine:
     """
     from aiqueue.queue.database import open_database
 
-    url = settings().database_url.get_secret_value()
+    variable, url = login(repairing=repairing)
     if not url:
         raise InvalidSettings(
             "AIQUEUE_DATABASE_URL is not set: export AIQUEUE_DATABASE_URL=postgresql://user@host:5432/database,"
@@ -68,13 +72,22 @@ def open_ledger(*, timeout_seconds: float = 30) -> Engine:
             idle_in_transaction_timeout_seconds=timeout_seconds,
         )
     except ValueError:  # a port that is no number; the text may hold part of a password
-        raise InvalidInput("AIQUEUE_DATABASE_URL", "(not shown)", "write postgresql://user@host:port/database") from None
+        raise InvalidInput(variable, "(not shown)", "write postgresql://user@host:port/database") from None
+
+
+def login(*, repairing: bool = False) -> tuple[str, str]:
+    """The variable that names the ledger, and its value, which may hold a password; "" where it is not set."""
+    settled = settings()
+    repair = settled.repair_database_url.get_secret_value()
+    if repairing and repair:
+        return "AIQUEUE_REPAIR_DATABASE_URL", repair
+    return "AIQUEUE_DATABASE_URL", settled.database_url.get_secret_value()
 
 
 @contextmanager
-def reading() -> Iterator[Connection]:
-    """A read-only transaction that sees one instant of the ledger."""
-    with _transaction(open_ledger(), isolation_level="REPEATABLE READ") as connection:
+def reading(*, repairing: bool = False) -> Iterator[Connection]:
+    """A read-only transaction that sees one instant of the ledger; `repairing` as for `open_ledger`."""
+    with _transaction(open_ledger(repairing=repairing), isolation_level="REPEATABLE READ") as connection:
         yield connection
 
 

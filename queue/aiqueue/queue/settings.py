@@ -13,6 +13,7 @@ class Settings(BaseSettings):
 
     Attributes:
         database_url: the ledger, `postgresql://user@host:port/database`.
+        repair_database_url: the ledger, with the login of the controller, for `aiqueue doctor --repair`; database_url when empty.
         kubeconfig: how to reach the cluster; the service account of the pod when empty.
         cluster_name: the name of that cluster in the ledger.
         lease_seconds: how long a term lasts without renewal; a standby takes over after it.
@@ -36,6 +37,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="AIQUEUE_", env_nested_delimiter="__", frozen=True, extra="ignore")
 
     database_url: SecretStr = SecretStr("")
+    repair_database_url: SecretStr = SecretStr("")
     kubeconfig: Path | None = None
     cluster_name: str = Field(default="default", pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
     lease_seconds: float = Field(default=4.0, ge=1, le=60)

@@ -43,7 +43,9 @@ def own_term(url: str) -> Iterator[Term]:
     except DBAPIError as error:
         said = str(error.orig).strip().partition("\n")[0]
         raise MayNotLead(
-            f"leadership cannot be taken over ({said}): to mend anything, use the login of the controller"
+            f"leadership cannot be taken over ({said}): it takes the login of the controller to mend anything. Name the ledger with it in"
+            " AIQUEUE_REPAIR_DATABASE_URL, as `aiqueue dev env` does for the development environment; or repair from the controller's pod:"
+            " kubectl --namespace=aiqueue-system exec deployment/aiqueue-controller -- aiqueue doctor --repair"
         ) from error
     finally:
         database.dispose()

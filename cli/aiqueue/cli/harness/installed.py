@@ -96,6 +96,15 @@ def admin_url(environment: DevEnvironment) -> str:
     return _load(environment).admin_url
 
 
+def controller_url(environment: DevEnvironment) -> str:
+    """The ledger's URL for the controller, which it takes to repair it; holds a password.
+
+    Raises:
+        HarnessError: `bring_up` never ended well here.
+    """
+    return _load(environment).controller_url
+
+
 @contextmanager
 def stopped(environment: DevEnvironment, name: str) -> Iterator[None]:
     """Have the controller or the webhook stopped during the block, and ready again after it.
