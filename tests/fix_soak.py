@@ -1,21 +1,23 @@
 """A soak in small on the session's cluster, for the tests of what it does and of what it would notice.
 
-`soaked` was killed at every named point and at thirty more moments, and was then let come to rest. `rested` is the same with nobody at work
+`soaked` was killed at every named point and at thirty more moments, its servers were away once in each way, and it was then let come to rest. `rested` is the same with nobody at work
 any more: a few Jobs of known standing, no controller, and everything as it ought to be, so that a test may damage one thing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from random import SystemRandom
 from typing import Any
 
 import pytest
 
+from aiqueue.cli.harness import product
 from aiqueue.cli.harness.cluster import DevCluster
+from aiqueue.cli.harness.postgres import DevPostgres
 from aiqueue.cli.harness.waiting import until
-from fix_ledger import Copies
 from fix_managed import Teams
 from soak import invariants, jobs
 from soak.soak import Soak, begun
@@ -38,7 +40,8 @@ class Soaked:
 class Rested:
     """A soak without controllers: `uids` are those of the Jobs by name.
 
-    `runs` (two pods for ever), `waits` (can never fit), `held` and `lived` (ran for a while, then was deleted).
+    `runs` (two pods for ever), `waits` (can never fit), `held`, `lived` (ran for a while, then was deleted) and, in the second namespace,
+    `unready` (has an hour to become ready, and never does).
     """
 
     soak: Soak
@@ -63,19 +66,28 @@ class Rested:
 
 
 @pytest.fixture(scope="module")
-def soaked(
-    gpu_cluster: DevCluster, teams: Teams, ledger_copies: Copies, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Soaked]:
-    """A soak that was killed at each point and thirty times more, and what did not hold when it had come to rest."""
+def soaked(gpu_cluster: DevCluster, teams: Teams, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Soaked]:
+    """A soak that was killed at each point and thirty times more, and what did not hold when it had come to rest.
+
+    Its Postgres is its own, since that is crashed and restarted; the cluster's API server only stands still for a while.
+    """
     seed = str(SystemRandom().randrange(2**32))
     print(f"seed {seed}")
-    url = ledger_copies.take()
     namespaces = (teams.take(), teams.take())
     folder = tmp_path_factory.mktemp("soak")
-    with of_parts(gpu_cluster, namespaces, url, folder) as world, begun(world, seed, hurry=True) as soak:
+    with ExitStack() as stack:
+        postgres = stack.enter_context(DevPostgres.create(folder / "postgres", durable=False))
+        url = postgres.create_database("aiqueue_soak")
+        product.migrate(url)
+        world = stack.enter_context(of_parts(gpu_cluster, namespaces, url, folder, postgres=postgres))
+        soak = stack.enter_context(begun(world, seed, outages=False, hurry=True))
         breaker = soak.breaker
         breaker.run(lambda: not breaker.left)
         enough = breaker.tally.breaks + MORE
+        for kind in soak.outages.kinds:
+            soak.outages.strike(kind)
+            some = breaker.tally.breaks + MORE // 10
+            breaker.run(lambda some=some: breaker.tally.breaks >= some)  # type: ignore[misc]
         breaker.run(lambda: breaker.tally.breaks >= enough)
         broken = soak.check(REST_SECONDS)
         if broken:
@@ -84,12 +96,12 @@ def soaked(
         yield Soaked(soak, broken)
         for namespace in namespaces:
             delete_jobs(soak, namespace)
-    ledger_copies.give_back(url)
 
 
 def delete_jobs(soak: Soak, namespace: str) -> None:
-    """Delete all Jobs of a namespace, and wait until they and their pods are gone."""
+    """Delete all Jobs of a namespace and pods that were left behind, and wait until they and their pods are gone."""
     soak.world.api.call("DELETE", jobs.path(namespace), {"propagationPolicy": "Foreground"})
+    soak.world.api.call("DELETE", f"/api/v1/namespaces/{namespace}/pods")
 
     def gone() -> bool:
         pods = soak.world.api.call("GET", f"/api/v1/namespaces/{namespace}/pods")["items"]
@@ -105,6 +117,7 @@ def rested(soaked: Soaked) -> Rested:
     soak = soaked.soak
     soak.owners.rest()
     soak.breaker.calm()
+    soak.door.close()  # it would turn away what can never fit
     soak.administrator.open_up()
     for each in soak.world.namespaces:
         delete_jobs(soak, each)
@@ -116,16 +129,18 @@ def rested(soaked: Soaked) -> Rested:
         "held": jobs.make(place, "held", annotations={jobs.HOLD: "true"}),
         "lived": jobs.make(place, "lived", runtime="6s", ttlSecondsAfterFinished=0),
     }
+    wanted["unready"] = jobs.make(soak.world.namespaces[1], "unready", pod_annotations={jobs.DEV_READY: "never"})
     made.uids = {name: soak.owners.submit(job) for name, job in wanted.items()}
 
     def settled() -> bool:
         soak.breaker.step()
         runs = soak.world.rows(
-            "SELECT 1 FROM run r JOIN workload w ON w.id = r.workload_id WHERE w.uid = :uid AND r.started_at IS NOT NULL",
-            uid=made.uids["runs"],
+            "SELECT 1 FROM run r JOIN workload w ON w.id = r.workload_id WHERE w.uid IN (:runs, :unready) AND r.started_at IS NOT NULL",
+            runs=made.uids["runs"],
+            unready=made.uids["unready"],
         )
         lived = soak.world.rows("SELECT 1 FROM archived_workload WHERE uid = :uid", uid=made.uids["lived"])
-        return bool(runs and lived) and not made.broken()
+        return len(runs) == 2 and bool(lived) and not made.broken()
 
     until(settled, seconds=WAIT_SECONDS, what="Jobs of known standing")
     soak.fleet.kill()

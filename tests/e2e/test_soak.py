@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from dataclasses import replace
 from datetime import timedelta
 
@@ -25,6 +26,7 @@ def test_killed_at_every_point_and_at_thirty_moments_nothing_is_lost(soaked: Soa
     tally = soaked.soak.breaker.tally
     assert set(POINTS) - set(tally.kills) == set()
     assert tally.breaks >= len(POINTS) + MORE
+    assert set(soaked.soak.outages.tally) == set(soaked.soak.outages.kinds)
     assert soaked.broken == {}
     figures = soaked.soak.told()
     print(figures)
@@ -52,7 +54,8 @@ DAMAGED = {
         (
             "UPDATE allocation a SET amount = 2 * amount FROM run r JOIN workload w ON w.id = r.workload_id"
             " WHERE a.run_id = r.id AND w.name = 'runs';"
-            "UPDATE queue_usage SET rate = 2 * rate WHERE rate > 0"
+            "UPDATE queue_usage u SET rate = 2 * rate FROM run r JOIN workload w ON w.id = r.workload_id"
+            " WHERE u.queue_id = r.queue_id AND r.closed_at IS NULL AND w.name = 'runs'"
         ),
     ],
     "usage_agrees": [
@@ -67,6 +70,22 @@ DAMAGED = {
             "INSERT INTO allocation (run_id, pod_set, flavor_id, resource, amount)"
             " SELECT max(r.id), 'main', max(f.id), 'nvidia.com/gpu', 1000 FROM run r CROSS JOIN flavor f;"
             "UPDATE workload SET attempt = 1 WHERE name = 'waits'"
+        ),
+    ],
+    "none_waits_for_the_unready": [
+        (
+            "UPDATE run r SET started_at = r.started_at - interval '2 hours' FROM workload w"
+            " WHERE w.id = r.workload_id AND w.name = 'unready'"
+        ),
+        (
+            "UPDATE run r SET ready_at = r.started_at, unready_since = NULL FROM workload w"
+            " WHERE w.id = r.workload_id AND w.name = 'unready'"
+        ),
+    ],
+    "back_offs_are_waited_out": [
+        (
+            "UPDATE workload SET attempt = attempt - 1, not_before = clock_timestamp() + interval '1 hour' WHERE name = 'runs';"
+            "UPDATE workload SET attempt = attempt + 1, not_before = NULL WHERE name = 'runs'"
         ),
     ],
     "no_action_left": [
@@ -88,7 +107,7 @@ def test_a_damaged_ledger_is_noticed_by_the_invariant_that_it_breaks(rested: Res
 
 def test_a_second_open_run_is_noticed(rested: Rested) -> None:
     seen = rested.soak.evidence()
-    (run,) = seen.open_runs().values()
+    run = seen.open_runs()[rested.uids["runs"]]
     first = replace(run, id=-1, attempt=1, closed_at=run.opened_at + timedelta(seconds=1), held={}, opened={})
     seen.runs = [*(each for each in seen.runs if each.id != run.id), first, replace(run, attempt=2)]
     seen.workloads = [replace(each, attempt=2) if each.uid == run.uid else each for each in seen.workloads]
@@ -147,6 +166,45 @@ def test_a_controller_that_ends_by_itself_is_noticed(rested: Rested) -> None:
     fleet.unexpected.clear()
     assert list(broken) == ["nothing_unexpected"]
     assert "ended by itself with 0" in broken["nothing_unexpected"][0]
+
+
+def test_a_door_that_lets_wrong_jobs_in_is_noticed(rested: Rested) -> None:
+    """The API server asks it no more, and it does not know; nothing is stored."""
+    door, where = rested.soak.door.open(), jobs.path(rested.namespace) + "?dryRun=All"
+    wrong = jobs.make(rested.namespace, "wrong", queue="nowhere")
+
+    def judged() -> bool:
+        began = time.monotonic()
+        return door.judge("wrong", began, rested.soak.world.api.ask("POST", where, wrong))
+
+    assert not judged()
+    assert door.complaints == []
+    door.unregister()
+    until(judged, seconds=60, what="a wrong Job to be let in")
+    broken = rested.broken()
+    door.complaints.clear()
+    door.end()
+    assert list(broken) == ["the_door_is_kept"]
+    assert "Job wrong is wrong and was let in" in broken["the_door_is_kept"][0]
+
+
+def test_a_door_that_holds_somebody_up_is_noticed_and_one_that_ends_by_itself(rested: Rested) -> None:
+    door = rested.soak.door.open(failurePolicy="Fail")
+    os.kill(door.pid, signal.SIGTERM)
+
+    def ended() -> bool:
+        door.step()
+        return not door.pid
+
+    until(ended, seconds=60, what="the end of the webhook")
+    rested.soak.owners.submit_wrong(jobs.make(rested.namespace, "held-up", queue="nowhere"))
+    broken = rested.broken()
+    door.complaints.clear()
+    door.close()
+    assert list(broken) == ["the_door_is_kept"]
+    by_itself, held_up = broken["the_door_is_kept"]
+    assert "ended by itself with 0" in by_itself
+    assert "somebody was held up" in held_up
 
 
 def test_a_gang_in_part_is_noticed(rested: Rested) -> None:

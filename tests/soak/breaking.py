@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Protocol
 
 from aiqueue.admission.controller.faults import POINTS
 from soak.fleet import LEASE_SECONDS, STUCK_SECONDS, Arm, Controller, Fleet, Lead
@@ -60,6 +61,19 @@ class Tally:
         return self.kinds.total()
 
 
+class Hazard(Protocol):
+    """What else is broken meanwhile."""
+
+    def step(self) -> bool:
+        """Look once; answers whether nobody could have taken over for a while."""
+
+    def calm(self) -> None:
+        """Break nothing more."""
+
+    def storm(self) -> None:
+        """Break again."""
+
+
 class Breaker:
     """Breaks the controllers of a fleet.
 
@@ -70,6 +84,9 @@ class Breaker:
         hurry: kill one at every point there is first, and let nobody wait for the lease of who was killed, as if he had resigned.
             No take-over time is measured then.
         provoke: called with the name of a point that a leader waits for.
+
+    Attributes:
+        hazards: other things that are broken meanwhile, each by its own rules.
     """
 
     def __init__(
@@ -84,6 +101,7 @@ class Breaker:
         self.fleet = fleet
         self.tally = Tally()
         self.armed = True
+        self.hazards: list[Hazard] = []
         self._rng = random.Random(f"{seed}/breaking")
         self._standbys = standbys
         self._hurry = hurry
@@ -111,6 +129,9 @@ class Breaker:
 
     def step(self) -> None:
         """Look once, and break what is due."""
+        for hazard in self.hazards:
+            if hazard.step():
+                self._alone = False
         for each in self.fleet.reap():
             self._count(each)
         self._wake_stopped()
@@ -130,6 +151,8 @@ class Breaker:
     def calm(self) -> None:
         """Break nothing more; whoever is stopped goes on."""
         self.armed = False
+        for hazard in self.hazards:
+            hazard.calm()
         for each in self.fleet.controllers:
             if each.stopped_until is not None or each.is_stopped():
                 each.send(signal.SIGCONT)
@@ -138,6 +161,8 @@ class Breaker:
     def storm(self) -> None:
         """Break again."""
         self.armed = True
+        for hazard in self.hazards:
+            hazard.storm()
 
     # what is armed
 

@@ -91,6 +91,15 @@ class Resize:
     amount: int
 
 
+@dataclass(frozen=True, slots=True)
+class Gang:
+    """How far the gang of an open run is that was started and not told to end. `overdue`: it stands past the time it had."""
+
+    run_id: int
+    ready: bool
+    overdue: bool
+
+
 @dataclass(slots=True)
 class Evidence:
     """All there is to judge by.
@@ -101,6 +110,8 @@ class Evidence:
         lives: all pods that ever were.
         unsuspends, claims: see `auditlog.Starts`.
         wishes: uid -> what its owner has in the Job.
+        back_offs: (workload, attempt) -> until when it was to wait when this attempt was admitted; of those that were put back.
+        complaints: see `door.Door`.
         unexpected: sentences on controllers that ended or complained as nobody meant them to.
     """
 
@@ -116,6 +127,9 @@ class Evidence:
     claims: frozenset[int] = frozenset()
     edits: Sequence[Edit] = ()
     wishes: Mapping[str, Wish] = field(default_factory=dict)
+    gangs: Sequence[Gang] = ()
+    back_offs: Mapping[tuple[int, int], datetime] = field(default_factory=dict)
+    complaints: Sequence[str] = ()
     unexpected: Sequence[str] = ()
 
     def open_runs(self) -> dict[str, Run]:
@@ -155,6 +169,8 @@ def read_ledger(connection: Connection, into: Evidence) -> None:
     into.resizes = [Resize(**row) for row in _rows(connection, _RESIZES)]
     into.actions = [Action(**row) for row in _rows(connection, _ACTIONS)]
     into.rates = [Rate(**row) for row in _rows(connection, _RATES)]
+    into.gangs = [Gang(**row) for row in _rows(connection, _GANGS)]
+    into.back_offs = {(row["workload_id"], row["attempt"]): row["not_before"] for row in _rows(connection, _BACK_OFFS)}
 
 
 def read_cluster(api: Api, namespaces: Iterable[str], into: Evidence) -> None:
@@ -196,3 +212,10 @@ SELECT a.id, a.kind, w.namespace || '/' || w.name AS job, coalesce(a.not_before 
   FROM action a JOIN workload w ON w.id = a.workload_id"""
 _RATES = """
 SELECT q.namespace || '/' || q.name AS queue, u.resource, u.rate FROM queue_usage u JOIN queue q ON q.id = u.queue_id"""
+_GANGS = """
+SELECT r.id AS run_id, r.ready_at IS NOT NULL AND r.unready_since IS NULL AS ready,
+       coalesce(clock_timestamp() > CASE WHEN r.ready_at IS NULL THEN r.started_at + make_interval(secs => c.ready_timeout_seconds)
+                                         ELSE r.unready_since + make_interval(secs => c.recovery_timeout_seconds) END, false) AS overdue
+  FROM run r JOIN workload w ON w.id = r.workload_id JOIN class c ON c.name = w.class_name
+ WHERE r.closed_at IS NULL AND r.started_at IS NOT NULL AND r.stopped_at IS NULL AND r.evict_at IS NULL"""
+_BACK_OFFS = "SELECT workload_id, attempt, not_before FROM soak.admitted"

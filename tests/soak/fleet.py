@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
-import queue
 import signal
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,6 +14,7 @@ from pathlib import Path
 
 from aiqueue.cli.harness.errors import HarnessError
 from aiqueue.cli.harness.waiting import until
+from soak.nurse import Nursery
 from soak.world import World
 
 LEASE_SECONDS = 1
@@ -106,54 +102,6 @@ class Lead:
     now: datetime
 
 
-class _Nursery:
-    """The process that starts controllers, see `soak.nursery`; it ends with ours."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-W", "error", str(Path(__file__).with_name("nursery.py"))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self._started: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._ended: dict[int, int] = {}
-        threading.Thread(target=self._read, name="nursery", daemon=True).start()
-
-    def start(self, environment: Mapping[str, str], log: Path) -> int:
-        """Start a controller; answers its pid."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"environment": dict(environment), "log": str(log)}) + "\n")
-        self._process.stdin.flush()
-        try:
-            return self._started.get(timeout=60)
-        except queue.Empty:
-            raise HarnessError("no controller was started within 60 s") from None
-
-    def ended(self) -> Mapping[int, int]:
-        """How those that have ended did, by pid."""
-        return self._ended
-
-    def end(self) -> None:
-        """End it."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(30)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        with suppress(ValueError):  # closed
-            for line in self._process.stdout:
-                what, *numbers = line.split()
-                if what == "started":
-                    self._ended.pop(int(numbers[0]), None)  # of another that had its number
-                    self._started.put(int(numbers[0]))
-                else:
-                    self._ended[int(numbers[0])] = int(numbers[1])
-
-
 class Fleet:
     """The controllers of a world."""
 
@@ -164,7 +112,7 @@ class Fleet:
         self._numbers = itertools.count()
         self._logs = world.folder / "controllers"
         self._logs.mkdir(parents=True, exist_ok=True)
-        self._nursery = _Nursery()
+        self.nursery = Nursery()
 
     def start(self, arm: Arm | None = None) -> Controller:
         """Start one more."""
@@ -182,7 +130,7 @@ class Fleet:
             **{name: value for name, value in os.environ.items() if name == "PYTHONPATH"},
         )
         log.touch()
-        made = Controller(self._nursery.start(environment, log), log, arm, time.monotonic())
+        made = Controller(self.nursery.start(environment, log), log, arm, time.monotonic())
         self.controllers.append(made)
         return made
 
@@ -203,7 +151,7 @@ class Fleet:
         Raises:
             HarnessError: that was so of too many.
         """
-        codes = self._nursery.ended()
+        codes = self.nursery.ended()
         for each in self.controllers:
             each.code = codes.get(each.pid)
         for each in [each for each in self.controllers if not each.alive()]:
@@ -214,7 +162,7 @@ class Fleet:
     def end(self) -> None:
         """Kill what is left."""
         self.kill()
-        self._nursery.end()
+        self.nursery.end()
 
     def kill(self) -> None:
         """Kill all that run, and return when they have ended."""

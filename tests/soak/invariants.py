@@ -15,7 +15,7 @@ from typing import Any
 from soak import ceilings
 from soak.auditlog import BEHIND_ITS_BACK
 from soak.evidence import Evidence, Run, requests_of
-from soak.jobs import EVICT_AT, HOLD, QUEUE, RUN, STOPPED, Wish, state_of
+from soak.jobs import DEV_ONLY_INDEX, DEV_READY, EVICT_AT, HOLD, QUEUE, RUN, STOPPED, Wish, ending, state_of
 from soak.pods import alive
 
 Invariant = Callable[[Evidence], Iterator[str]]
@@ -199,12 +199,48 @@ def templates_are_their_owners(seen: Evidence) -> Iterator[str]:
             yield f"Job {metadata['namespace']}/{metadata['name']} waits, and still has {', '.join(left)}"
 
 
+def none_waits_for_the_unready(seen: Evidence) -> Iterator[str]:
+    """No gang stands longer than its class allows without being wholly ready, and none is taken for ready that never can be."""
+    runs = {run.id: run for run in seen.runs}
+    for gang in seen.gangs:
+        run = runs[gang.run_id]
+        job = seen.jobs.get(run.uid)
+        if job is None or job["metadata"].get("deletionTimestamp") or job["spec"].get("suspend") or ending(job):
+            continue
+        notes = job["spec"]["template"]["metadata"].get("annotations", {})
+        never = notes.get(DEV_READY) == "never" and DEV_ONLY_INDEX not in notes
+        if gang.overdue:
+            yield f"{run.name} stands past the time that its class gives it, and its gang is not wholly ready"
+        elif gang.ready and never and not job["status"].get("succeeded"):
+            yield f"{run.name} is said to be wholly ready, and its pods never are"
+
+
+def back_offs_are_waited_out(seen: Evidence) -> Iterator[str]:
+    """Who was put back is not admitted again before his time, unless he was released."""
+    for run in seen.runs:
+        not_before = seen.back_offs.get((run.workload_id, run.attempt))
+        if not_before is not None and not run.adopted and run.opened_at < not_before:
+            yield f"{run.name} was opened at {run.opened_at}, and its workload was to wait until {not_before}"
+
+
+def the_door_is_kept(seen: Evidence) -> Iterator[str]:
+    """While the webhook stands no wrong Job is let in; whether or not it does, nobody is held up by it; and it does not end by itself."""
+    yield from seen.complaints
+
+
 def nothing_unexpected(seen: Evidence) -> Iterator[str]:
     """No controller ended by itself or complained of what nobody expected."""
     yield from seen.unexpected
 
 
-ALWAYS: tuple[Invariant, ...] = (none_admitted_twice, no_ceiling_passed, released_when_gone, nothing_unexpected)
+ALWAYS: tuple[Invariant, ...] = (
+    none_admitted_twice,
+    no_ceiling_passed,
+    released_when_gone,
+    back_offs_are_waited_out,
+    the_door_is_kept,
+    nothing_unexpected,
+)
 AT_REST: tuple[Invariant, ...] = (
     no_job_lost,
     none_in_part,
@@ -212,6 +248,7 @@ AT_REST: tuple[Invariant, ...] = (
     no_action_left,
     no_run_of_the_finished,
     templates_are_their_owners,
+    none_waits_for_the_unready,
 )
 
 

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from soak.tenants import CLASSES, GPU, QUEUES
+from soak.tenants import CLASSES, GPU, IMPATIENT, QUEUES
 
 RUN, EVICT_AT, STOPPED = "aiqueue.dev/run", "aiqueue.dev/evict-at", "aiqueue.dev/stopped"
 QUEUE, CLASS, HOLD = "aiqueue.dev/queue", "aiqueue.dev/class", "aiqueue.dev/hold"
-DEV_RUNTIME, DEV_END = "aiqueue.dev/dev-runtime", "aiqueue.dev/dev-end"
+DEV_RUNTIME, DEV_END, DEV_READY = "aiqueue.dev/dev-runtime", "aiqueue.dev/dev-end", "aiqueue.dev/dev-ready"
+DEV_EXIT_CODE, DEV_ONLY_INDEX = "aiqueue.dev/dev-exit-code", "aiqueue.dev/dev-only-index"
 FOREVER = "forever"
 
 
@@ -98,7 +99,7 @@ def at_random(rng: random.Random, namespace: str, name: str) -> dict[str, Any]:
         pod_annotations["aiqueue.dev/dev-termination"] = f"{rng.choice([2000, 3000, 4000])}ms"
     kind = rng.random()
     if kind < 0.12:
-        pod_annotations["aiqueue.dev/dev-exit-code"] = "1"
+        pod_annotations[DEV_EXIT_CODE] = "1"
     elif kind < 0.27:
         runtime = FOREVER
         annotations["aiqueue.dev/max-runtime"] = f"{rng.choice([1, 2, 4])}s"
@@ -126,9 +127,49 @@ def at_random(rng: random.Random, namespace: str, name: str) -> dict[str, Any]:
     )
 
 
+def unready(rng: random.Random, namespace: str, name: str) -> dict[str, Any]:
+    """A Job of an impatient class whose gang is never wholly ready, or is so at first; pods that fail are made again."""
+    pods = rng.choice([1, 2, 2, 3])
+    notes: dict[str, str] = {}
+    kind = rng.random()
+    if kind < 0.7:
+        notes[DEV_READY] = "never"
+    if kind < 0.3:
+        notes[DEV_ONLY_INDEX] = str(rng.randrange(pods))
+    return make(
+        namespace,
+        name,
+        queue=rng.choice(sorted(QUEUES)),
+        class_name=rng.choice(IMPATIENT).name,
+        pods=pods,
+        pod_annotations=notes,
+        backoffLimit=3,
+        completionMode="Indexed",
+    )
+
+
+def wrong(rng: random.Random, namespace: str, name: str) -> dict[str, Any]:
+    """A Job that the webhook turns away and that, let in, could never start."""
+    match rng.randrange(4):
+        case 0:
+            return make(namespace, name, queue="nowhere")
+        case 1:
+            return make(namespace, name, class_name="unheard-of")
+        case 2:
+            return make(namespace, name, annotations={"aiqueue.dev/max-runtime": "soon"})
+        case _:
+            return make(namespace, name, gpus=1000)
+
+
 def state_of(job: Mapping[str, Any]) -> str:
     """`Complete` or `Failed` where the Job is over, else an empty text."""
     for condition in job.get("status", {}).get("conditions") or ():
         if condition["type"] in ("Complete", "Failed") and condition["status"] == "True":
             return str(condition["type"])
     return ""
+
+
+def ending(job: Mapping[str, Any]) -> bool:
+    """Whether the Job is over, or its last pods are being waited for."""
+    last = ("Complete", "Failed", "SuccessCriteriaMet", "FailureTarget")
+    return any(each["type"] in last and each["status"] == "True" for each in job.get("status", {}).get("conditions") or ())

@@ -1,6 +1,6 @@
-"""Starts controllers by fork from a process that has imported all they need: importing is most of what a start costs.
+"""Starts controllers, and the webhook, by fork from a process that has imported all they need: importing is most of what a start costs.
 
-A program of its own. On stdin it reads a line of JSON for each controller, `{"environment": {...}, "log": "..."}`, and answers on stdout
+A program of its own. On stdin it reads a line of JSON for each, `{"environment": {...}, "log": "...", "command": "controller"}`, and answers on stdout
 `started PID`, later `ended PID CODE` (negative for a signal, as subprocess has it). When its stdin ends it kills what is left.
 """
 
@@ -14,6 +14,7 @@ import signal
 import sys
 
 from aiqueue.admission.controller import process as _all_that_is_needed  # noqa: F401 -- imported for the children
+from aiqueue.admission.webhook import process as _the_webhook  # noqa: F401
 from aiqueue.cli import controller as _the_command  # noqa: F401
 from aiqueue.cli import ledger as _its_settings  # noqa: F401
 from aiqueue.cli.main import app
@@ -22,7 +23,7 @@ _MOST_BYTES = 65_536
 
 
 def main() -> None:
-    """Start what is asked for, tell of what ended, until stdin ends; in a child, be a controller."""
+    """Start what is asked for, tell of what ended, until stdin ends; in a child, be what was asked for."""
     reading, writing = os.pipe()
     for end in (reading, writing):
         os.set_blocking(end, False)
@@ -49,7 +50,7 @@ def main() -> None:
                     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                     os.closerange(3, 64)
                     _become(asked["environment"], asked["log"])
-                    app(["controller"])
+                    app([asked["command"]])
                 children.add(pid)
                 _say(f"started {pid}")
     for pid in children:
@@ -57,7 +58,7 @@ def main() -> None:
 
 
 def _become(environment: dict[str, str], log: str) -> None:
-    """Have the environment and the output of the controller to be."""
+    """Have the environment and the output of who is to be."""
     os.environ.clear()
     os.environ.update(environment)
     nothing = os.open(os.devnull, os.O_RDONLY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -12,16 +13,20 @@ from typing import Any
 
 from aiqueue.admission.kube.errors import KubeError
 from aiqueue.cli.harness.api import Answer
+from aiqueue.cli.harness.errors import HarnessError
 from aiqueue.queue.errors import AiqueueError
 from aiqueue.queue.words import ObjectState
 from soak import jobs
 from soak.auditlog import BEHIND_ITS_BACK
-from soak.jobs import CLASS, DEV_END, HOLD, QUEUE, RUN, Wish
-from soak.tenants import CLASSES, QUEUES, Administrator
+from soak.door import Door
+from soak.jobs import CLASS, DEV_END, DEV_EXIT_CODE, DEV_READY, HOLD, QUEUE, RUN, Wish
+from soak.tenants import CLASSES, IMPATIENT, QUEUES, Administrator
 from soak.world import World
 
 _MERGE = "application/merge-patch+json"
 _LIST_SECONDS = 0.7
+#: What the webhook says of a queue that is held or drained.
+_CLOSED = "is in state"
 Job = Mapping[str, Any]
 
 
@@ -31,6 +36,7 @@ class Owners:
     Attributes:
         wishes: uid -> what its owner has in the Job where a run writes.
         acts: how often each kind of act went through.
+        door: the webhook, where there is one.
     """
 
     def __init__(
@@ -41,6 +47,7 @@ class Owners:
         self.wishes: dict[str, Wish] = {}
         self.acts: Counter[str] = Counter()
         self.fault: str | None = None
+        self.door: Door | None = None
         self._rng = random.Random(f"{seed}/owners")
         self._live = live
         self._pause_seconds = 1 / per_second
@@ -66,7 +73,13 @@ class Owners:
             self._leave: 0.4,
             self._return: 0.6,
             self._start_behind: 0.6,
+            self._create_unready: 1.0,
+            self._sicken: 1.2,
+            self._orphan: 0.8,
+            self._bury: 1.0,
+            self._create_wrong: 0.8,
         }
+        self._orphans: dict[str, str] = {}  # uid of a Job that left its pods behind -> its namespace
 
     def __enter__(self) -> Owners:
         self._thread.start()
@@ -92,6 +105,19 @@ class Owners:
         made = self.world.api.call("POST", jobs.path(job["metadata"]["namespace"]), job)
         return self._made(made)
 
+    def _submit_where_open(self, job: dict[str, Any]) -> None:
+        """Submit a Job, if need be to another queue than it names: the webhook turns away who comes to one that is closed."""
+        others = self._rng.sample(sorted(QUEUES), len(QUEUES))
+        for queue in others:
+            try:
+                self.submit(job)
+            except HarnessError as error:
+                if _CLOSED not in str(error):
+                    raise
+                job["metadata"]["labels"][QUEUE] = queue
+            else:
+                return
+
     def _made(self, job: Job) -> str:
         uid = str(job["metadata"]["uid"])
         self.wishes[uid] = Wish.of(job)
@@ -112,6 +138,7 @@ class Owners:
             except (OSError, AiqueueError, KubeError) as error:  # refused, or another was faster: the next act is another
                 self.acts["refused"] += 1
                 self.fault = str(error)
+                self._hear(self.fault)
             self._stopping.wait(self._pause_seconds * self._rng.uniform(0.5, 1.5))
 
     def _look(self) -> None:
@@ -122,7 +149,7 @@ class Owners:
     def _act(self) -> None:
         kinds, weights = list(self._kinds), list(self._kinds.values())
         if sum(not jobs.state_of(each) for each in self._jobs) >= self._live:
-            weights[0] = 0
+            weights = [0 if "create" in kind.__name__ else weight for kind, weight in zip(kinds, weights, strict=True)]
         (kind,) = self._rng.choices(kinds, weights)
         done = kind()
         if done is not None:
@@ -143,11 +170,17 @@ class Owners:
     def _ask(self, method: str, job: Job, body: object = None) -> Answer:
         where = jobs.path(job["metadata"]["namespace"], job["metadata"]["name"])
         kind = _MERGE if method == "PATCH" else "application/json"
-        return self.world.api.ask(method, where, body, content_type=kind)
+        answer = self.world.api.ask(method, where, body, content_type=kind)
+        self._hear(answer.body.decode(errors="replace") if answer.status >= HTTPStatus.BAD_REQUEST else "")
+        return answer
+
+    def _hear(self, said: str) -> None:
+        if self.door is not None:
+            self.door.hear(said)
 
     def _create(self) -> str:
         namespace = self._rng.choice(self.world.namespaces)
-        self.submit(jobs.at_random(self._rng, namespace, f"job-{next(self._numbers)}"))
+        self._submit_where_open(jobs.at_random(self._rng, namespace, f"job-{next(self._numbers)}"))
         return "create"
 
     def _edit(self) -> str:
@@ -158,13 +191,73 @@ class Owners:
         job = self._some(lambda each: not _suspended(each) and bool(each["status"].get("active")))
         if job is None:
             return None
-        namespace = job["metadata"]["namespace"]
-        uid = job["metadata"]["uid"]
-        where = f"/api/v1/namespaces/{namespace}/pods"
-        for pod in self.world.api.call("GET", f"{where}?labelSelector=batch.kubernetes.io%2Fcontroller-uid%3D{uid}")["items"]:
-            body = {"metadata": {"annotations": {DEV_END: "now"}}}
-            self.world.api.ask("PATCH", f"{where}/{pod['metadata']['name']}", body, content_type=_MERGE)
+        self._note_pods(self._pods(job["metadata"]["namespace"], job["metadata"]["uid"]), {DEV_END: "now"})
         return "end"
+
+    def _pods(self, namespace: str, uid: str) -> list[Job]:
+        pods: list[Job] = self.world.api.call("GET", f"/api/v1/namespaces/{namespace}/pods?{_of(uid)}")["items"]
+        return pods
+
+    def _note_pods(self, pods: list[Job], annotations: dict[str, str]) -> None:
+        for pod in pods:
+            where = f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}"
+            self.world.api.ask("PATCH", where, _noting(annotations), content_type=_MERGE)
+
+    def _create_unready(self) -> str:
+        namespace = self._rng.choice(self.world.namespaces)
+        self._submit_where_open(jobs.unready(self._rng, namespace, f"unready-{next(self._numbers)}"))
+        return "create unready"
+
+    def _sicken(self) -> str | None:
+        """One pod of a gang in which it matters is ready no more, or fails."""
+        names = {each.name for each in IMPATIENT}
+        job = self._some(lambda each: not _suspended(each) and _class(each) in names and bool(each["status"].get("active")))
+        pods = self._pods(job["metadata"]["namespace"], job["metadata"]["uid"]) if job else []
+        if not pods:
+            return None
+        fails = self._rng.random() < 0.4
+        self._note_pods([self._rng.choice(pods)], {DEV_EXIT_CODE: "1", DEV_END: "now"} if fails else {DEV_READY: "never"})
+        return "fail a pod" if fails else "sicken"
+
+    def _orphan(self) -> str | None:
+        """Delete a Job and leave its pods behind: one that the ledger started, so that they hold their quota until they are gone."""
+        job = self._some(lambda each: not _suspended(each) and _managed(each) and _started_by_ledger(each))
+        if job is None:
+            return None
+        metadata = job["metadata"]
+        exactly = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
+        if self._ask("DELETE", job, {"propagationPolicy": "Orphan", "preconditions": exactly}).status >= HTTPStatus.BAD_REQUEST:
+            return None
+        self._orphans[metadata["uid"]] = metadata["namespace"]
+        return "orphan"
+
+    def _bury(self) -> str | None:
+        """End the pods of a Job that left them behind, half the time in peace, and take them away."""
+        if not self._orphans:
+            return None
+        uid = self._rng.choice(sorted(self._orphans))
+        namespace = self._orphans[uid]
+        if self._rng.random() < 0.5:
+            self._note_pods(self._pods(namespace, uid), {DEV_END: "now"})
+        self.world.api.call("DELETE", f"/api/v1/namespaces/{namespace}/pods?{_of(uid)}")
+        del self._orphans[uid]
+        return "bury"
+
+    def _create_wrong(self) -> str | None:
+        if self.door is None:
+            return None
+        namespace, name = self._rng.choice(self.world.namespaces), f"wrong-{next(self._numbers)}"
+        return "create wrong" if self.submit_wrong(jobs.wrong(self._rng, namespace, name)) else None
+
+    def submit_wrong(self, job: dict[str, Any]) -> bool:
+        """Submit a Job that the webhook is to turn away; answers whether it was let in."""
+        assert self.door is not None
+        began = time.monotonic()
+        answer = self.world.api.ask("POST", jobs.path(job["metadata"]["namespace"]), job)
+        self._hear(answer.body.decode(errors="replace") if answer.status >= HTTPStatus.BAD_REQUEST else "")
+        if let_in := self.door.judge(job["metadata"]["name"], began, answer):
+            self._made(answer.json())
+        return let_in
 
     def _suspend(self) -> str | None:
         job = self._some(lambda each: not _suspended(each))
@@ -191,7 +284,7 @@ class Owners:
             return None
         metadata = job["metadata"]
         self._ask("DELETE", job, {"propagationPolicy": "Background"})
-        self.submit(jobs.at_random(self._rng, metadata["namespace"], metadata["name"]))
+        self._submit_where_open(jobs.at_random(self._rng, metadata["namespace"], metadata["name"]))
         return "recreate"
 
     def _relabel(self) -> str | None:
@@ -259,6 +352,8 @@ class Owners:
                 self.submit(jobs.make(namespace, f"victim-{number}", class_name="urgent", pods=2))
         except (OSError, AiqueueError, KubeError) as error:
             self.fault = str(error)
+            if _CLOSED in self.fault:
+                self.administrator.open_up()
 
 
 def _notes(job: Job) -> Mapping[str, str]:
@@ -275,3 +370,16 @@ def _suspended(job: Job) -> bool:
 
 def _managed(job: Job) -> bool:
     return QUEUE in (job["metadata"].get("labels") or {})
+
+
+def _class(job: Job) -> str:
+    return str((job["metadata"].get("labels") or {}).get(CLASS, ""))
+
+
+def _of(uid: str) -> str:
+    return f"labelSelector=batch.kubernetes.io%2Fcontroller-uid%3D{uid}"
+
+
+def _started_by_ledger(job: Job) -> bool:
+    attempt = _notes(job).get(RUN, "").rpartition("/")[2]
+    return attempt.isdigit() and int(attempt) < BEHIND_ITS_BACK and bool(job["status"].get("active"))

@@ -9,12 +9,14 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 from http.client import HTTPException, HTTPSConnection
 from socket import SHUT_RDWR
 from typing import Any
 
 from aiqueue.cli.harness.api import Api
 from aiqueue.cli.harness.cluster import DevCluster
+from aiqueue.cli.harness.errors import HarnessError
 from aiqueue.cli.harness.ports import LOOPBACK
 
 JOB_UID = "batch.kubernetes.io/controller-uid"
@@ -25,7 +27,10 @@ _AGAIN_SECONDS = 0.2
 
 @dataclass(slots=True)
 class PodLife:
-    """One pod. Times are when the watch told, by this machine's clock, which is the ledger's too."""
+    """One pod. Times are when the watch told, by this machine's clock, which is the ledger's too.
+
+    One that had ended when a broken watch was opened anew counts as ended when it broke: no later than that is known.
+    """
 
     name: str
     job_uid: str
@@ -72,21 +77,26 @@ class PodWatch:
             return list(self._lives.values())
 
     def _run(self) -> None:
+        blind_since = datetime.now(UTC)
         while not self._stopping.is_set():
             try:
-                self._follow(self._list())
-            except (OSError, HTTPException, ValueError):
+                version = self._list(blind_since)
+            except (OSError, ValueError, HarnessError):
                 self._stopping.wait(_AGAIN_SECONDS)
+                continue
+            with suppress(OSError, HTTPException, ValueError):
+                self._follow(version)
+            blind_since = datetime.now(UTC)
 
-    def _list(self) -> str:
+    def _list(self, blind_since: datetime) -> str:
         listed = self._api.call("GET", f"/api/v1/pods?{_SELECTOR}")
         now = datetime.now(UTC)
         with self._lock:
             gone = self._lives.keys() - {each["metadata"]["uid"] for each in listed["items"]}
             for uid in gone:
-                self._lives[uid].ended_at = self._lives[uid].ended_at or now
+                self._lives[uid].ended_at = self._lives[uid].ended_at or blind_since
         for each in listed["items"]:
-            self._see(each, now)
+            self._see(each, now if alive(each) else blind_since)
         return str(listed["metadata"]["resourceVersion"])
 
     def _follow(self, version: str) -> None:
@@ -95,6 +105,9 @@ class PodWatch:
         try:
             self._connection.request("GET", path, headers={"Accept": "application/json"})
             answer = self._connection.getresponse()
+            if answer.status != HTTPStatus.OK:
+                self._stopping.wait(_AGAIN_SECONDS)
+                return
             while not self._stopping.is_set() and (line := answer.readline()):
                 now = datetime.now(UTC)
                 event = json.loads(line)

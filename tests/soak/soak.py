@@ -17,8 +17,10 @@ from aiqueue.queue.database import transaction
 from soak import evidence, invariants
 from soak.auditlog import Starts
 from soak.breaking import Breaker
+from soak.door import Door
 from soak.evidence import Evidence
 from soak.fleet import Fleet
+from soak.outages import Outages
 from soak.owners import Owners
 from soak.pods import PodWatch
 from soak.tenants import Administrator
@@ -27,6 +29,7 @@ from soak.world import World
 _KINDS_OF_RUNS = """
 SELECT outcome, count(*) AS runs, count(*) FILTER (WHERE adopted) AS adopted
   FROM (SELECT outcome, adopted FROM run UNION ALL SELECT outcome, adopted FROM archived_run) AS every GROUP BY outcome"""
+_PUT_BACK = "SELECT requeues, count(*) AS times FROM soak.put_back GROUP BY requeues ORDER BY requeues"
 
 
 @dataclass(slots=True)
@@ -41,6 +44,8 @@ class Soak:
     breaker: Breaker
     pods: PodWatch
     starts: Starts
+    door: Door
+    outages: Outages
     checks: int = 0
 
     def evidence(self, damage: str | None = None) -> Evidence:
@@ -58,6 +63,7 @@ class Soak:
         seen.unsuspends, seen.claims = dict(self.starts.unsuspends), frozenset(self.starts.claims)
         seen.edits = list(self.administrator.edits)
         seen.wishes = dict(self.owners.wishes)
+        seen.complaints = list(self.door.complaints)
         seen.unexpected = list(self.fleet.unexpected)
         return seen
 
@@ -109,6 +115,8 @@ class Soak:
             "kills_of_leaders": tally.of_leaders,
             "kills_by_point": dict(sorted(tally.kills.items())),
             "breaks": dict(sorted(tally.kinds.items())),
+            "outages": dict(sorted(self.outages.tally.items())),
+            "webhook": dict(sorted(self.door.tally.items())),
             "checks": self.checks,
             "acts": dict(sorted(self.owners.acts.items())),
             "jobs": len(self.owners.wishes),
@@ -116,6 +124,8 @@ class Soak:
             "runs": sum(runs.values()),
             "runs_by_outcome": runs,
             "evictions": runs.get("Preempted", 0) + runs.get("Drained", 0) + runs.get("NotReady", 0),
+            "put_back": {str(row["requeues"]): row["times"] for row in self.world.rows(_PUT_BACK)},
+            "held_as_not_ready": self.world.rows("SELECT count(*) AS times FROM soak.put_back WHERE held")[0]["times"],
             "adoptions": sum(row["adopted"] for row in outcomes),
             "takeover_seconds": _spread(tally.takeovers),
             "hindered_takeover_seconds": _spread(tally.hindered),
@@ -146,17 +156,29 @@ def _spread(seconds: list[float]) -> dict[str, float]:
 
 
 @contextmanager
-def begun(world: World, seed: str, **breaking: Any) -> Iterator[Soak]:
-    """A soak in which owners act and controllers run; all of it ends with the block. `breaking` is for `Breaker`."""
+def begun(world: World, seed: str, *, outages: bool = True, **breaking: Any) -> Iterator[Soak]:
+    """A soak in which owners act and controllers run; all of it ends with the block.
+
+    Args:
+        world: where.
+        seed: of all choices.
+        outages: whether servers are away as a whole of themselves, now and then.
+        breaking: for `Breaker`.
+    """
     with ExitStack() as stack:
-        administrator = Administrator(world.ledger, world.namespaces)
+        administrator = Administrator(world.ledger, world.namespaces, world.undisturbed)
         administrator.begin()
         pods = stack.enter_context(PodWatch(world.cluster, world.namespaces))
         owners = stack.enter_context(Owners(world, administrator, seed))
         fleet = Fleet(world)
         stack.callback(fleet.end)
         breaker = Breaker(fleet, seed, provoke=owners.provoke, **breaking)
-        made = Soak(world, seed, administrator, owners, fleet, breaker, pods, Starts(world.cluster.audit_log))
+        door = Door(world, fleet.nursery, seed).open()
+        stack.callback(door.close)
+        owners.door = door
+        away = Outages(world, seed, door.disturb, due=outages)
+        breaker.hazards += [door, away]
+        made = Soak(world, seed, administrator, owners, fleet, breaker, pods, Starts(world.cluster.audit_log), door, away)
         owners.work()
         yield made
 

@@ -7,6 +7,7 @@ time. The time is read after the edit holds the lock on the configuration: a Pla
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -24,9 +25,14 @@ FLAVOR = Flavor(
 )
 CLASSES = (
     Class("low", priority=0, grace_period_seconds=1),
-    Class("normal", priority=100, grace_period_seconds=2),
+    Class("normal", priority=100, grace_period_seconds=2, ready_timeout_seconds=3600),
     Class("lasting", priority=100, min_runtime_seconds=2, grace_period_seconds=1),
     Class("urgent", priority=1000, grace_period_seconds=1),
+)
+#: For gangs that are not ready, or no more: they are put out soon, wait, and are held in the end.
+IMPATIENT = (
+    Class("once", priority=100, grace_period_seconds=1, ready_timeout_seconds=2, recovery_timeout_seconds=1, requeue_limit=0),
+    Class("twice", priority=100, grace_period_seconds=1, ready_timeout_seconds=3, recovery_timeout_seconds=2, requeue_limit=1),
 )
 #: Queue -> its tenant; each namespace has all of them.
 QUEUES = {"train": "research", "tune": "research", "serve": "product", "steps": "ops"}
@@ -58,10 +64,11 @@ def tree() -> dict[str, Tenant]:
 
 @dataclass(slots=True)
 class Administrator:
-    """Edits the configuration, as the owner of the ledger."""
+    """Edits the configuration, as the owner of the ledger. `undisturbed`: nobody stops a server while it is held."""
 
     ledger: Engine
     namespaces: tuple[str, ...]
+    undisturbed: threading.Lock
     edits: list[Edit] = field(default_factory=list)
     _tenants: dict[str, Tenant] = field(default_factory=tree)
     _queues: dict[tuple[str, str], Queue] = field(default_factory=dict)
@@ -71,7 +78,7 @@ class Administrator:
         for namespace in self.namespaces:
             for name, tenant in QUEUES.items():
                 self._queues[namespace, name] = Queue(namespace, name, tenant, default_class="normal")
-        self._write(FLAVOR, *CLASSES, *self._tenants.values(), *self._queues.values())
+        self._write(FLAVOR, *CLASSES, *IMPATIENT, *self._tenants.values(), *self._queues.values())
 
     def edit(self, rng: random.Random) -> str:
         """Change something at random; answers what, in words."""
@@ -105,7 +112,7 @@ class Administrator:
         self._write(tenant)
 
     def _write(self, *given: Flavor | Class | Tenant | Queue) -> None:
-        with transaction(self.ledger) as connection:
+        with self.undisturbed, transaction(self.ledger) as connection:
             configuration.apply(connection, given, claimed_by="soak", allow_drain=True)
             at = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
             loaded: Configuration = configuration.load(connection)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from soak.tenants import TOTAL_GPUS
 
 _READY_SECONDS = 60.0
 _GPUS_OF_A_NODE = 8
-#: A run may come to hold less while it is open: what it held when is noted by the database itself.
+#: What the ledger does not keep is noted by the database itself: what a run held when, since it may come to hold less while it is open, and
+#: until when a workload that was put back was to wait, since that is struck out when it is admitted.
 _INSTRUMENTS = (
     "CREATE SCHEMA soak",
     "CREATE TABLE soak.held (at timestamptz, run_id bigint, flavor_id bigint, resource text, amount bigint, opened boolean)",
@@ -29,6 +31,16 @@ _INSTRUMENTS = (
          INSERT INTO soak.held VALUES (clock_timestamp(), NEW.run_id, NEW.flavor_id, NEW.resource, NEW.amount, TG_OP = 'INSERT');
          RETURN NULL; END $$""",
     "CREATE TRIGGER note AFTER INSERT OR UPDATE ON allocation FOR EACH ROW EXECUTE FUNCTION soak.note()",
+    "CREATE TABLE soak.put_back (workload_id bigint, requeues bigint, held boolean)",
+    "CREATE TABLE soak.admitted (workload_id bigint, attempt bigint, not_before timestamptz)",
+    """CREATE FUNCTION soak.note_back() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+         IF NEW.requeues > OLD.requeues THEN
+           INSERT INTO soak.put_back VALUES (NEW.id, NEW.requeues, NEW.not_before IS NULL);
+         ELSIF NEW.attempt > OLD.attempt AND OLD.not_before IS NOT NULL THEN
+           INSERT INTO soak.admitted VALUES (NEW.id, NEW.attempt, OLD.not_before);
+         END IF;
+         RETURN NULL; END $$""",
+    "CREATE TRIGGER note_back AFTER UPDATE ON workload FOR EACH ROW EXECUTE FUNCTION soak.note_back()",
 )
 
 
@@ -41,6 +53,9 @@ class World:
         api: as the cluster's administrator.
         controller: as the controller's service account, the only one that may start a managed Job behind the ledger's back.
         folder: for logs and evidence.
+        postgres: the server of the ledger, where it is ours to stop.
+        owns_cluster: whether the servers of the cluster are ours to end and start again.
+        undisturbed: held by whoever must not find a server gone, and by who stops one.
     """
 
     cluster: DevCluster
@@ -51,6 +66,9 @@ class World:
     api: Api
     controller: KubeClient
     ledger_uid: str
+    postgres: DevPostgres | None = None
+    owns_cluster: bool = False
+    undisturbed: threading.Lock = field(default_factory=threading.Lock)
 
     def rows(self, statement: str, **values: Any) -> list[dict[str, Any]]:
         """Read the ledger."""
@@ -64,8 +82,19 @@ class World:
 
 
 @contextmanager
-def of_parts(cluster: DevCluster, namespaces: tuple[str, ...], owner_url: str, folder: Path) -> Iterator[World]:
-    """A world of a cluster with policies and GPU nodes, of namespaces that are ready and of a migrated ledger."""
+def of_parts(
+    cluster: DevCluster,
+    namespaces: tuple[str, ...],
+    owner_url: str,
+    folder: Path,
+    *,
+    postgres: DevPostgres | None = None,
+    owns_cluster: bool = False,
+) -> Iterator[World]:
+    """A world of a cluster with policies and GPU nodes, of namespaces that are ready and of a migrated ledger.
+
+    With the server of the ledger, and where the cluster is ours, these may be stopped and started again.
+    """
     installed = product.Product(
         owner_url,
         product.login(owner_url, "admin"),
@@ -79,8 +108,22 @@ def of_parts(cluster: DevCluster, namespaces: tuple[str, ...], owner_url: str, f
             uid = connection.execute(text("UPDATE ledger SET uid = gen_random_uuid() RETURNING uid")).scalar_one()
             for statement in _INSTRUMENTS:
                 connection.execute(text(statement))
+            # A throwaway server forgets in a crash what was committed last; what is committed here is written out at once.
+            connection.execute(text(f'ALTER DATABASE "{ledger.url.database}" SET synchronous_commit = on'))
+        ledger.dispose()
         manifests.hand_over(cluster.api, str(uid))  # from whoever used the cluster before
-        yield World(cluster, installed, ledger, namespaces, folder, cluster.api, controller, str(uid))
+        yield World(
+            cluster,
+            installed,
+            ledger,
+            namespaces,
+            folder,
+            cluster.api,
+            controller,
+            str(uid),
+            postgres=postgres,
+            owns_cluster=owns_cluster,
+        )
     finally:
         controller.close()
         ledger.dispose()
@@ -111,4 +154,4 @@ def of_its_own(folder: Path) -> Iterator[World]:
             until(lambda path=account: cluster.api.is_ok(path), seconds=_READY_SECONDS, what=f"the service account of {name}")  # type: ignore[misc]
         owner = postgres.create_database("aiqueue")
         product.migrate(owner)
-        yield stack.enter_context(of_parts(cluster, namespaces, owner, folder))
+        yield stack.enter_context(of_parts(cluster, namespaces, owner, folder, postgres=postgres, owns_cluster=True))

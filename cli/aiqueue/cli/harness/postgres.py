@@ -45,7 +45,7 @@ SETTINGS = {
     "log_timezone": "UTC",
     "logging_collector": "off",
 }
-#: For data that nobody will miss: a crash of the machine loses it, a crash of the server does not.
+#: For data that nobody will miss: a crash of the machine loses it, one of the server what was committed in the last moment before it.
 THROWAWAY_SETTINGS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
