@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -52,11 +50,7 @@ class Broken:
 
     def ready(self) -> str:
         """What /readyz answers."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.controller.health_port}/readyz", timeout=5) as answer:
-                return str(answer.read().decode())
-        except urllib.error.HTTPError as error:
-            return str(error.read().decode())
+        return self.controller.readiness()
 
     def until_ready_says(self, *words: str) -> None:
         """Wait until /readyz says one of these."""
@@ -93,11 +87,11 @@ class Broken:
         assert ended is not None
         return int(ended[0])
 
-    def backends(self) -> list[int]:
-        """Processes of the server that serve the controller."""
+    def backends(self) -> list[int] | None:
+        """Processes of the server that serve the controller, if there are any."""
         with databases.connection(self.stage.installed.owner_url) as session:
             found = session.execute("SELECT pid FROM pg_stat_activity WHERE usename = %s ORDER BY pid", [self.login]).fetchall()
-        return [int(pid) for (pid,) in found]
+        return [int(pid) for (pid,) in found] or None
 
     def alter(self, setting: str) -> None:
         """Alter the controller's role, for the sessions that begin from now on."""
@@ -156,8 +150,7 @@ class Broken:
         """Delete what a test has submitted, and see its quota come back; `steady` stays."""
         for name in [name for name in self.submitted if name != STEADY]:
             del self.submitted[name]
-            path = f"/apis/batch/v1/namespaces/{self.stage.namespace}/jobs/{name}?propagationPolicy=Background"
-            self.stage.cluster.api.call("DELETE", path)
+            self.stage.delete_job(name)
         self.stage.until(lambda: self.stage.used() == len(self.submitted), "quota to come back")
 
 

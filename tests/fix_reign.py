@@ -45,6 +45,19 @@ spec: {{tenant: narrow}}
 """
 
 
+#: Has the ledger keep every term, and not only the newest.
+CHRONICLE = (
+    "CREATE TABLE test_reign (term bigint PRIMARY KEY, holder text NOT NULL, elected_at timestamptz NOT NULL)",
+    """CREATE FUNCTION test_note_reign() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+    BEGIN
+      INSERT INTO public.test_reign VALUES (NEW.term, NEW.holder, NEW.elected_at);
+      RETURN NULL;
+    END $$""",
+    """CREATE TRIGGER test_note_reign AFTER UPDATE ON leader FOR EACH ROW WHEN (NEW.term > OLD.term)
+    EXECUTE FUNCTION test_note_reign()""",
+)
+
+
 @dataclass(slots=True)
 class Contender:
     """A controller that leads at times.
@@ -106,15 +119,16 @@ class Court:
         self.contenders.append(Contender(process, _credential(kubeconfig), points))
         return self.contenders[-1]
 
+    def __post_init__(self) -> None:
+        self.stage.do(*CHRONICLE)
+
     def leader(self) -> Contender | None:
-        """Whose the newest term is, which is noted; None before the first."""
-        (row,) = self.stage.rows("SELECT term, holder, elected_at FROM leader")
-        if not row["term"]:
-            return None
-        (found,) = [each for each in self.contenders if f"-{each.process.pid}-" in row["holder"]]
-        if not self.reigns or self.reigns[-1].term != row["term"]:
+        """Whose the newest term is; None before the first. Every term since is noted, also one that nobody saw while it lasted."""
+        since = self.reigns[-1].term if self.reigns else 0
+        for row in self.stage.rows("SELECT * FROM test_reign WHERE term > :since ORDER BY term", since=since):
+            (found,) = [each for each in self.contenders if f"-{each.process.pid}-" in row["holder"]]
             self.reigns.append(Reign(row["term"], found, row["elected_at"]))
-        return found
+        return self.reigns[-1].contender if self.reigns else None
 
     def create_job(self) -> str:
         """A Job that is to run; names are not used twice."""
@@ -137,6 +151,10 @@ class Court:
         self.stage.create_job(f"victim-{mark}", queue="narrow", labels={"aiqueue.dev/class": "brief"})
         self.stage.create_job(f"limited-{mark}", gpus=1, annotations={"aiqueue.dev/max-runtime": "2s"})
         self.stage.create_job(f"urgent-{mark}", queue="narrow", runtime="1s", labels={"aiqueue.dev/class": "urgent"})
+
+    def started(self, name: str) -> int:
+        """How often a Job was started, by the audit log so far."""
+        return len(self.stage.unsuspends(self.stage.job(name)["metadata"]["uid"]))
 
     def settled(self) -> bool:
         """Whether nothing is left to be done, and every Job runs."""

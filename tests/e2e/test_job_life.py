@@ -25,7 +25,9 @@ from fix_life import (
 
 pytestmark = pytest.mark.e2e
 
-SLOW = {"aiqueue.dev/dev-termination": "3s"}
+#: Its pods go when the test says so (`Stage.let_stop`).
+SLOW = {"aiqueue.dev/dev-termination": "1h"}
+PATIENT = "{apiVersion: aiqueue.dev/v1, kind: Class, metadata: {name: patient}, spec: {gracePeriod: 1h}}"
 
 
 def asks(gpus: int) -> dict[str, Any]:
@@ -57,19 +59,26 @@ def test_a_job_is_moved_to_another_queue_wherever_it_stands(led: Stage) -> None:
     # It runs, and is told to end: it may not leave with what it holds.
     told = refused(led, "stays", {"metadata": {"labels": {"aiqueue.dev/queue": "roomy"}}})
     assert "is running in queue full and may not leave it" in told
-    for name in ("told", "evicted"):
-        led.create_job(name, queue="drained", gpus=2, labels=BRIEF, pod_annotations=SLOW)
+    led.apply(PATIENT)
+    for name in ("told", "evicted", "halted"):
+        labels = {"aiqueue.dev/class": "patient"} if name == "told" else BRIEF
+        led.create_job(name, queue="drained", gpus=2, labels=labels, pod_annotations=SLOW)
         led.until_running(name)
     # It is stopped by us, and its pods are still going: they hold what they hold where they are, then it waits elsewhere.
     give(led, "drained", 8, "Drain")
     led.until_state("told", "Evicting")
     assert "may not leave it" in refused(led, "told", {"metadata": {"labels": {"aiqueue.dev/queue": "roomy"}}})
-    for name in ("told", "evicted"):
+    for name in ("evicted", "halted"):
         led.until_state(name, "Releasing")
         move(led, name, "roomy")
     give(led, "drained", 8)  # it could go on there
-    assert led.used() == 11 + 4
-    for name in ("told", "evicted"):
+    assert led.used() == 11 + 6
+    delete(led, "told")
+    led.let_stop("told")
+    led.until(lambda: led.used() == 11 + 4, "the room of the one that was told to end")
+    for name in ("evicted", "halted"):
+        led.let_stop(name)
+        led.until(lambda name=name: len(tenants(led, name)) == 2, f"{name} to be admitted again")  # type: ignore[misc]
         led.until_running(name)
         assert tenants(led, name) == ["drained", "roomy"]
     check(
@@ -77,8 +86,9 @@ def test_a_job_is_moved_to_another_queue_wherever_it_stands(led: Stage) -> None:
         stays=["Running"],
         pending=["Running"],
         held=["Running"],
-        told=["Drained", "Running"],
+        told=["Drained"],
         evicted=["Drained", "Running"],
+        halted=["Drained", "Running"],
     )
     assert tenants(led, "pending") == tenants(led, "held") == ["roomy"]
     assert led.used() == 11 + 4
@@ -107,6 +117,7 @@ def test_its_owner_stops_a_running_job_and_lets_it_go_on_as_often_as_he_likes(le
     suspend(led, "quick")
     led.until_state("quick", "Releasing")
     annotate(led, "quick", hold="false")
+    led.let_stop("quick")
     led.until(lambda: len(led.runs("quick")) == 2, "it to be admitted again")
     led.until_running("quick")
     check(led, stopped=["Cancelled", "Cancelled", "Running"], quick=["Cancelled", "Running"])
@@ -133,7 +144,8 @@ def test_a_job_is_edited_and_taken_in_while_it_is_suspended(led: Stage) -> None:
     led.until_running("late")
     assert late["metadata"]["uid"] == led.workload("late")["uid"]
     assert led.used() == 8
-    (decision,) = led.rows("SELECT d.reason FROM shape_decision d JOIN workload w ON w.shape = d.shape WHERE w.name = 'grows'")
+    decided = "SELECT d.reason FROM shape_decision d JOIN workload w ON w.shape = d.shape WHERE w.name = 'grows'"
+    (decision,) = led.until(lambda: led.rows(decided) or None, "a word on the one that grew")
     assert decision["reason"] == "ExceedsCeiling"
     check(led, fills=["Running"], shrinks=["Running"], late=["Running"], grows=[])
 
@@ -157,6 +169,11 @@ def test_however_a_job_is_deleted_its_quota_is_held_until_its_pods_are_gone(led:
     led.until_state("never-ran", "Cancelled")
     for name in ("background", "orphaned"):
         led.until_state(name, "Cancelled")
+    for name in ("foreground", "background"):
+        led.until_stopping(name)
+    assert led.used() == 8
+    for name in ("foreground", "background"):
+        led.let_stop(name)
     led.until_state("foreground", "Cancelled")
     led.until(lambda: led.used() == 4, "the quota of two to come back")
     assert ends(led, "orphaned") == ends(led, "kept") == ["Running"]
@@ -167,6 +184,7 @@ def test_however_a_job_is_deleted_its_quota_is_held_until_its_pods_are_gone(led:
     for name in ("kept", "never-ran"):
         change(led, name, {"metadata": {"finalizers": None}})
     led.until_state("kept", "Cancelled")
+    led.let_stop("kept")
     led.until(lambda: led.used() == 0, "all quota to come back")
     gone = ["Cancelled"]
     check(led, foreground=gone, background=gone, orphaned=gone, kept=gone, never_ran=[])
@@ -185,6 +203,8 @@ def test_what_happens_while_aiqueue_is_down_is_found_out(stage: Stage) -> None:
         stage.until_running(name)
     stage.create_job("bigger", queue="down", gpus=8)
     stage.until_state("bigger", "Pending")
+    # Of what runs the ledger knows that it was started.
+    stage.until(lambda: not stage.rows("SELECT 1 FROM action"), "nothing to be left to do")
     first.kill()
     end_pods(stage, "ttl")
     end_pods(stage, "finished")

@@ -120,6 +120,8 @@ def test_a_stopped_leader_is_overtaken_and_then_does_nothing_in_its_old_terms_na
     for each in court.contenders:
         assert sum(reign.contender is each for reign in court.reigns) > 1  # it led, was overtaken, and led again
         assert not each.process.ended()
+    for name in court.jobs:
+        stage.until(lambda name=name: court.started(name), f"the audit log to have the start of {name}")  # type: ignore[misc]
     sent = court.sent()
     assert len(sent) >= len(court.jobs)
     assert [entry for entry, sender, leader in sent if sender is not leader] == []
@@ -127,22 +129,25 @@ def test_a_stopped_leader_is_overtaken_and_then_does_nothing_in_its_old_terms_na
     stage.until(lambda: EVERY or stage.used() == len(court.jobs), "only what runs to be counted")
     for name in court.jobs:
         assert [run["outcome"] for run in stage.runs(name)] == ["Running"]
-        assert len(stage.unsuspends(stage.job(name)["metadata"]["uid"])) == 1
+        assert court.started(name) == 1
 
 
 def test_one_stopped_as_it_gives_its_term_up_ends_when_it_goes_on(stage: Stage) -> None:
     stage.tenants()
     court = Court(stage)
-    leaving = court.join("lead.before-resign", **QUICK)
+    leaving = court.join("lead.before-resign", lease_seconds="3")  # if it lost its term there would be nothing to give up
     stage.until(lambda: "engine built" in leaving.process.said(), "the first to lead")
     leaving.process.signal(signal.SIGTERM)
     stage.until(lambda: leaving.stopped or None, "it to stop")
-    court.join(**QUICK)
-    stage.until(lambda: court.leader() is court.contenders[1], "the other to lead")
+    other = court.join(**QUICK)
+    stage.until(lambda: court.leader() is other, "the other to lead")
     leaving.go_on()
     stage.until(leaving.process.ended, "the first to end")
     assert leaving.process.process.returncode == 0
     name = court.create_job()
     stage.until_running(name)
-    assert court.leader() is court.contenders[1]
-    assert [reign.term for reign in court.reigns] == [1, 2]
+    assert court.leader() is other
+    # Its lease was the other's and nobody ended it: one that is renewed late on a slow machine is taken again by the same.
+    turns = [reign.contender for reign in court.reigns]
+    assert turns[0] is leaving
+    assert turns == sorted(turns, key=[leaving, other].index)

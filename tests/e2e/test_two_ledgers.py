@@ -95,6 +95,7 @@ def test_a_ledger_restored_from_an_old_backup_touches_nothing_and_then_takes_its
     for name in ("early", "late"):
         stage.create_job(name)
         stage.until_running(name)
+    stage.until(lambda: not stage.rows("SELECT 1 FROM action"), "the ledger to know that both were started")
     leader.kill()
     run = stage.runs("early")[0]["id"]
     newest = stage.runs("late")[0]["id"]

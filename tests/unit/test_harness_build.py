@@ -81,7 +81,7 @@ def test_an_interrupted_build_is_begun_anew(go: Path) -> None:
     (go / "slow").touch()
     log = build.cache_path(Pins.read()).with_suffix(".log")
     with start_builder() as first:
-        until(lambda: log.exists() and "slow/package" in log.read_text(), seconds=30, what="the beginning of a build")
+        until(lambda: log.exists() and "slow/package" in log.read_text(), seconds=60, what="the beginning of a build")
         first.kill()
     left = list(log.parent.glob("*.building-*"))
     assert len(left) == 1
@@ -96,7 +96,7 @@ def test_two_at_once_build_once(go: Path) -> None:
     (go / "slow").touch()
     log = build.cache_path(Pins.read()).with_suffix(".log")
     with start_builder() as first:
-        until(lambda: log.exists() and "slow/package" in log.read_text(), seconds=30, what="the beginning of a build")
+        until(lambda: log.exists() and "slow/package" in log.read_text(), seconds=60, what="the beginning of a build")
         with start_builder() as second:
             assert second.stderr is not None
             assert b"waiting for it" in second.stderr.readline()
