@@ -19,17 +19,19 @@ def test_admitted_again_before_its_template_is_back_a_job_keeps_the_template_of_
     stage.apply("{apiVersion: aiqueue.dev/v1, kind: Class, metadata: {name: brief}, spec: {gracePeriod: 1s}}")
     stage.lead()
     before = stage.create_job(
-        "twice", labels={"aiqueue.dev/class": "brief"}, pod_annotations={"aiqueue.dev/dev-termination": "3s"}
+        "twice", labels={"aiqueue.dev/class": "brief"}, pod_annotations={"aiqueue.dev/dev-termination": "1h"}
     )
     stage.until_running("twice")
     stage.apply(QUEUE.format(namespace=stage.namespace, state="Drain"), allow_drain=True)
     stage.until(lambda: stage.runs("twice")[0]["stopped_at"], "the Job to be stopped")
     stage.apply(QUEUE.format(namespace=stage.namespace, state="Active"))
+    stage.let_stop("twice")
     stage.until(lambda: len(stage.runs("twice")) > 1, "the Job to be admitted again")
     stage.until(lambda: stage.runs("twice")[-1]["started_at"], "the Job to be started again")
     stage.until_running("twice")
     assert [(run["attempt"], run["outcome"]) for run in stage.runs("twice")] == [(1, "Drained"), (2, "Running")]
     stage.cluster.kubectl("patch", "job", "twice", f"-n={stage.namespace}", "--type=merge", '-p={"spec":{"suspend":true}}')
+    stage.let_stop("twice")
     stage.until_state("twice", "Held")
     stage.until(lambda: not stage.rows("SELECT 1 FROM action"), "the template to be put back")
     assert stage.job("twice")["spec"]["template"] == before["spec"]["template"]
@@ -37,7 +39,7 @@ def test_admitted_again_before_its_template_is_back_a_job_keeps_the_template_of_
 
 def test_a_ledger_that_differs_from_the_engine_is_noticed_and_the_engine_rebuilt(stage: Stage) -> None:
     stage.tenants(gpus=8)
-    leader = stage.lead(usage_check_seconds="1")
+    leader = stage.lead(usage_check_seconds="1", lease_seconds="30")
     stage.create_job("first")
     stage.until_running("first")
     stage.create_job("second", gpus=4)

@@ -101,6 +101,7 @@ def test_a_term_that_is_not_trusted_sends_nothing(bench: Bench, kind: ActionKind
     action = bench.admit()
     if kind is ActionKind.SUSPEND:
         action = bench.evict(action)
+    until(lambda: bench.seen().suspended_seen, seconds=WAIT_SECONDS, what="the Job controller to have said what it has to say")
     before = bench.seen().resource_version
     bench.term._trusted_until = 0.0
     assert isinstance(bench.hands(action), Again)

@@ -33,8 +33,10 @@ def test_a_gang_is_held_whole_and_admitted_whole(led: Stage) -> None:
     led.until_state("big", "Admitted")
     led.until_running("big", 4)
     assert led.used() == 32
-    assert led.rows("SELECT * FROM shape_decision") == []
-    assert len(led.unsuspends(led.job("big")["metadata"]["uid"])) == 1
+    led.until(lambda: not led.rows("SELECT * FROM shape_decision"), "nobody to be said to wait")
+    uid = led.job("big")["metadata"]["uid"]
+    led.until(lambda: led.unsuspends(uid) or None, "the audit log to have the unsuspend")
+    assert len(led.unsuspends(uid)) == 1
 
 
 def test_other_work_runs_beside_it_and_unlabelled_jobs_are_left_alone(led: Stage) -> None:
@@ -51,8 +53,8 @@ def test_other_work_runs_beside_it_and_unlabelled_jobs_are_left_alone(led: Stage
     )
     assert led.workload("plain") == {"state": None}
     assert led.workload("gpu")["state"] == "Pending"
-    rows = led.rows("SELECT d.reason FROM shape_decision d JOIN workload w ON w.shape = d.shape WHERE w.name = 'gpu'")
-    assert [row["reason"] for row in rows] == ["ExceedsCeiling"]
+    decided = "SELECT d.reason FROM shape_decision d JOIN workload w ON w.shape = d.shape WHERE w.name = 'gpu'"
+    assert [row["reason"] for row in led.until(lambda: led.rows(decided) or None, "a word on it")] == ["ExceedsCeiling"]
 
 
 def test_a_run_goes_to_the_nodes_of_its_flavor_and_the_template_comes_back(led: Stage) -> None:
@@ -97,6 +99,7 @@ def test_a_job_recreated_under_its_name_is_another_workload(led: Stage) -> None:
         {"uid": second["metadata"]["uid"], "state": "Admitted", "outcome": "Running"},
     ]
     assert led.used() == 8
+    led.until(lambda: led.unsuspends(second["metadata"]["uid"]) or None, "the audit log to have the unsuspend")
     assert len(led.unsuspends(second["metadata"]["uid"])) == 1
 
 
@@ -146,7 +149,7 @@ def test_drain_evicts_with_grace_and_requeues(led: Stage) -> None:
     led.apply(drain, allow_drain=True)
     led.until(lambda: led.runs("drained")[0]["outcome"] == "Drained", "the run to be drained")
     led.until_state("drained", "Pending")
-    assert led.pods("drained") == []
+    assert led.living("drained") == []
     assert led.used() == 0
     led.apply(drain.replace("Drain", "Active"))
     led.until_running("drained")
@@ -175,7 +178,7 @@ def test_a_job_may_leave_while_it_is_suspended_and_its_quota_comes_back(led: Sta
     led.cluster.kubectl("label", "job", "leaving", f"-n={led.namespace}", "aiqueue.dev/queue-")
     led.until_state("leaving", "Cancelled")
     led.until(lambda: led.used() == 0, "the quota to come back")
-    assert led.pods("leaving") == []
+    assert led.living("leaving") == []
     led.until(lambda: "aiqueue.dev/run" not in led.job("leaving")["metadata"]["annotations"], "what the run wrote to go")
     led.cluster.kubectl("label", "job", "leaving", f"-n={led.namespace}", "aiqueue.dev/queue=train")
     led.until_state("leaving", "Admitted")

@@ -68,12 +68,14 @@ def end_pods(floor: Floor, name: str) -> None:
 
 def test_within_a_tenant_the_higher_priority_has_the_lower_put_out(arena: Floor) -> None:
     open_tenant(arena, "within", 32)
-    arena.submit("low", "within", 16, **of_class("low"), pod_annotations={"aiqueue.dev/dev-termination": "2s"})
+    arena.submit("low", "within", 16, **of_class("low"), pod_annotations={"aiqueue.dev/dev-termination": "1h"})
     arena.submit("peer", "within", 16, **of_class("high"))
     arena.until_running("low", "peer")
     before = arena.stage.workload("low")
     arena.submit("high", "within", 16, **of_class("high"))
     assert until_waiting_for_victims(arena, "high") == [arena.stage.runs("low")[0]["id"]]
+    arena.stage.until_state("low", "Releasing")
+    arena.stage.let_stop("low")
     arena.until_running("high")
     (victim,) = arena.stage.runs("low")
     claimant = arena.stage.workload("high")
@@ -125,7 +127,9 @@ def test_room_that_comes_sooner_is_the_claimants_at_once_and_nobody_slips_in(are
 
 def test_when_the_claimant_is_deleted_the_victims_leave_and_the_room_is_anybodys(arena: Floor) -> None:
     open_tenant(arena, "vain", 32)
-    arena.stage.apply("{apiVersion: aiqueue.dev/v1, kind: Class, metadata: {name: soon}, spec: {priority: 1, gracePeriod: 4s}}")
+    arena.stage.apply(
+        "{apiVersion: aiqueue.dev/v1, kind: Class, metadata: {name: soon}, spec: {priority: 1, gracePeriod: 10s}}"
+    )
     arena.submit("told", "vain", 32, **of_class("soon"))
     arena.until_running("told")
     arena.submit("whim", "vain", 32, **of_class("high"))

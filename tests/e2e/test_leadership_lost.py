@@ -33,7 +33,7 @@ def test_a_standby_takes_over_within_five_seconds_of_a_kill(stage: Stage) -> Non
     stage.tenants(gpus=32)
     leader = stage.lead()
     took: list[float] = []
-    for number in range(max(TAKE_OVERS, TRIES)):
+    for number in range(TAKE_OVERS if TAKE_OVERS > 1 else TRIES):
         standby = stage.start()
         stage.until(lambda standby=standby: "Jobs listed" in standby.said(), "a standby")  # type: ignore[misc]
         stage.create_job(f"waits-{number}", gpus=0, cpu="1", queue="ops")

@@ -55,7 +55,7 @@ def until_runs_with(stage: Stage, name: str, pods: int, of: dict[str, Any]) -> N
     stage.until_running(name, pods)
     spec = stage.job(name)["spec"]
     assert (spec["suspend"], spec["parallelism"], spec["completions"]) == (False, pods, of["spec"]["completions"])
-    assert len(stage.pods(name)) == pods
+    assert len(stage.living(name)) == pods
     run = stage.runs(name)[-1]
     assert [row["amount"] for row in stage.rows("SELECT amount FROM allocation WHERE run_id = :run", run=run["id"])] == [pods]
 
@@ -139,16 +139,18 @@ def test_admitted_again_before_its_size_is_back_a_job_keeps_the_size_of_its_owne
     tenant(floor, "twice", 6)
     filler = submit(floor, "beside", "twice", 2)
     until_runs_with(stage, "beside", 2, filler)
-    before = submit(floor, "again", "twice", 6, 2, pod_annotations={"aiqueue.dev/dev-termination": "3s"})
+    before = submit(floor, "again", "twice", 6, 2, pod_annotations={"aiqueue.dev/dev-termination": "1h"})
     until_runs_with(stage, "again", 4, before)
     floor.end("beside")
     tenant(floor, "twice", 6, "Drain")
     stage.until(lambda: stage.runs("again")[0]["stopped_at"], "the Job to be stopped")
     tenant(floor, "twice", 6)
+    stage.let_stop("again")
     stage.until(lambda: len(stage.runs("again")) > 1, "the Job to be admitted again")
     stage.until(lambda: stage.runs("again")[-1]["started_at"], "the Job to be started again")
     until_runs_with(stage, "again", 6, before)
     floor.alice.patch(before, {"spec": {"suspend": True}})
+    stage.let_stop("again")
     stage.until_state("again", "Held")
     until_restored(stage, "again", before)
 

@@ -30,6 +30,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("queue", "admission", "cli", "migrations")
 VERSIONS = "migrations/aiqueue/migrations/versions"
 COMMAND_SECONDS = 120
+#: Each gives its term up when it is told to end, so nobody waits for as long; a machine that is busy may be late to renew.
+LEASE_SECONDS = "15"
 
 
 class NoHistory(AssertionError):
@@ -80,7 +82,7 @@ class Older:
         log = self.stage.folder / f"older-{len(self.stage.controllers)}.log"
         environment = self.stage.installed.controller_environment(
             AIQUEUE_HEALTH_ADDRESS=f"127.0.0.1:{port}",
-            AIQUEUE_LEASE_SECONDS="2",
+            AIQUEUE_LEASE_SECONDS=LEASE_SECONDS,
             PATH=os.defpath,
             HOME=str(self.stage.folder),
             PYTHONPATH=self.path,
@@ -161,7 +163,7 @@ class Flow:
     def check(self) -> None:
         """Each was run once and is over, and nothing is held."""
         over = "SELECT count(*) AS n FROM workload WHERE state = 'Finished' AND name LIKE 'flow-%'"
-        self._stage.until(lambda: self._stage.rows(over)[0]["n"] == len(self.names), "every Job to finish")
+        self._stage.until(lambda: self._stage.rows(over)[0]["n"] == len(self.names), "every Job to finish", seconds=180)
         runs = self._stage.rows(
             "SELECT w.name, r.attempt, r.outcome FROM run r JOIN workload w ON w.id = r.workload_id WHERE w.name LIKE 'flow-%'"
         )
@@ -186,7 +188,7 @@ def test_upgrade_beneath_an_older_controller_and_back(older: Older) -> None:
         assert not old.ended(), old.said()
         for trouble in ("engine thrown away", "term lost", "not renewed", '"level": "error"'):
             assert trouble not in old.said(), old.said()
-        new = stage.start(lease_seconds="2")
+        new = stage.start(lease_seconds=LEASE_SECONDS)
         old.process.terminate()
         stage.until(lambda: "engine built" in new.said() or new.ended(), "the newer controller to take over")
         flow.until_more_finish("under the newer controller")

@@ -80,9 +80,12 @@ def test_usage_that_differs_from_what_runs_hold_is_noticed_and_counted_again(sta
     stage.until_state("one", "Admitted")
     stage.do("UPDATE queue_usage SET rate = 5, value = 1e12")
     stage.until(lambda: "decayed usage was not what runs tell" in leader.said(), "it to be counted again")
-    with transaction(stage.ledger) as connection:
-        (kept, *_) = (each for (_, _, resource), each in usage.load(connection).items() if resource == GPU)
-    assert kept.rate == 8
-    assert kept.value < 1e6
-    assert "usage differs from the ledger" in leader.said()
+
+    def kept() -> bool:
+        with transaction(stage.ledger) as connection:
+            (found, *_) = (each for (_, _, resource), each in usage.load(connection).items() if resource == GPU)
+        return found.rate == 8 and found.value < 1e6
+
+    stage.until(kept, "that to be kept")
+    stage.until(lambda: "usage differs from the ledger" in leader.said(), "that to be told")
     assert not leader.ended()
