@@ -211,6 +211,24 @@ def test_a_controller_without_a_right_says_which(stage: Stage, somebody: Somebod
     stage.until(told, f"the controller to say that it may not {missing}")
 
 
+@pytest.mark.parametrize(
+    "missing", [each for each in granted() if str(each) in ("list limitranges", "watch runtimeclasses")], ids=str
+)
+def test_a_controller_that_may_not_see_what_surrounds_jobs_says_so_and_does_not_lead(
+    stage: Stage, somebody: Somebody, missing: Right
+) -> None:
+    started = stage.start(kubeconfig=str(somebody.kubeconfig))
+    parts = (f'User "{somebody.user}" {missing.refusal}', f"has list and watch of {missing.resource}", "does not try to lead")
+
+    def told() -> bool:
+        assert not started.ended(), started.said()
+        logged = "a right is missing" in started.said() and parts[1] in started.said()
+        return logged and all(part in readiness(started.health_port) for part in parts)
+
+    stage.until(told, f"the controller to say that it may not {missing}")
+    assert stage.rows("SELECT term FROM leader") == [{"term": 0}], "it has not kept anybody else from leading either"
+
+
 ELSEWHERE = """
 apiVersion: aiqueue.dev/v1
 kind: Class

@@ -20,7 +20,9 @@ def test_what_was_never_listed_is_missed_after_a_while() -> None:
     sight.start()
     try:
         said = until(lambda: sight.missing(0.0), seconds=60, what="something to be missed")
-        assert said.startswith(("LimitRanges could not be listed for", "RuntimeClasses could not be listed for"))
+        assert said.startswith(
+            ("LimitRanges could not be listed and watched for", "RuntimeClasses could not be listed and watched for")
+        )
         assert sight.missing(3600.0) is None
         assert not sight.synced
     finally:

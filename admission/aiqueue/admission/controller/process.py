@@ -86,7 +86,7 @@ class Controller:
         found += self._sight.problems()
         away = self._unfit_to_campaign()
         if away is not None:
-            found.append(f"{away}: until it is, this controller does not try to lead, and gives up a term that it has")
+            found.append(f"{away}. Until that is mended this controller does not try to lead, and gives up a term that it has")
         if self._elector.last_error:
             found.append(self._elector.last_error)
         if self._unregistered:
@@ -96,6 +96,10 @@ class Controller:
             found.append(over)
         leader = self._leader
         return found + (leader.problems() if leader is not None else [])
+
+    def _unfit_to_begin(self) -> str | None:
+        # What surrounds Jobs is listed within moments; who may not see it must not keep the term from others even for so long.
+        return self._unfit_to_campaign() or (None if self._sight.synced else "what surrounds Jobs has not been seen yet")
 
     def _unfit_to_campaign(self) -> str | None:
         return self._away(self._settings.unreachable_seconds / 3)
@@ -129,7 +133,7 @@ class Controller:
             self._health.start()
         try:
             while not self.stop.is_set():
-                term = self._elector.campaign(self.stop, self._unfit_to_campaign)
+                term = self._elector.campaign(self.stop, self._unfit_to_begin)
                 if term is None:
                     break
                 _log.info("leading", term=term.number, holder=self._holder)

@@ -63,6 +63,7 @@ class ReflectorState:
         synced: the sink has had a whole list.
         connected_since: since when the present watch has been open; None without one.
         last_error: the latest failure as a sentence; None again once a watch is open.
+        forbidden: the latest failure, if it still lasts, is that the account lacks a right.
         failing_since: since when nothing has gone well, in `time.monotonic`; None while a watch is open. A watch that is cut
             again at once has mended nothing: what was failing before it has been failing since then.
         lists: whole lists taken in. `relists` counts those after the first.
@@ -74,6 +75,7 @@ class ReflectorState:
     synced: bool = False
     connected_since: datetime | None = None
     last_error: str | None = None
+    forbidden: bool = False
     failing_since: float | None = None
     lists: int = 0
     connects: int = 0
@@ -228,7 +230,8 @@ class Reflector:
         watch = self._client.watch(self._kind, self._selector, resource_version=resource_version, timeout_seconds=seconds)
         with self._lock:
             self._watch = watch
-        self._note(connected_since=self._clock(), last_error=None, failing_since=None, connects=self._state.connects + 1)
+        connects = self._state.connects + 1
+        self._note(connected_since=self._clock(), last_error=None, forbidden=False, failing_since=None, connects=connects)
         if self._stop.is_set():
             # `stop` may have looked before the watch was there to be closed.
             watch.close()
@@ -257,7 +260,9 @@ class Reflector:
         asked = error.retry_after_seconds if isinstance(error, errors.KubeError) else None
         if self._failing_since is None:
             self._failing_since = monotonic()
-        self._note(last_error=str(error), failing_since=self._failing_since, failures=self._state.failures + 1)
+        forbidden = isinstance(error, errors.Forbidden)
+        failures = self._state.failures + 1
+        self._note(last_error=str(error), forbidden=forbidden, failing_since=self._failing_since, failures=failures)
         wait_seconds = self._backoff.failed(at_least_seconds=asked or 0.0)
         # Where etcd was restored, the server may never come to know our resourceVersion: so a list after some failures too.
         if isinstance(error, (errors.Gone, errors.Unreadable)) or self._backoff.failures % RELIST_AFTER == 0:
