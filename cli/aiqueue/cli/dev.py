@@ -60,6 +60,10 @@ def _fail(sentence: str) -> NoReturn:
     raise typer.Exit(1)
 
 
+def _option(folder: Path | None) -> str:
+    return f" --folder {shlex.quote(str(folder))}" if folder else ""
+
+
 def _exports(environment: DevEnvironment) -> list[str]:
     from aiqueue.cli.harness import installed
 
@@ -86,8 +90,7 @@ def up(folder: Folder = None) -> None:
         installed.enlist()
         already = environment.up()
         print("already running" if already else f"running: {environment.cluster.server}", file=sys.stderr)
-        option = f" --folder {shlex.quote(str(folder))}" if folder else ""
-        print(f'to use it here: eval "$(aiqueue dev env{option})", which is', file=sys.stderr)
+        print(f'to use it here: eval "$(aiqueue dev env{_option(folder)})", which is', file=sys.stderr)
         print("\n".join(_exports(environment)))
 
 
@@ -107,7 +110,7 @@ def env(folder: Folder = None) -> None:
     """Print what a shell needs: eval "$(aiqueue dev env)"."""
     with _environment(folder) as environment:
         if not environment.is_running():
-            _fail("nothing runs: start it with `aiqueue dev up`")
+            _fail(f"nothing runs: start it with `aiqueue dev up{_option(folder)}`")
         print("\n".join(_exports(environment)))
 
 

@@ -74,6 +74,8 @@ def split_name(kind: Kind, name: str | None, namespace: str | None) -> tuple[str
     if name is None or "/" not in name or not kind.namespaced:
         return namespace, name
     before, _, after = name.partition("/")
+    if "/" in after:
+        raise WrongUsage(f"{name!r} has more than one /: write NAME or NAMESPACE/NAME")
     if namespace is not None and namespace != before:
         raise WrongUsage(f"{name} and -n {namespace} name different namespaces: leave one out")
     return before, after

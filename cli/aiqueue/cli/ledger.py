@@ -71,6 +71,8 @@ def open_ledger(*, timeout_seconds: float = 30, repairing: bool = False) -> Engi
             statement_timeout_seconds=timeout_seconds,
             idle_in_transaction_timeout_seconds=timeout_seconds,
         )
+    except InvalidInput as error:
+        raise InvalidInput(variable, error.value, error.fix) from None
     except ValueError:  # a port that is no number; the text may hold part of a password
         raise InvalidInput(variable, "(not shown)", "write postgresql://user@host:port/database") from None
 

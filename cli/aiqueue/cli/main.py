@@ -6,7 +6,7 @@ Commands import what they need when they run: asking for help must not wait for 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -92,6 +92,21 @@ def version() -> None:
     from importlib.metadata import version as version_of
 
     print(version_of("aiqueue"))
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version of this program.")
+    ] = False,
+) -> None: ...
 
 
 if __name__ == "__main__":

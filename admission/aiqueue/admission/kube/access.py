@@ -115,8 +115,10 @@ def of_kubeconfig(path: str | Path, context: str | None = None) -> official.Conf
             config_file=str(path), context=context, client_configuration=configuration, persist_config=False
         )
     except (official_config.ConfigException, OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+        # The loader stumbles over what has another form than it expects.
+        why = "its content is not that of a kubeconfig" if isinstance(error, (TypeError, KeyError)) else str(error).rstrip(".")
         raise errors.UnusableCredentials(
-            f"kubeconfig {str(path)!r} cannot be used: {error}; check that the file exists and that kubectl can use it"
+            f"kubeconfig {str(path)!r} cannot be used: {why}; check that the file exists and that kubectl can use it"
         ) from error
     _require_proof(configuration, path)
     return configuration
