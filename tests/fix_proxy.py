@@ -168,9 +168,16 @@ class ApiProxy:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(WAIT_SECONDS)
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(
-            self._serve, "127.0.0.1", self.port, ssl=self._near_tls, limit=_LIMIT, backlog=256, reuse_address=True
-        )
+        until = time.monotonic() + WAIT_SECONDS
+        while self._server is None:
+            try:
+                self._server = await asyncio.start_server(
+                    self._serve, "127.0.0.1", self.port, ssl=self._near_tls, limit=_LIMIT, backlog=256, reuse_address=True
+                )
+            except OSError:  # while nobody listened there, somebody's connection got the port
+                if time.monotonic() > until:
+                    raise
+                await asyncio.sleep(0.1)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _close(self) -> None:

@@ -19,7 +19,7 @@ from aiqueue.admission.kube.client import KubeClient
 from aiqueue.cli.harness import product
 from aiqueue.queue.database import transaction
 from fix_command import Command, Result
-from fix_controller import Stage
+from fix_controller import ControllerProcess, Stage
 
 pytestmark = pytest.mark.e2e
 
@@ -61,9 +61,13 @@ def mended(stage: Stage, name: str, kind: Kind, mend: Mend) -> Mended:
     return done
 
 
-def until_nobody_leads(stage: Stage) -> None:
-    expired = "SELECT 1 FROM leader_lease WHERE expires_at < clock_timestamp()"
-    stage.until(lambda: bool(stage.rows(expired)), "the lease to run out")
+def kill(stage: Stage, leader: ControllerProcess) -> int:
+    """Kill who leads once it has nothing to do, and have its lease run out; returns its term."""
+    stage.until(lambda: not stage.rows("SELECT 1 FROM action"), "nothing to be left to do")
+    leader.kill()
+    stage.expire_lease()
+    (row,) = stage.rows("SELECT term FROM leader")
+    return int(row["term"])
 
 
 def test_what_was_damaged_under_a_controller_is_mended(stage: Stage) -> None:
@@ -131,7 +135,7 @@ def test_what_was_damaged_under_a_controller_is_mended(stage: Stage) -> None:
 def test_what_happened_while_nobody_led_is_told_and_mended(stage: Stage) -> None:
     space, kubectl = stage.namespace, stage.cluster.kubectl
     stage.tenants()
-    led = stage.lead(lease_seconds="1")
+    led = stage.lead()
     begun, never = ("vanishes", "orphans", "rests", "goes-on", "overstays"), ("dropped", "stuck")
     for name in begun:
         stage.create_job(name, gpus=4)
@@ -141,8 +145,8 @@ def test_what_happened_while_nobody_led_is_told_and_mended(stage: Stage) -> None
         stage.until_running(name)
     for name in never:
         stage.until_state(name, "Pending")
-    led.kill()
-    kubectl("delete", "job", "vanishes", "dropped", f"-n={space}", "--cascade=foreground", "--timeout=60s")
+    term = kill(stage, led)
+    kubectl("delete", "job", "vanishes", "dropped", f"-n={space}", "--cascade=foreground", "--timeout=110s")
     kubectl("delete", "job", "orphans", f"-n={space}", "--cascade=orphan")
     kubectl("patch", "job", "rests", f"-n={space}", "--type=merge", '--patch={"spec": {"suspend": true}}')
     stage.create_job("new", gpus=4)
@@ -156,8 +160,7 @@ def test_what_happened_while_nobody_led_is_told_and_mended(stage: Stage) -> None
         damage(stage, statement, **ids)
     stage.until(lambda: not stage.pods("rests"), "the suspended Job's pods to go")
     stage.until(lambda: stage.job("rests")["status"].get("terminating", 0) == 0, "the Job controller to see it")
-    until_nobody_leads(stage)
-    by_others = {f"job/{space}/orphans": "OrphanedPods", "term/1": "NobodyLeads", f"job/{space}/new": "JobUnknown"}
+    by_others = {f"job/{space}/orphans": "OrphanedPods", f"term/{term}": "NobodyLeads", f"job/{space}/new": "JobUnknown"}
     by_doctor = {f"workload/{space}/dropped": "WorkloadWithoutJob", f"workload/{space}/goes-on": "StateDiffers"} | {
         f"run/{space}/{name}/{stage.runs(name)[0]['id']}": kind
         for name, kind in (
@@ -173,7 +176,7 @@ def test_what_happened_while_nobody_led_is_told_and_mended(stage: Stage) -> None
     (pod,) = stage.pods("orphans")
     assert f"{space}/{pod['metadata']['name']} on {pod['spec']['nodeName']}" in orphaned
     assert stage.used() == 20, "looking changes nothing"
-    assert "use the login of the controller" in asked(stage, "--repair", expect=1, role="reader").err
+    assert "it takes the login of the controller" in asked(stage, "--repair", expect=1, role="reader").err
     repaired = asked(stage, "--repair", expect=1)
     for name in by_doctor:
         assert name in repaired.out
@@ -190,7 +193,7 @@ def test_what_happened_while_nobody_led_is_told_and_mended(stage: Stage) -> None
     not_closed = mended(stage, "orphans", Kind.RUN_OF_GONE_JOB, Mend.CLOSE_RUN)
     assert (not_closed.done, not_closed.what) == (False, "not mended: pods of it live on")
     left = asked(stage, "--output=name", expect=1).out.split()
-    assert set(left) == {"term/3", f"job/{space}/new", f"job/{space}/orphans"}
+    assert set(left) == {f"term/{term + 2}", f"job/{space}/new", f"job/{space}/orphans"}
     damage(stage, "DELETE FROM action WHERE kind = 'Restore'")
     assert kinds(stage)[f"workload/{space}/rests"] == "TemplateNotRestored"
     asked(stage, "--repair", expect=1)
@@ -204,6 +207,7 @@ def test_what_happened_while_nobody_led_is_told_and_mended(stage: Stage) -> None
     stage.until_running("new")
     stage.until(lambda: [run["outcome"] for run in stage.runs("overstays")] == ["Drained", "Running"], "the late end")
     stage.until(lambda: "nodeSelector" not in stage.job("rests")["spec"]["template"]["spec"], "the template to be put back")
+    stage.until(lambda: not stage.rows("SELECT 1 FROM action"), "nothing to be left to do")
     assert kinds(stage) == {f"job/{space}/orphans": "OrphanedPods"}
     kubectl("delete", "pod", pod["metadata"]["name"], f"-n={space}")
     stage.until(lambda: stage.used() == 12, "the orphan's quota to come back")
@@ -212,12 +216,12 @@ def test_what_happened_while_nobody_led_is_told_and_mended(stage: Stage) -> None
 
 def test_a_ledger_restored_from_an_older_backup_goes_on_after_the_repair(stage: Stage) -> None:
     stage.tenants()
-    led = stage.lead(lease_seconds="1")
+    led = stage.lead()
     stage.create_job("later")
     stage.until_running("later")
     (run,) = stage.runs("later")
     pods = [pod["metadata"]["uid"] for pod in stage.pods("later")]
-    led.kill()
+    term = kill(stage, led)
     for statement in (
         "DELETE FROM action",
         "DELETE FROM run",
@@ -226,9 +230,8 @@ def test_a_ledger_restored_from_an_older_backup_goes_on_after_the_repair(stage: 
         "SELECT setval('run_id_seq', 1, false)",
     ):
         damage(stage, statement)
-    until_nobody_leads(stage)
     (ledger,) = stage.rows("SELECT uid::text FROM ledger")
-    assert kinds(stage) == {f"ledger/{ledger['uid']}": "LedgerOlder", "term/1": "NobodyLeads"}
+    assert kinds(stage) == {f"ledger/{ledger['uid']}": "LedgerOlder", f"term/{term}": "NobodyLeads"}
     refused = stage.start()
     stage.until(refused.ended, "the controller to refuse")
     assert "aiqueue doctor --repair" in refused.said()
