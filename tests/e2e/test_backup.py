@@ -100,7 +100,7 @@ class Ground:
 
     def stop(self, controller: ControllerProcess) -> None:
         controller.process.terminate()
-        controller.process.wait(30)
+        controller.process.wait(COMMAND_SECONDS)
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ class Recovered:
     def stop(self) -> None:
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)  # cuts whoever is connected
-            self._process.wait(30)
+            self._process.wait(COMMAND_SECONDS)
 
 
 def test_backup_and_restore_as_the_page_says(ground: Ground, tmp_path: Path) -> None:

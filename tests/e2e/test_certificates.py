@@ -378,7 +378,7 @@ def cert_manager(cluster: DevCluster) -> Iterator[None]:
         }
         cluster.kubectl("apply", "--filename=-", stdin=json.dumps(definition))
     names = [f"crd/{kind.lower()}s.cert-manager.io" for kind in KINDS]
-    cluster.kubectl("wait", *names, "--for=condition=Established", "--timeout=30s")
+    cluster.kubectl("wait", *names, "--for=condition=Established", "--timeout=110s")
     try:
         yield
     finally:

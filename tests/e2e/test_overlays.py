@@ -99,7 +99,7 @@ def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
             cluster.add_node(f"node-{number}", cpu_millicores=8000, memory_bytes=32 * 2**30, labels=zone)
         for kind in ("Certificate", "Issuer"):
             cluster.kubectl("create", "--filename=-", stdin=json.dumps(definition(kind)))
-        cluster.kubectl("wait", "crd", "--all", "--for=condition=Established", "--timeout=30s")
+        cluster.kubectl("wait", "crd", "--all", "--for=condition=Established", "--timeout=110s")
         cluster.kubectl("apply", f"--kustomize={OVERLAYS / name}")
         manifests.await_policies(cluster.api)
         yield Installation(cluster, OVERLAYS / name)
@@ -136,7 +136,7 @@ def test_every_pod_is_admitted_and_becomes_ready(installation: Installation) -> 
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     for name, replicas in REPLICAS.items():
         installation.cluster.kubectl(
-            "rollout", "status", f"deployment/{name}", f"--namespace={manifests.NAMESPACE}", "--timeout=60s"
+            "rollout", "status", f"deployment/{name}", f"--namespace={manifests.NAMESPACE}", "--timeout=110s"
         )
         pods = installation.pods(name.removeprefix("aiqueue-"))
         assert len(pods) == replicas
@@ -168,7 +168,7 @@ def test_nobody_is_stopped_before_the_webhook_has_its_certificate(installation: 
         installation.cluster.kubectl("create", "-f-", "-o=json", stdin=json.dumps(job("default", "early", labels={QUEUE: "x"})))
     )
     assert stored["spec"]["suspend"] is True
-    installation.cluster.kubectl("delete", "job", "early", "--cascade=foreground", "--timeout=60s")
+    installation.cluster.kubectl("delete", "job", "early", "--cascade=foreground", "--timeout=110s")
 
 
 def test_applying_again_changes_nothing_even_after_a_certificate_came(installation: Installation) -> None:
@@ -230,6 +230,6 @@ def test_the_certificates_job_is_admitted_too(installation: Installation) -> Non
     assert jobs == ["aiqueue-certificates"]
     first = ("create", "job", "--from=cronjob/aiqueue-certificates", "first", f"--namespace={manifests.NAMESPACE}")
     installation.cluster.kubectl(*first)
-    installation.cluster.kubectl("wait", "job/first", "--for=condition=Complete", "-n=aiqueue-system", "--timeout=60s")
+    installation.cluster.kubectl("wait", "job/first", "--for=condition=Complete", "-n=aiqueue-system", "--timeout=110s")
     (pod,) = installation.pods("certificates")
     assert pod["spec"]["serviceAccountName"] == "aiqueue-certificates"

@@ -151,7 +151,7 @@ class TestDeletion:
             for each in owners
         ]
         alice.patch(stored, {"metadata": {"ownerReferences": references}})
-        delete = ("delete", "cronjob", f"--namespace={team}", "--timeout=60s")
+        delete = ("delete", "cronjob", f"--namespace={team}", "--timeout=110s")
         alice.kubectl(*delete, "first", "--cascade=orphan")
         left = alice.get(stored)["metadata"]["ownerReferences"]
         assert [each["name"] for each in left] == ["second"]
@@ -164,7 +164,7 @@ class TestDeletion:
     ) -> None:
         running_job(team, alice, controller)
         alice.create(job(team, "waiting", labels={QUEUE: "gpus"}))
-        managed_cluster.kubectl("delete", "namespace", team, "--timeout=60s")
+        managed_cluster.kubectl("delete", "namespace", team, "--timeout=110s")
 
 
 def foreign_policy(expression: str, *, reinvocation: str) -> list[dict[str, Any]]:

@@ -55,7 +55,7 @@ def register(stage: Stage) -> Iterator[Register]:
 def delete(stage: Stage, name: str, cascade: str = "foreground") -> None:
     """Delete a Job and wait until it is gone."""
     where = ("job", name, f"-n={stage.namespace}")
-    stage.cluster.kubectl("delete", *where, f"--cascade={cascade}", "--timeout=60s")
+    stage.cluster.kubectl("delete", *where, f"--cascade={cascade}", "--timeout=110s")
 
 
 def test_labelled_jobs_are_held_and_wait_and_are_admitted(stage: Stage, register: Register) -> None:
