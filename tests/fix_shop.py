@@ -62,7 +62,7 @@ def shop(managed_cluster: DevCluster, ledger_copies: Copies, tmp_path_factory: p
     made = Doors(ledger, url, product.login(url, "webhook"), namespace, folder, cluster=managed_cluster)
     made.apply(CONFIGURATION.format(namespace=namespace))
     made.apply(MORE.replace("NAMESPACE", namespace))
-    made.open()
+    made.register(made.await_ready(made.start()), timeoutSeconds=20)  # what it says is tried, not how soon
     yield made
     made.unregister()
     made.end_all()

@@ -83,7 +83,7 @@ class TestJobs:
         until(lambda: alice.get(stored)["status"].get("ready") == 1, seconds=WAIT_SECONDS, what="the pod of the Job")
         (made,) = pods_of(managed_cluster, stored)
         assert made["spec"]["containers"][0]["resources"]["limits"] == {GPU: "1"}
-        alice.kubectl("delete", "job", "train", f"--namespace={team}", "--cascade=foreground", "--timeout=60s")
+        alice.kubectl("delete", "job", "train", f"--namespace={team}", "--cascade=foreground", "--timeout=110s")
 
     def test_a_pod_stays_with_its_job(
         self, team: str, managed_cluster: DevCluster, person: Actor, alice: Actor, controller: Actor
@@ -106,10 +106,10 @@ class TestJobs:
                 f"stays with it: leave its label {uid} and its controller in metadata.ownerReferences as they are"
             )
         person.kubectl("label", "pod", name, f"-n={team}", "other=free")
-        alice.kubectl("delete", "job", "train", f"-n={team}", "--cascade=orphan", "--timeout=60s")
+        alice.kubectl("delete", "job", "train", f"-n={team}", "--cascade=orphan", "--timeout=110s")
         (left,) = pods_of(managed_cluster, stored)
         assert left["metadata"].get("ownerReferences", []) == []
-        alice.kubectl("delete", "pod", name, f"-n={team}", "--timeout=60s")
+        alice.kubectl("delete", "pod", name, f"-n={team}", "--timeout=110s")
 
 
 class TestTurnedOn:
@@ -125,7 +125,7 @@ class TestTurnedOn:
         until(lambda: alice.get(stored)["status"].get("ready") == 2, seconds=WAIT_SECONDS, what="one more pod of the Job")
         for change in ({"suspend": True}, {"suspend": False}):
             alice.patch(stored, {"spec": change, "metadata": {"annotations": {"edited": "yes"}}})
-        alice.kubectl("delete", "job", "plain", f"--namespace={team}", "--cascade=foreground", "--timeout=60s")
+        alice.kubectl("delete", "job", "plain", f"--namespace={team}", "--cascade=foreground", "--timeout=110s")
 
     def test_an_editor_of_the_namespace_cannot_turn_it_off(self, team: str, alice: Actor) -> None:
         with pytest.raises(HarnessError, match="cannot patch resource"):

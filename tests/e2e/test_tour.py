@@ -98,7 +98,8 @@ def test_the_tour(shell: Shell) -> None:
 
     until(admitted, seconds=60, what="the gang's admission")
     assert "Workload default/gang" in shell.run("aiqueue explain workload default/gang")
-    assert re.search(r"gang +(Running|Complete)", shell.run("kubectl get jobs"))
+    started = re.compile(r"gang +(Running|Complete)")
+    until(lambda: started.search(shell.run("kubectl get jobs")), seconds=60, what="the gang to be started")
     assert "vision/dream" in shell.run("aiqueue simulate examples/simulate/two-teams.yaml")
     status = json.loads(shell.run("aiqueue dev status -o json"))
     assert [each["name"] for each in status["programs"] if not each["running"]] == []
