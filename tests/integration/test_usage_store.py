@@ -363,7 +363,7 @@ def test_a_rate_that_is_wrong_is_found_and_counted_again(book: Book) -> None:
 def test_counted_again_a_run_that_shrank_is_what_it_holds_and_when_it_is_over_what_it_held_at_first(book: Book) -> None:
     closed, _ = book.open()
     book.shift(3600)
-    book.write(resized=[ResizedRun(closed.run_id, closed.workload_id, {"main": 1}, {"main": 2})])
+    book.write(resized=[ResizedRun(closed.run_id, closed.workload_id, {"main": 1}, {"main": {GPU: 4}})])
     book.shift(3600)
     assert counted_again(book) == pytest.approx(segment(4, 7200, 0, 7 * DAY), rel=1e-3)
     assert book.check()[TRAIN].rate == 4

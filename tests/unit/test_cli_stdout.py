@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -35,22 +36,29 @@ def closed_pipe() -> Iterator[int]:
     os.close(writer)
 
 
-def run(arguments: list[str], stdout: int | None, stderr: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
-    """`aiqueue` with this stdout; without one for None."""
+def variables() -> dict[str, str]:
+    """Under which Python keeps back what it prints, as most people's does."""
+    return {name: value for name, value in Command("").environment().items() if name != "PYTHONUNBUFFERED"}
+
+
+def run(arguments: list[str], stdout: int | None, stderr: int | None = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+    """`aiqueue` with this stdout and stderr; without one for None."""
 
     def close() -> None:
-        os.close(1)
+        for number, given in ((1, stdout), (2, stderr)):
+            if given is None:
+                os.close(number)
 
     return subprocess.run(
         Command.line(arguments),
         stdout=stdout,
         stderr=stderr,
         stdin=subprocess.DEVNULL,
-        env=Command("").environment(),
+        env=variables(),
         text=True,
         timeout=60,
         check=False,
-        preexec_fn=close if stdout is None else None,  # nothing else leaves a child without one
+        preexec_fn=close if None in (stdout, stderr) else None,  # nothing else leaves a child without one
     )
 
 
@@ -93,7 +101,7 @@ def test_what_is_longer_than_any_buffer_ends_where_nobody_reads_on(tmp_path: Pat
         Command.line(["simulate", "-o", "json", many_jobs(tmp_path)]),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=Command("").environment(),
+        env=variables(),
         text=True,
     ) as process:
         assert process.stdout is not None
@@ -118,6 +126,36 @@ def test_where_nobody_can_be_told_there_is_still_an_exit_code() -> None:
     with full() as target:
         assert run(["version"], target, target).returncode == 5
         assert run(["simulate", "/nowhere.yaml"], subprocess.DEVNULL, target).returncode == 1
+
+
+def test_without_any_stderr_nothing_gets_among_the_data() -> None:
+    ended = run(["simulate", "/nowhere.yaml"], subprocess.PIPE, None)
+    assert (ended.returncode, ended.stdout) == (1, "")
+
+
+def test_unbuffered_each_line_is_there_at_once() -> None:
+    code = (
+        "import os, sys; from aiqueue.cli import stdout\n"
+        "with stdout.checked():\n    print('told'); os.write(1, b'then this\\n'); sys.stdout.write('x' * 300_000)"
+    )
+    ended = subprocess.run([sys.executable, "-u", "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout == "told\nthen this\n" + "x" * 300_000
+
+
+def test_a_defect_is_told_though_stdout_is_full() -> None:
+    code = "from aiqueue.cli import stdout\nwith stdout.checked():\n    print('told'); 1 / 0"
+    with full() as target:
+        ended = subprocess.run(
+            [sys.executable, "-c", code],
+            stdout=target,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+            env=variables(),
+        )
+    assert "ZeroDivisionError" in ended.stderr
+    assert ended.returncode == 1
 
 
 def test_what_can_be_printed_is_printed_whole() -> None:

@@ -20,6 +20,7 @@ from fix_follow import BEFORE, GPU, OURS, RUN, make_context, make_running, make_
 from fix_kube import job_document
 
 FOUR = (PodSet("main", 4, {GPU: 8}),)
+ASKS = {"main": {GPU: 8}}
 
 
 def running(pod_sets: tuple[PodSet, ...] = FOUR, **changes: Any) -> Observation:
@@ -67,20 +68,20 @@ class TestFollowing:
     def test_a_run_shrinks_once_for_each_pod_that_is_needed_no_more(self) -> None:
         context = make_context()
         assert self.resized(running(active=4, succeeded=6), context) == []
-        assert self.resized(running(active=3, succeeded=7), context) == [ResizedRun(RUN, 11, {"main": 3}, {"main": 4})]
+        assert self.resized(running(active=3, succeeded=7), context) == [ResizedRun(RUN, 11, {"main": 3}, ASKS)]
         assert self.resized(running(active=3, succeeded=7, ready=3), context) == []
-        assert self.resized(running(active=1, succeeded=9), context) == [ResizedRun(RUN, 11, {"main": 1}, {"main": 4})]
+        assert self.resized(running(active=1, succeeded=9), context) == [ResizedRun(RUN, 11, {"main": 1}, ASKS)]
         assert self.resized(running(active=0, succeeded=10), context) == []  # what is left goes with the run
 
     def test_it_never_grows_again(self) -> None:
         """Whatever is seen late or in the wrong order."""
         context = make_context()
-        assert self.resized(running(active=1, succeeded=9), context) == [ResizedRun(RUN, 11, {"main": 1}, {"main": 4})]
+        assert self.resized(running(active=1, succeeded=9), context) == [ResizedRun(RUN, 11, {"main": 1}, ASKS)]
         assert self.resized(running(active=4, succeeded=5), context) == []
         assert self.resized(running(active=2, succeeded=8), context) == []
 
     def test_a_new_term_says_it_again(self) -> None:
-        assert self.resized(running(active=1, succeeded=9), make_context()) == [ResizedRun(RUN, 11, {"main": 1}, {"main": 4})]
+        assert self.resized(running(active=1, succeeded=9), make_context()) == [ResizedRun(RUN, 11, {"main": 1}, ASKS)]
 
     @pytest.mark.parametrize(
         "changes",
@@ -100,7 +101,7 @@ class TestFollowing:
         follow.follow(batch, done, make_running(), context)
         context.sizes.written(batch.changes)
         assert [each.run_id for each in batch.changes.closed] == [RUN]
-        assert self.resized(running(active=3, succeeded=7), context) == [ResizedRun(RUN, 11, {"main": 3}, {"main": 4})]
+        assert self.resized(running(active=3, succeeded=7), context) == [ResizedRun(RUN, 11, {"main": 3}, ASKS)]
 
     def test_a_job_is_adopted_at_what_it_still_needs(self) -> None:
         batch = Batch()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterable
-from contextlib import suppress
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -58,8 +58,13 @@ def exit_code(error: AiqueueError) -> Exit:
 
 def say(message: str) -> None:
     """Write a message for the person, not for a program, to stderr. Where nobody can be told, nobody is."""
-    with suppress(OSError):
+    if sys.stderr is None:  # closed before we began; print would take stdout in its place
+        return
+    try:
         print(message, file=sys.stderr)
+    except OSError:
+        # What lies in its buffer would fail once more when the interpreter ends, and put 120 in the place of our exit code.
+        sys.stderr = io.StringIO()
 
 
 def report(error: AiqueueError) -> Exit:

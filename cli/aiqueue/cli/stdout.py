@@ -12,8 +12,8 @@ import os
 import select
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, cast
 
 from aiqueue.cli.exits import Unwritable, report
 
@@ -37,21 +37,36 @@ def checked() -> Iterator[None]:
     ours = _made_of(before)
     sys.stdout = ours
     try:
-        try:
+        with _written_out(ours):
             yield
-        finally:
-            ours.flush()
     except Unwritable as error:
         raise SystemExit(report(error)) from None
     finally:
         sys.stdout = before
 
 
+@contextmanager
+def _written_out(ours: io.TextIOWrapper) -> Iterator[None]:
+    """Write out what the block printed. How a command means to end gives way to its output not being whole, a defect of it does not."""
+    try:
+        yield
+    except (SystemExit, Unwritable):
+        ours.flush()
+        raise
+    except BaseException:
+        with suppress(Unwritable):
+            ours.flush()
+        raise
+    ours.flush()
+
+
 def _made_of(before: io.TextIOWrapper | None) -> io.TextIOWrapper:
     if before is None:  # closed before we began: nothing may be written to a descriptor that others have got since
         return io.TextIOWrapper(io.BufferedWriter(_Descriptor(None)), encoding="utf-8")
+    descriptor = _Descriptor(before.fileno())
     return io.TextIOWrapper(
-        io.BufferedWriter(_Descriptor(before.fileno())),
+        # As the interpreter does it for `python -u`: nothing is kept back then.
+        cast("io.BufferedWriter", descriptor) if before.write_through else io.BufferedWriter(descriptor),
         encoding=before.encoding,
         errors=before.errors,
         line_buffering=before.line_buffering,
@@ -90,8 +105,10 @@ class _Descriptor(io.RawIOBase):
     def _written(self, data: ReadableBuffer) -> int:
         if self._descriptor is None:
             raise OSError(errno.EBADF, "it is closed")
-        while True:
+        left = memoryview(data)
+        while left.nbytes:
             try:
-                return os.write(self._descriptor, data)
+                left = left[os.write(self._descriptor, left) :]
             except BlockingIOError:  # somebody made it so who has it too
                 select.select((), (self._descriptor,), ())
+        return memoryview(data).nbytes

@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
 
 from aiqueue.admission.controller import readiness
 from aiqueue.admission.controller.shrinking import Sizes, still_needed
@@ -355,12 +354,11 @@ def _runs_without_a_run(batch: Batch, seen: Observation, attempt: int, context: 
         queue = context.configuration.queues.get((seen.namespace, queue_name))
         if queue is not None:
             why = "it carries this ledger's run annotation" if seen.stamp else "it ran before this cluster was registered"
-            assign = partial(context.assign_for_adoption, context.configuration, queue.tenant)
-            needed, whole = assign(still_needed(seen)), assign(seen.pod_sets)
+            allocations = context.assign_for_adoption(context.configuration, queue.tenant, still_needed(seen))
             batch.touched.add(seen.uid)
             run_id = seen.stamp.run_id if seen.stamp else None
             ready = readiness.is_wholly_ready(seen)
-            adopted = AdoptedRun(seen.uid, queue.tenant, seen.namespace, queue_name, needed, why, run_id, ready, whole)
+            adopted = AdoptedRun(seen.uid, queue.tenant, seen.namespace, queue_name, allocations, why, run_id, ready)
             batch.changes.adopted.append(adopted)
             context.unknown.settled(seen.uid)
         return queue is not None

@@ -51,7 +51,7 @@ class Sizes:
         if not pods or pods >= self._pods.get(run.id, gang_of(seen)):
             return False
         counts = {each.name: min(each.count, pods) for each in seen.pod_sets}
-        changes.resized.append(ResizedRun(run.id, known.id, counts, {each.name: each.count for each in seen.pod_sets}))
+        changes.resized.append(ResizedRun(run.id, known.id, counts, {each.name: each.requests for each in seen.pod_sets}))
         return True
 
     def written(self, changes: Changes) -> None:

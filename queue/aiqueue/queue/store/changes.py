@@ -73,8 +73,8 @@ class StoppedRun:
 class AdoptedRun:
     """A Job that runs without an open run gets one at its size. `uid` finds the workload, new or known.
 
-    `allocations` is what it still needs; `whole` what all pods that its Job runs at once take, where that may be more. `stamped_by` is the run of this ledger whose stamp it carries, if any: what that one wrote may still be in the template. `ready` says
-    whether its whole gang is.
+    `allocations` is what it still needs. `stamped_by` is the run of this ledger whose stamp it carries, if any: what that one wrote may
+    still be in the template. `ready` says whether its whole gang is.
     """
 
     uid: str
@@ -85,26 +85,19 @@ class AdoptedRun:
     why: str
     stamped_by: int | None = None
     ready: bool = False
-    whole: tuple[Allocation, ...] = ()
-
-    def at_first(self, part: Allocation) -> int | None:
-        """What its whole gang takes of what `part` is a part of; None where it is no more than that."""
-        key = (part.pod_set, part.flavor, part.resource)
-        whole = sum(each.amount for each in self.whole if (each.pod_set, each.flavor, each.resource) == key)
-        return whole if whole > part.amount else None
 
 
 @dataclass(frozen=True, slots=True)
 class ResizedRun:
     """An open run that needs no more than so many pods any more, by pod set. It never comes to hold more than it does.
 
-    `gangs` is how many pods of each its Job runs at once.
+    `requests` is what one pod of each asks for as its Job runs, by resource, in base units.
     """
 
     run_id: int
     workload_id: int
     counts: Mapping[str, int]
-    gangs: Mapping[str, int]
+    requests: Mapping[str, Mapping[str, int]]
 
 
 @dataclass(frozen=True, slots=True)

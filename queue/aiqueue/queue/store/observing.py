@@ -338,7 +338,6 @@ def _adopt(
                 "flavor": x.flavor,
                 "resource": x.resource,
                 "amount": x.amount,
-                "opened_amount": a.at_first(x),
             }
             for a in adopted
             for x in a.allocations
@@ -358,10 +357,9 @@ def _adopt(
 
 
 _INSERT_ALLOCATIONS = """
-INSERT INTO allocation (run_id, pod_set, flavor_id, resource, amount, opened_amount)
-SELECT v.run_id, v.pod_set, f.id, v.resource, v.amount, v.opened_amount
-  FROM jsonb_to_recordset(CAST(:rows AS jsonb))
-       AS v(run_id bigint, pod_set text, flavor text, resource text, amount bigint, opened_amount bigint)
+INSERT INTO allocation (run_id, pod_set, flavor_id, resource, amount)
+SELECT v.run_id, v.pod_set, f.id, v.resource, v.amount
+  FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS v(run_id bigint, pod_set text, flavor text, resource text, amount bigint)
   JOIN flavor f ON f.name = v.flavor
 """
 

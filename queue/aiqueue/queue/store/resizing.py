@@ -4,9 +4,8 @@ What a run holds of a resource is what one pod asks for times its pods. A run ne
 it is told, so telling it twice changes nothing. What it held at first is remembered (`allocation.opened_amount`), and so is what its owner
 asked for (`pod_set`), by which it was admitted.
 
-An adopted run was not: what the ledger has of its owner's wish may be older than what runs. But what it held at first is what all pods of
-its Job take that run at once, also where it was adopted at less, and nobody may change how many these are while they run. So each
-holds its part of that, rounded up.
+An adopted run was not: what the ledger has of its owner's wish may be older than what runs, so what counts is what a pod of the running Job
+is seen to ask for, as when it was adopted.
 """
 
 from __future__ import annotations
@@ -28,9 +27,8 @@ _SHRINK = text(
     """
 WITH lesser AS (
   SELECT a.run_id, a.pod_set, a.flavor_id, a.resource, r.queue_id, a.amount AS before,
-         CASE WHEN r.adopted THEN div(coalesce(a.opened_amount, a.amount)::numeric * v.pods + v.gang - 1, v.gang)::bigint
-              ELSE (p.requests ->> a.resource)::bigint * v.pods END AS amount
-    FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS v(run_id bigint, workload_id bigint, pod_set text, pods bigint, gang bigint)
+         (CASE WHEN r.adopted THEN v.requests ELSE p.requests END ->> a.resource)::bigint * v.pods AS amount
+    FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS v(run_id bigint, workload_id bigint, pod_set text, pods bigint, requests jsonb)
     JOIN run r ON r.id = v.run_id AND r.workload_id = v.workload_id AND r.closed_at IS NULL
     JOIN allocation a ON a.run_id = r.id AND a.pod_set = v.pod_set
     JOIN pod_set p ON p.workload_id = r.workload_id AND p.name = v.pod_set)
@@ -59,7 +57,7 @@ def shrink(
         LedgerConflict: more was given back than was counted as held; nothing may be kept.
     """
     rows = [
-        {"run_id": item.run_id, "workload_id": item.workload_id, "pod_set": name, "pods": pods, "gang": item.gangs[name]}
+        {"run_id": item.run_id, "workload_id": item.workload_id, "pod_set": name, "pods": pods, "requests": item.requests[name]}
         for item in resized
         for name, pods in item.counts.items()
     ]
