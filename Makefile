@@ -3,8 +3,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
-#: Besides e2e.
-PARTS := unit property integration
+#: What waits more than it works, and so goes on beside the rest.
+SHARES := tests/e2e/test_[a-d]*.py tests/e2e/test_[e-l]*.py tests/e2e/test_[m-z]*.py tests/integration
 #: The worlds that property tests draw, so that a run can be repeated; `make fuzz` draws others.
 SEED ?= 2026
 PYTEST = $(BIN)/python -m pytest --quiet --durations=12 --durations-min=1 --hypothesis-seed=$(SEED)
@@ -26,15 +26,16 @@ help: ## Show this list
 demo: $(VENV)/.ready ## Show aiqueue at work on a throwaway cluster and database (first time about 10 minutes, then about one)
 	@$(BIN)/aiqueue demo
 
-# Those with a cluster wait more than they work: three shares of them run beside the others, and what each said is told one after the other.
-test: $(VENV)/.ready programs ## Run every test on real parts, in four shares side by side (about 15 minutes on two cores)
-	@said=$$(mktemp -d); shares=""; \
-	for letters in a-e f-l m-z; do \
-		$(PYTEST) --override-ini=cache_dir=.pytest_cache/e2e-$$letters tests/e2e/test_[$$letters]*.py >"$$said/$$letters" 2>&1 & \
-		shares="$$shares $$letters:$$!"; done; \
-	$(PYTEST) $(addprefix tests/,$(PARTS)); failed=$$?; \
-	for share in $$shares; do \
-		echo "waiting for tests/e2e/test_[$${share%:*}]*, which go on beside: $$said/$${share%:*}"; \
+# Unit and property tests keep one core busy; what the shares beside them said is told one after the other.
+test: $(VENV)/.ready programs ## Run every test on real parts, in five shares side by side (about 15 minutes on two cores)
+	@said=$$(mktemp -d); started=""; \
+	for share in $(foreach each,$(SHARES),'$(each)'); do \
+		name=$$(echo "$$share" | tr -c 'a-z0-9\n-' _); \
+		$(PYTEST) --override-ini=cache_dir=.pytest_cache/$$name $$share >"$$said/$$name" 2>&1 & \
+		started="$$started $$name:$$!"; done; \
+	$(PYTEST) tests/unit tests/property; failed=$$?; \
+	for share in $$started; do \
+		echo "waiting for $${share%:*}, which goes on beside: $$said/$${share%:*}"; \
 		wait $${share#*:}; failed=$$((failed | $$?)); cat "$$said/$${share%:*}"; done; \
 	rm -rf "$$said"; exit $$failed
 

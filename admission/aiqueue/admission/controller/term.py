@@ -37,6 +37,7 @@ from aiqueue.queue.store import leadership
 _log = structlog.get_logger()
 _ASK_MOST_SECONDS = 10.0  # between two tries while the ledger cannot be reached
 _POOL_SIZE = 6
+_UNFIT_SECONDS = 0.05  # between two looks whether this process may ask: what it lacks at its start is there within moments
 _SOON_SECONDS = 0.02  # between the end of a lease and the next try to take it over
 #: Why this process cannot lead now, as a sentence; None where it can. Asked often, so it must not block.
 Unfit = Callable[[], str | None]
@@ -242,7 +243,9 @@ class Elector:
         backoff = Backoff(random.Random(), longest_seconds=_ASK_MOST_SECONDS)
         while not stop.is_set():
             pause = self._lease_seconds / 8 * random.uniform(0.5, 1.0)
-            if unfit() is None:
+            if unfit() is not None:
+                pause = min(pause, _UNFIT_SECONDS)
+            else:
                 try:
                     with Step("asks for leadership"):
                         term, left = self._try()

@@ -263,9 +263,8 @@ def backoff(until: datetime, requeues: int = 0, limit: int = 0) -> tuple[str, st
     waits = f"waits after an eviction until {until.isoformat()}"
     if not requeues:
         return waits, "nothing but time"
-    often = (
-        f"requeue {requeues} of {limit} (requeueLimit)" if requeues <= limit else "and its owner released it while it still ran"
-    )
+    # More often than its class lets it: its owner released it while it still ran, or the limit was lowered meanwhile.
+    often = f"requeue {requeues} of {limit} (requeueLimit)" if requeues <= limit else f"requeue {requeues}"
     return f"{waits}: its gang was not ready, {often}", f"time, or {RELEASE}"
 
 
