@@ -25,7 +25,6 @@ from aiqueue.queue.errors import LedgerConflict
 from aiqueue.queue.observations import RunStamp
 from aiqueue.queue.records import Allocation
 from aiqueue.queue.store import actions, plans, usage
-from aiqueue.queue.store.actions import Action
 from aiqueue.queue.store.plans import AdmissionRow, EvictionRow, PlanRows
 from aiqueue.queue.store.usage import UsageKey
 from aiqueue.queue.usage import Usage
@@ -329,44 +328,6 @@ def test_who_carries_the_run_already_is_followed_though_its_start_was_handed_dow
     watched.step.flush()
     row = watched.step.mirror.known["uid-1"]
     assert row.run is None or row.run.stopped
-
-
-def test_a_start_that_came_to_nothing_is_begun_again_once_its_job_asks_for_the_same(term: Term, observer: Build) -> None:
-    """Its owner changed it and took that back, or a LimitRange did. With one version of a Job it is begun again once."""
-    watched = observer()
-    watched.step.look([make_seen()])
-    admit(term, watched)
-    for version in ("102", "103"):
-        (unsuspend,) = open_actions(term)
-        watched.step.hear([ActionEnded(unsuspend, Result.MOOT, "the Job was changed since it was decided on")])
-        assert open_actions(term) == []
-        for _ in range(3):
-            watched.step.look([make_seen(resource_version=version)])
-            (begun,) = open_actions(term)
-            assert (begun.kind, begun.run_id) == (ActionKind.UNSUSPEND, unsuspend.run_id)
-            assert begun.resource_version == version
-    watched.step.hear([ActionEnded(begun, Result.MOOT, "the Job was changed since it was decided on")])
-    watched.step.look([make_seen(resource_version="103")])  # the watch is late
-    assert open_actions(term) == []
-
-
-def test_a_start_that_nobody_has_in_hand_any_more_is_begun_by_the_next_leader(term: Term, observer: Build) -> None:
-    """The one before ended between writing that it came to nothing and looking at its Job again."""
-    before = observer()
-    before.step.look([make_seen()])
-    admit(term, before)
-    (unsuspend,) = open_actions(term)
-    before.step.hear([ActionEnded(unsuspend, Result.MOOT, "the Job was changed since it was decided on")])
-    after = observer()
-    after.step.look([make_seen(resource_version="102")])
-    (begun,) = open_actions(term)
-    assert (begun.kind, begun.run_id) == (ActionKind.UNSUSPEND, unsuspend.run_id)
-
-
-def open_actions(term: Term) -> list[Action]:
-    """What is to be done yet."""
-    with term.transaction() as connection:
-        return list(actions.load_open(connection, 1))
 
 
 @pytest.mark.parametrize(("result", "left"), [(Result.DONE, 1), (Result.MOOT, 0)])

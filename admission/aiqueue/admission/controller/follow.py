@@ -185,15 +185,6 @@ def counts_otherwise(seen: Observation, queue_name: str, shape: str) -> bool:
     return not unchanged(seen, queue_name, shape) and unchanged(counted_so, queue_name, shape)
 
 
-def awaits_start(seen: Observation, known: Known) -> bool:
-    """Whether nothing has become of a Job's run yet and nothing is in the way of its start."""
-    run = known.run
-    if run is None or run.started or run.stopped or run.evict_outcome is not None:
-        return False
-    carries = seen.stamp is not None and seen.stamp.run_id == run.id
-    return seen.suspended and seen.finished is None and not carries and unchanged(seen, known.queue_name, known.shape)
-
-
 def _first_seen(batch: Batch, seen: Observation, context: Context) -> None:
     if seen.finished or seen.deleting or seen.queue_name is None:
         return

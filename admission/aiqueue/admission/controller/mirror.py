@@ -13,7 +13,7 @@ from aiqueue.queue.words import TERMINAL_STATES, ActionKind, RunOutcome, Workloa
 
 
 class Mirror:
-    """Known workloads by uid, the uid that occupies each live name, the newest resourceVersion that was followed, and idle starts.
+    """Known workloads by uid, the uid that occupies each live name, the newest resourceVersion that was followed, and starts handed down.
 
     `undone` are actions that an earlier engine asked for: the starts among them may be on their way to Jobs of any version.
     """
@@ -24,10 +24,7 @@ class Mirror:
         self._names: dict[tuple[str, str], str] = {}
         self._versions: dict[str, str] = {}
         self._handed_down = {action.run_id for action in undone if action.kind is ActionKind.UNSUSPEND}
-        self._tried: dict[str, str] = {}  # at which version of its Job a start was begun again, by uid
         self.update(known.values())
-        runs = ((row.uid, row.run) for row in self.known.values())
-        self._idle = {uid for uid, run in runs if run is not None and not run.started and run.id not in self._handed_down}
 
     def update(self, rows: Iterable[Known]) -> None:
         """Take rows over as the ledger has them now."""
@@ -45,8 +42,6 @@ class Mirror:
         for uid in uids:
             row = self.known.pop(uid, None)
             self._versions.pop(uid, None)
-            self._tried.pop(uid, None)
-            self._idle.discard(uid)
             if row is not None:
                 self._uids.pop(row.id, None)
             if row is not None and self._names.get((row.namespace, row.name)) == uid:
@@ -66,28 +61,17 @@ class Mirror:
         if seen.uid in self.known:
             self._versions[seen.uid] = seen.resource_version
 
+    def unfollowed(self, uid: str) -> None:
+        """Follow this Job as if it was never seen: what was decided on it has come to nothing."""
+        self._versions.pop(uid, None)
+
     def is_handed_down(self, run_id: int) -> bool:
         """Whether an earlier engine asked for the start of this run, and nobody has told yet what became of it."""
         return run_id in self._handed_down
 
-    def start_ended(self, uid: str, run_id: int | None, *, idle: bool) -> None:
-        """What became of the start of this run is known; `idle` if nothing, so that nothing is on its way to this Job any more."""
+    def start_ended(self, run_id: int | None) -> None:
+        """What became of the start of this run is known."""
         self._handed_down.discard(run_id)
-        if idle:
-            self._idle.add(uid)
-            self._versions.pop(uid, None)  # it is followed as if it was never seen
-
-    def is_idle(self, uid: str) -> bool:
-        """Whether the open run of this Job was not started, and nothing is on its way that would start it."""
-        return uid in self._idle
-
-    def begin_again(self, seen: Observation) -> bool:
-        """Whether an idle start is to be begun again with this version of its Job: once with each, so nobody goes round."""
-        if seen.uid not in self._idle or self._tried.get(seen.uid) == seen.resource_version:
-            return False
-        self._idle.discard(seen.uid)
-        self._tried[seen.uid] = seen.resource_version
-        return True
 
     def resource_version(self, uid: str) -> str:
         """The newest version of a Job that was followed; empty if none was in this term, which makes act look first."""
@@ -96,8 +80,6 @@ class Mirror:
     def admitted(self, uid: str, run_id: int, attempt: int) -> None:
         """A Plan that admits this workload was committed."""
         row = self.known[uid]
-        self._idle.discard(uid)
-        self._tried.pop(uid, None)
         run = OpenRun(id=run_id, attempt=attempt, started=False, succeeded_before=row.status[4])
         self.known[uid] = replace(row, state=WorkloadState.ADMITTED, attempt=attempt, run=run)
 

@@ -80,8 +80,6 @@ class Observing:
             if row is not None and self._may_be_starting(seen, row):
                 continue
             follow.follow(batch, seen, row, self.context)
-            if row is not None and self.mirror.is_idle(seen.uid):
-                self._start_again(batch, seen, row)
             if not seen.running:
                 self.foreign.pop(seen.uid, None)
         self.foreign.update(batch.foreign)
@@ -98,21 +96,12 @@ class Observing:
         """
         if row.run is None or row.run.started or not seen.suspended or seen.finished is not None:
             return False
-        if self.mirror.is_idle(seen.uid):
-            return False
         if self.mirror.resource_version(seen.uid) == seen.resource_version:
             return True
         carries = seen.stamp is not None and seen.stamp.run_id == row.run.id
         if carries or not self.mirror.is_handed_down(row.run.id):
             return False
         return follow.counts_otherwise(seen, row.queue_name, row.shape)
-
-    def _start_again(self, batch: Batch, seen: Observation, row: Known) -> None:
-        """Have a Job started that asks for what was decided on, though its start came to nothing: what had changed was taken back."""
-        if follow.awaits_start(seen, row) and self.mirror.begin_again(seen) and row.run is not None:
-            batch.touched.add(row.uid)
-            start = NewAction(row.uid, row.run.id, row.run.attempt, ActionKind.UNSUSPEND, seen.resource_version)
-            batch.changes.actions.append(start)
 
     def _acknowledged(self, done: Sequence[int]) -> None:
         self.actor.acknowledged(done)
@@ -239,7 +228,7 @@ class Observing:
         """Add what follows from it; returns what is to be looked at again."""
         action = fact.action
         if action.kind is ActionKind.UNSUSPEND:
-            self.mirror.start_ended(action.uid, action.run_id, idle=fact.result is Result.MOOT)
+            self.mirror.start_ended(action.run_id)
         row = self.mirror.known.get(action.uid)
         run = row.run if row is not None and row.run is not None and row.run.id == action.run_id else None
         if fact.result is not Result.DONE:
@@ -261,6 +250,7 @@ class Observing:
             outcome = run.evict_outcome or RunOutcome.CANCELLED
             batch.changes.stopped.append(StoppedRun(run.id, row.id, outcome, run.evict_message))
         elif action.kind is ActionKind.UNSUSPEND and fact.result is Result.MOOT and not run.started:
+            self.mirror.unfollowed(action.uid)
             seen = latest(self.jobs, action.uid, self.context.see)
             return [seen] if seen is not None else []
         return []
