@@ -71,6 +71,7 @@ class Floor:
             decision = self.explained(name)["stored"]
             return decision is not None and decision["reason"] == reason
 
+        self.stage.until(lambda: self.stage.workload(name)["state"], f"{name} to be in the ledger")
         self.stage.until(stored, f"{name} to wait for {reason}")
         self.assert_untouched(name)
         now = self.explained(name)
