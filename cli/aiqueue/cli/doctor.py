@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 EPILOG = (
     "Exit codes: 0 nothing differs, or nothing that is more than information; 1 something does; 2 wrong usage; 3 the ledger is"
-    " unavailable; 5 stdout cannot be written. Data goes to stdout, messages to stderr. The ledger is named by the environment variable AIQUEUE_DATABASE_URL, with"
-    " --repair by AIQUEUE_REPAIR_DATABASE_URL where that is set (it takes the login of the controller to repair), the cluster by AIQUEUE_KUBECONFIG or by the service account of the pod, and its name in the ledger by AIQUEUE_CLUSTER_NAME."
+    " unavailable; 5 stdout cannot be written. Data goes to stdout, messages to stderr. The ledger is named by the environment variable"
+    " AIQUEUE_DATABASE_URL, with --repair by AIQUEUE_REPAIR_DATABASE_URL where that is set (it takes the login of the controller to"
+    " repair), the cluster by AIQUEUE_KUBECONFIG or by the service account of the pod, and its name in the ledger by AIQUEUE_CLUSTER_NAME."
 )
 #: How long a controller that was at work may take to lead again and do its part.
 WAIT_SECONDS = 60.0

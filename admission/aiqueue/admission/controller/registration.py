@@ -98,9 +98,8 @@ def refuse_later(connection: Connection, jobs: Iterable[Job], ledger_uid: str) -
     if not newest:
         return
     given_out = run_ids.newest(connection, beyond=newest)
-    ahead = [
-        (job, run_id) for job, run_id in ours if run_id > given_out
-    ]  # hardly ever any, and to observe them all takes a while
+    # There is hardly ever any, and to observe all Jobs takes a while.
+    ahead = [(job, run_id) for job, run_id in ours if run_id > given_out]
     later = {
         f"{job.metadata.namespace}/{job.metadata.name}": run_id
         for job, run_id in ahead

@@ -72,9 +72,8 @@ def within(seconds: float, silent_seconds: float) -> Iterator[Deadline]:
 
 def keep(pool: urllib3.PoolManager) -> None:
     """Have the connections of a pool that was not used yet keep to deadlines."""
-    if (
-        pool.pool_classes_by_scheme["http"] is urllib3.HTTPConnectionPool
-    ):  # connections through SOCKS are of classes of their own
+    # Connections through SOCKS are of classes of their own.
+    if pool.pool_classes_by_scheme["http"] is urllib3.HTTPConnectionPool:
         pool.pool_classes_by_scheme = {"http": HTTPConnectionPool, "https": HTTPSConnectionPool}
 
 
