@@ -22,7 +22,9 @@ STUCK_SECONDS = 6
 ARCHIVE_AFTER_SECONDS = 2
 _BY_WATCHDOG = 70
 _MOST_UNEXPECTED = 20
-_UNEXPECTED = ("nobody expected", "Traceback", '"exception"')
+_TRACEBACK = "Traceback (most recent call last)"
+_UNEXPECTED = ("nobody expected", _TRACEBACK, '"exception"')
+_LINES_BEFORE, _LINES_BELOW = 3, 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +183,8 @@ class Fleet:
             self.unexpected.append(f"controller {ended.log.name} ended by itself with {code}: {tail[-600:]}")
             if len(self.unexpected) >= _MOST_UNEXPECTED:
                 raise HarnessError(f"controllers do not live: {self.unexpected[-1]}")
-        for line in said.splitlines():
-            if any(sign in line for sign in _UNEXPECTED):
-                self.unexpected.append(f"controller {ended.log.name} said: {line[:1500]}")
-                break
+        lines = said.splitlines()
+        at = next((n for n, line in enumerate(lines) if any(sign in line for sign in _UNEXPECTED)), None)
+        if at is not None:  # what stands before and below a bare traceback tells whose it is
+            around = lines[max(0, at - _LINES_BEFORE) : at + _LINES_BELOW] if _TRACEBACK in lines[at] else lines[at : at + 1]
+            self.unexpected.append(f"controller {ended.log.name} said: " + "\n".join(line[:1500] for line in around))

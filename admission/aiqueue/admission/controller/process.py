@@ -19,6 +19,7 @@ import time
 
 import structlog
 
+from aiqueue.admission import strays
 from aiqueue.admission.controller import faults
 from aiqueue.admission.controller.claim import Lookout
 from aiqueue.admission.controller.health import Health
@@ -231,6 +232,7 @@ def main(settings: Settings) -> None:
     Raises:
         AiqueueError: the controller could not start or go on.
     """
+    strays.gather()
     gc.set_threshold(*_COLLECTIONS)
     controller = Controller(settings)
     asked: list[int] = []

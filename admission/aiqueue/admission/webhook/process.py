@@ -19,6 +19,7 @@ from collections.abc import Callable
 import structlog
 import uvloop
 
+from aiqueue.admission import strays
 from aiqueue.admission.webhook import server
 from aiqueue.admission.webhook.app import Application
 from aiqueue.admission.webhook.certificate import ServedCertificate
@@ -127,21 +128,13 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-class _ToStructlog(logging.Handler):
-    """Brings what libraries log into our log."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        error = record.exc_info[1] if record.exc_info else None
-        _log.error("library", logger=record.name, says=record.getMessage()[:1000], exc_info=error)
-
-
 def main(settings: Settings) -> None:
     """Run a webhook until SIGTERM or SIGINT.
 
     Raises:
         AiqueueError: it could not start.
     """
-    logging.basicConfig(level=logging.ERROR, handlers=[_ToStructlog()])
+    strays.gather(logging.ERROR)  # whoever connects may cause warnings
     sys.setswitchinterval(_SWITCH_SECONDS)
     webhook = Webhook(settings)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
