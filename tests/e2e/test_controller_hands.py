@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Engine
 
+from aiqueue.admission.controller import questions
 from aiqueue.admission.controller.actor import Again
 from aiqueue.admission.controller.facts import JobFound, JobGone, Result
 from aiqueue.cli.harness.errors import HarnessError
@@ -199,14 +200,14 @@ def test_a_start_that_is_refused_is_given_up_and_a_stop_never_is(bench: Bench) -
 
 def test_a_job_is_believed_gone_only_when_the_cluster_says_so(bench: Bench) -> None:
     step = bench.observer.step
-    step.client = bench.client
     seen = bench.seen()
     step.look([seen])
     row = step.mirror.known[seen.uid]
-    found = step._is_gone(row)
+    question = questions.of_absent(bench.client, step.context, row)
+    found = question.ask()
     assert isinstance(found, JobFound)
     assert found.observation.uid == seen.uid
     bench.kubectl("delete")
-    assert step._is_gone(row) == JobGone(seen.uid)
+    assert question.ask() == JobGone(seen.uid)
     create_jobs(bench.cluster, job_document(bench.namespace, "it"))
-    assert step._is_gone(row) == JobGone(seen.uid)
+    assert question.ask() == JobGone(seen.uid)

@@ -249,6 +249,7 @@ PHRASES = (
     "admit edit tell follow act",
     "admit drain act tell follow confirm",
     f"{RUNS} drain {ENDS} admit drain act act late",
+    "admit hold act release tell follow",
 )
 EXAMPLES = int(os.environ.get("AIQUEUE_TEST_EXAMPLES", "40"))
 STEPS = st.lists(st.tuples(st.sampled_from(PHRASES), st.integers(0, 7), st.integers(0, 2)), min_size=3, max_size=7)
@@ -402,6 +403,9 @@ PATHS: dict[str, tuple[str, ...]] = {
     "started by others first": ("admit slip act control tell follow",),
     "over its time": (f"{RUNS} expire suspend {ENDS} act",),
     "tried by a thread that was held up": ("admit drain act tell follow confirm", "late act late"),
+    "not started because of what was taken back at once": ("admit hold act release tell follow confirm", RUNS),
+    "the same, and nobody was left to see that": ("admit hold act release kill confirm", RUNS),
+    "not started, as what another run wrote stands there": (STOPPED, "admit slip tell act suspend hold act tell follow"),
 }
 
 

@@ -50,7 +50,16 @@ class PodsGone:
     run_id: int
 
 
-Fact = ActionEnded | JobGone | JobFound | PodsGone
+@dataclass(frozen=True, slots=True)
+class Unstarted:
+    """A GET found this Job untouched by a run whose start came to nothing, at the version that the watch had told last."""
+
+    uid: str
+    run_id: int
+    resource_version: str
+
+
+Fact = ActionEnded | JobGone | JobFound | PodsGone | Unstarted
 
 
 class Inbox:

@@ -235,8 +235,7 @@ def _waiting(batch: Batch, seen: Observation, known: Known, context: Context) ->
         _runs_without_a_run(batch, seen, known.attempt, context)
     elif not seen.running and seen.stamp is not None and str(seen.stamp) != known.stamp and not _is_foreign(seen, context):
         # A run was closed while what was done for it was still on its way to the Job.
-        batch.touched.add(seen.uid)
-        batch.changes.actions.append(NewAction(seen.uid, seen.stamp.run_id, seen.stamp.attempt, ActionKind.RESTORE))
+        _restore(batch, seen, seen.stamp)
 
 
 def _running(batch: Batch, seen: Observation, known: Known, run: OpenRun, context: Context) -> None:
@@ -267,7 +266,7 @@ def _running(batch: Batch, seen: Observation, known: Known, run: OpenRun, contex
         _suspended(batch, seen, known, run, by_us)
         state = WorkloadState.RELEASING
     elif not run.started and not unchanged(seen, known.queue_name, known.shape):
-        _changed_before_start(batch, seen, known, run)
+        changed_before_start(batch, seen, known, run, context)
         return
     if state is not known.state or _status_moved(seen, known):
         batch.touched.add(seen.uid)
@@ -331,8 +330,8 @@ def _suspended(batch: Batch, seen: Observation, known: Known, run: OpenRun, by_u
         batch.pod_checks.append(PodCheck(seen.uid, seen.namespace, run.id))
 
 
-def _changed_before_start(batch: Batch, seen: Observation, known: Known, run: OpenRun) -> None:
-    """The run was decided on something else. Its unsuspend cannot succeed: the resourceVersion it carries is gone."""
+def changed_before_start(batch: Batch, seen: Observation, known: Known, run: OpenRun, context: Context) -> None:
+    """Close a run that was decided on something else. No start of it can succeed: the resourceVersion it carries is gone."""
     batch.touched.add(seen.uid)
     if seen.queue_name is None or seen.deleting:
         state = WorkloadState.CANCELLED
@@ -341,6 +340,13 @@ def _changed_before_start(batch: Batch, seen: Observation, known: Known, run: Op
     batch.changes.seen.append(SeenAgain(known.id, seen, state, known.owner_suspended, pod_sets=seen.stamp is None))
     outcome, message = _outcome(run, CHANGED)
     batch.changes.closed.append(ClosedRun(run.id, known.id, outcome, message or CHANGED, state))
+    if seen.stamp is not None and not _is_foreign(seen, context):
+        _restore(batch, seen, seen.stamp)  # of an earlier run: what was to put that back may have left it to this one
+
+
+def _restore(batch: Batch, seen: Observation, stamp: RunStamp) -> None:
+    batch.touched.add(seen.uid)
+    batch.changes.actions.append(NewAction(seen.uid, stamp.run_id, stamp.attempt, ActionKind.RESTORE))
 
 
 def _runs_without_a_run(batch: Batch, seen: Observation, attempt: int, context: Context) -> bool:

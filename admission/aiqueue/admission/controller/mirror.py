@@ -13,9 +13,10 @@ from aiqueue.queue.words import TERMINAL_STATES, ActionKind, RunOutcome, Workloa
 
 
 class Mirror:
-    """Known workloads by uid, the uid that occupies each live name, the newest resourceVersion that was followed, and starts handed down.
+    """Known workloads by uid, the uid that occupies each live name, the newest resourceVersion that was followed, and starts.
 
-    `undone` are actions that an earlier engine asked for: the starts among them may be on their way to Jobs of any version.
+    `undone` are actions that an earlier engine asked for: the starts among them (handed down) may be on their way to Jobs of any version.
+    What was decided, not started, and is not among them is on its way to nobody (idle): see `questions`.
     """
 
     def __init__(self, known: Mapping[str, Known], undone: Iterable[Action] = ()) -> None:
@@ -24,6 +25,8 @@ class Mirror:
         self._names: dict[tuple[str, str], str] = {}
         self._versions: dict[str, str] = {}
         self._handed_down = {action.run_id for action in undone if action.kind is ActionKind.UNSUSPEND}
+        runs = ((row.uid, row.run) for row in known.values() if row.run is not None)
+        self._idle = {uid: run.id for uid, run in runs if not run.started and run.id not in self._handed_down}
         self.update(known.values())
 
     def update(self, rows: Iterable[Known]) -> None:
@@ -42,6 +45,7 @@ class Mirror:
         for uid in uids:
             row = self.known.pop(uid, None)
             self._versions.pop(uid, None)
+            self._idle.pop(uid, None)
             if row is not None:
                 self._uids.pop(row.id, None)
             if row is not None and self._names.get((row.namespace, row.name)) == uid:
@@ -61,17 +65,24 @@ class Mirror:
         if seen.uid in self.known:
             self._versions[seen.uid] = seen.resource_version
 
-    def unfollowed(self, uid: str) -> None:
-        """Follow this Job as if it was never seen: what was decided on it has come to nothing."""
-        self._versions.pop(uid, None)
-
     def is_handed_down(self, run_id: int) -> bool:
         """Whether an earlier engine asked for the start of this run, and nobody has told yet what became of it."""
         return run_id in self._handed_down
 
-    def start_ended(self, run_id: int | None) -> None:
-        """What became of the start of this run is known."""
+    def start_ended(self, uid: str, run_id: int | None, *, in_vain: bool) -> None:
+        """What became of the start of this run is known; if it was in vain, its Job is followed as if it was never seen."""
         self._handed_down.discard(run_id)
+        run = self.known[uid].run if uid in self.known else None
+        if in_vain and run is not None and run.id == run_id:
+            self._idle[uid] = run.id
+            self._versions.pop(uid, None)
+
+    def idle_start(self, uid: str) -> OpenRun | None:
+        """The open run of this Job if it was not started, nothing is on its way that would start it, and nobody told it to end."""
+        run = self.known[uid].run if uid in self._idle and uid in self.known else None
+        if run is None or run.id != self._idle[uid] or run.started or run.stopped or run.evict_outcome is not None:
+            return None
+        return run
 
     def resource_version(self, uid: str) -> str:
         """The newest version of a Job that was followed; empty if none was in this term, which makes act look first."""
@@ -80,6 +91,7 @@ class Mirror:
     def admitted(self, uid: str, run_id: int, attempt: int) -> None:
         """A Plan that admits this workload was committed."""
         row = self.known[uid]
+        self._idle.pop(uid, None)
         run = OpenRun(id=run_id, attempt=attempt, started=False, succeeded_before=row.status[4])
         self.known[uid] = replace(row, state=WorkloadState.ADMITTED, attempt=attempt, run=run)
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TypeVar
 
 import structlog
 
-from aiqueue.admission.controller import faults, follow, news, readiness, watchdog
+from aiqueue.admission.controller import faults, follow, news, questions, readiness, watchdog
 from aiqueue.admission.controller.actor import Actor
-from aiqueue.admission.controller.confirm import Confirmer, Question
-from aiqueue.admission.controller.facts import ActionEnded, Fact, JobFound, JobGone, PodsGone, Result
+from aiqueue.admission.controller.confirm import Confirmer
+from aiqueue.admission.controller.facts import ActionEnded, Fact, JobFound, JobGone, PodsGone, Result, Unstarted
 from aiqueue.admission.controller.follow import Batch, Context
 from aiqueue.admission.controller.hands import is_to_restore
 from aiqueue.admission.controller.mirror import Mirror
@@ -87,6 +86,7 @@ class Observing:
         self._acknowledged(batch.changes.done_actions)
         for seen in observations:
             self.mirror.followed(seen)
+            self._ask_if_idle(seen)
 
     def _may_be_starting(self, seen: Observation, row: Known) -> bool:
         """Whether the start of a Job may be on its way and only what surrounds it is new, or may be all that is.
@@ -96,12 +96,21 @@ class Observing:
         """
         if row.run is None or row.run.started or not seen.suspended or seen.finished is not None:
             return False
+        if self.mirror.idle_start(seen.uid) is not None:
+            return False
         if self.mirror.resource_version(seen.uid) == seen.resource_version:
             return True
         carries = seen.stamp is not None and seen.stamp.run_id == row.run.id
         if carries or not self.mirror.is_handed_down(row.run.id):
             return False
         return follow.counts_otherwise(seen, row.queue_name, row.shape)
+
+    def _ask_if_idle(self, seen: Observation) -> None:
+        """Nothing followed for a Job whose run is to be started by nobody: see `questions`."""
+        run = self.mirror.idle_start(seen.uid)
+        if run is not None and questions.is_untouched(seen, self.context, run):
+            row = self.mirror.known[seen.uid]
+            self.confirmer.ask(questions.of_idle(self.client, self.context, self.jobs, row, run))
 
     def _acknowledged(self, done: Sequence[int]) -> None:
         self.actor.acknowledged(done)
@@ -143,32 +152,36 @@ class Observing:
     def _hear(self, facts: Iterable[Fact]) -> None:
         batch = Batch()
         self.context.now = self.term.clock.now()
-        ended: list[int] = []
-        found: list[Observation] = []
-        for fact in facts:
-            match fact:
-                case ActionEnded():
-                    batch.changes.done_actions.append(fact.action.id)
-                    ended.append(fact.action.id)
-                    found += self._action_ended(batch, fact)
-                case JobGone(uid):
-                    self.foreign.pop(uid, None)
-                    if (row := self.mirror.known.get(uid)) is not None:
-                        follow.gone(batch, row, self.context)
-                case PodsGone(uid, run_id):
-                    if (row := self.mirror.known.get(uid)) is not None:
-                        follow.pods_gone(batch, row, run_id)
-                case JobFound(seen):
-                    found += self._unless_replaced(seen)
-        if ended:
+        found = [seen for fact in facts for seen in self._heard(batch, fact)]
+        if batch.changes.done_actions:
             faults.reach("acknowledge.before")
         self._write(batch)
-        self._acknowledged(ended)
+        self._acknowledged(batch.changes.done_actions)
         # A Job may have moved on while its last run was still open, and no further event needs to come.
         closed = (latest(self.jobs, row.uid, self.context.see) for row in self._rows_of(batch))
         found += [seen for seen in closed if seen is not None]
         if found:
             self.look(found)
+
+    def _heard(self, batch: Batch, fact: Fact) -> list[Observation]:
+        """Add what follows from one fact; returns what is to be looked at."""
+        row = self.mirror.known.get(_uid_of(fact))
+        match fact:
+            case ActionEnded():
+                batch.changes.done_actions.append(fact.action.id)
+                return self._action_ended(batch, fact)
+            case JobGone(uid):
+                self.foreign.pop(uid, None)
+                if row is not None:
+                    follow.gone(batch, row, self.context)
+            case PodsGone(_, run_id):
+                if row is not None:
+                    follow.pods_gone(batch, row, run_id)
+            case JobFound(seen):
+                return self._unless_replaced(seen)
+            case Unstarted():
+                return self._unstarted(batch, fact)
+        return []
 
     def _not_restored(self, batch: Batch, action: Action) -> list[Observation]:
         """Nobody is to forget what a run left in a Job that was not at rest when that was to be taken back: it is looked at again."""
@@ -190,7 +203,7 @@ class Observing:
     def miss(self, rows: Iterable[Known]) -> None:
         """Jobs of these workloads are not where they were: ask before believing it."""
         for row in rows:
-            self.confirmer.ask(Question(("job", row.uid), partial(self._is_gone, row)))
+            self.confirmer.ask(questions.of_absent(self.client, self.context, row))
 
     def ended(self, absent: Iterable[Job]) -> None:
         """The watch took these Jobs away. Of those that were over by then, that is what became of them, not that they were deleted."""
@@ -211,24 +224,22 @@ class Observing:
         ids = {closed.workload_id for closed in batch.changes.closed}
         return [row for uid in batch.touched if (row := self.mirror.known.get(uid)) is not None and row.id in ids]
 
-    def _is_gone(self, row: Known) -> Fact | None:
-        """Gone, found without its label, or (None) to be asked again: it runs on unlabelled, so no watch will tell of its end."""
-        job = self.client.get_job(row.namespace, row.name)
-        if job is None or job.metadata.uid != row.uid:
-            return JobGone(row.uid)
-        seen = self.context.see(job)
-        at_large = seen.queue_name is None and row.run is not None
-        return None if at_large and (seen.running or (seen.finished and seen.active + seen.terminating)) else JobFound(seen)
-
-    def _are_pods_gone(self, check: follow.PodCheck) -> Fact | None:
-        alive = any(pod.alive for pod in self.client.pods_of(check.uid, check.namespace))
-        return None if alive else PodsGone(check.uid, check.run_id)
+    def _unstarted(self, batch: Batch, fact: Unstarted) -> list[Observation]:
+        """Close the run that nobody starts, unless something became of it or of its Job since; returns what is to be looked at again."""
+        run = self.mirror.idle_start(fact.uid)
+        seen = latest(self.jobs, fact.uid, self.context.see)
+        if run is None or run.id != fact.run_id or seen is None:
+            return []
+        if seen.resource_version != fact.resource_version:
+            return [seen]
+        follow.changed_before_start(batch, seen, self.mirror.known[fact.uid], run, self.context)
+        return []
 
     def _action_ended(self, batch: Batch, fact: ActionEnded) -> list[Observation]:
         """Add what follows from it; returns what is to be looked at again."""
         action = fact.action
         if action.kind is ActionKind.UNSUSPEND:
-            self.mirror.start_ended(action.run_id)
+            self.mirror.start_ended(action.uid, action.run_id, in_vain=fact.result is not Result.DONE)
         row = self.mirror.known.get(action.uid)
         run = row.run if row is not None and row.run is not None and row.run.id == action.run_id else None
         if fact.result is not Result.DONE:
@@ -250,7 +261,6 @@ class Observing:
             outcome = run.evict_outcome or RunOutcome.CANCELLED
             batch.changes.stopped.append(StoppedRun(run.id, row.id, outcome, run.evict_message))
         elif action.kind is ActionKind.UNSUSPEND and fact.result is Result.MOOT and not run.started:
-            self.mirror.unfollowed(action.uid)
             seen = latest(self.jobs, action.uid, self.context.see)
             return [seen] if seen is not None else []
         return []
@@ -306,7 +316,7 @@ class Observing:
             for told in news.of_changes(batch.changes, after.values()):
                 self.tell(told)
         for check in batch.pod_checks:
-            self.confirmer.ask(Question(("pods", check.uid, str(check.run_id)), partial(self._are_pods_gone, check)))
+            self.confirmer.ask(questions.of_pods(self.client, check))
 
 
 def _reach(when: str, batch: Batch) -> None:
@@ -339,7 +349,7 @@ def _uid_of(fact: Fact) -> str:
             return action.uid
         case JobFound(seen):
             return seen.uid
-        case JobGone(uid) | PodsGone(uid):
+        case JobGone(uid) | PodsGone(uid) | Unstarted(uid):
             return uid
 
 
