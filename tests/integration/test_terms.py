@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import datetime, timedelta
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, event, text
 
 from aiqueue.admission.controller.clock import LedgerClock
 from aiqueue.admission.controller.term import Elector, Term
 from aiqueue.cli.harness import product
 from aiqueue.cli.harness.waiting import until
-from aiqueue.queue.database import allow_seconds, transaction
+from aiqueue.queue.database import allow_seconds, end_sessions, open_database, transaction
 from aiqueue.queue.errors import LedgerConflict, LedgerError, TermLost
+from aiqueue.queue.patience import Patient
 from aiqueue.queue.store import leadership, observing
 from aiqueue.queue.store.changes import Changes, NewWorkload
 from fix_follow import make_seen
@@ -129,6 +131,47 @@ def test_what_was_begun_before_a_doubt_can_no_longer_be_committed(ledger: Engine
         assert connection.execute(text("SELECT count(*) FROM workload")).scalar_one() == 0
     with term.transaction() as connection:
         leadership.fence(connection, term.number)
+
+
+@pytest.mark.parametrize("ends", [Term.close, Term.forget_sessions])
+def test_a_session_that_is_in_use_when_its_pool_ends_is_closed_when_it_is_given_back(
+    ledger: Engine, term: Term, ends: Callable[[Term], None]
+) -> None:
+    with suppress(LedgerError), term.transaction() as connection:  # a doubt ends it on the server, too
+        pid = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        session = connection.connection.dbapi_connection
+        ends(term)
+    assert isinstance(session, Patient)
+    assert session.closed
+    until(lambda: not lives(ledger, pid), seconds=WAIT_SECONDS, what="the server to notice")
+
+
+def test_who_is_late_leaves_no_session_of_a_closed_term(ledger: Engine, term: Term) -> None:
+    term.close()
+    with term.transaction() as connection:
+        pid = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+    until(lambda: not lives(ledger, pid), seconds=WAIT_SECONDS, what="the session to be closed")
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_a_session_on_its_way_back_while_its_pool_ends_is_closed(controller_url: str, *, anew: bool) -> None:
+    database = open_database(controller_url, application_name="aiqueue-test ended", pool_size=2)
+
+    def end(*_: object) -> None:
+        end_sessions(database, anew=anew)
+
+    pool = database.pool
+    event.listen(pool, "checkin", end, once=True)  # after which the pool puts it back
+    with transaction(database) as connection:
+        session = connection.connection.dbapi_connection
+    assert isinstance(session, Patient)
+    assert session.closed
+    with transaction(database) as connection:
+        again = connection.connection.dbapi_connection
+    assert isinstance(again, Patient)
+    assert again.closed is not anew
+    end_sessions(database)
+    assert again.closed
 
 
 def test_rows_that_contradict_one_another_are_a_conflict(term: Term) -> None:

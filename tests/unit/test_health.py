@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import http.client
+import socket
+import struct
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+import pytest
 
 from aiqueue.admission.controller.health import Health
 
@@ -42,3 +47,25 @@ def test_one_that_is_not_ready_is_alive() -> None:
 def test_one_that_is_past_help_says_so() -> None:
     with answering([], ["thread act-1 does an action and has not got on for 121.0 s"]) as health:
         assert asked(health, "/healthz") == (503, "thread act-1 does an action and has not got on for 121.0 s\n")
+
+
+def test_who_hangs_up_before_the_answer_causes_no_words(capfd: pytest.CaptureFixture[str]) -> None:
+    inside, gone = threading.Event(), threading.Event()
+
+    def slowly() -> list[str]:
+        inside.set()
+        assert gone.wait(60)
+        return ["a" * 100_000]
+
+    health = Health("127.0.0.1:0", slowly)
+    health.start()
+    with socket.create_connection(("127.0.0.1", health.port)) as prober:
+        prober.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
+        assert inside.wait(60)
+        handler = next(each for each in threading.enumerate() if "process_request_thread" in each.name)
+        prober.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # it is closed by a reset
+    gone.set()
+    handler.join(60)
+    assert not handler.is_alive()
+    health.stop()
+    assert capfd.readouterr().err == ""

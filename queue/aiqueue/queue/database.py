@@ -6,7 +6,7 @@ the password.
 
 Nobody waits for ever. The server is told after how long to end a statement, a wait for a lock and an idle transaction; and since a
 server, a pooler or a network that has gone silent ends nothing, whoever waits for an answer gives up a little later by himself
-(`Patient`). Isolation is READ COMMITTED whatever the role or the database has as its default, since the fences are made for it.
+(`Patient`). A pool that is ended while others use its sessions keeps none of them (`SessionPool`). Isolation is READ COMMITTED whatever the role or the database has as its default, since the fences are made for it.
 """
 
 from __future__ import annotations
@@ -22,12 +22,22 @@ from psycopg.conninfo import make_conninfo
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine import URL, ExceptionContext
 from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from aiqueue.queue.errors import InvalidInput, LedgerError
 from aiqueue.queue.failures import READ_ONLY, explained, is_passing, meaning
 from aiqueue.queue.patience import PATIENCE_SECONDS, Patient
 
-__all__ = ["KEEPALIVES", "allow_seconds", "conninfo", "explained", "open_database", "transaction"]
+__all__ = [
+    "KEEPALIVES",
+    "SessionPool",
+    "allow_seconds",
+    "conninfo",
+    "end_sessions",
+    "explained",
+    "open_database",
+    "transaction",
+]
 
 CONNECT_TIMEOUT_SECONDS = 5
 #: A peer that is gone without a word is noticed after about ten seconds, whether we send or wait.
@@ -38,6 +48,39 @@ _DRIVER = "postgresql+psycopg"
 _ROOT_CERTIFICATE = ".postgresql/root.crt"
 #: Where systems keep the authorities that they trust: Debian, Fedora, Alpine and macOS.
 _BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+
+
+class SessionPool(QueuePool):
+    """A pool that may be ended while others use its sessions.
+
+    Disposing of a pool closes what is in it. A session that is given back afterwards would stay in it, open, and nobody would ever close it.
+    """
+
+    _ended = False
+
+    def end(self) -> None:
+        """Close the idle sessions now, and those in use, or opened from now on, when they are given back."""
+        self._ended = True
+        self.dispose()
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        super()._do_return_conn(record)
+        if self._ended:  # asked after it is back: who ends the pool meanwhile finds it there
+            self.dispose()
+
+
+def end_sessions(database: Engine, *, anew: bool = False) -> None:
+    """Close the sessions of a pool, those that others use when they are done.
+
+    Args:
+        database: from `open_database`.
+        anew: it goes on, with sessions of its own. Otherwise whoever is late may still use it, and leaves no session behind.
+    """
+    given_up = database.pool
+    if anew:
+        database.dispose()
+    if isinstance(given_up, SessionPool):
+        given_up.end()
 
 
 def conninfo(url: str, environment: Mapping[str, str] = os.environ) -> str:
@@ -87,6 +130,7 @@ def open_database(
     patience = statement_timeout_seconds + PATIENCE_SECONDS if patience_seconds is None else patience_seconds
     database = create_engine(
         parsed,
+        poolclass=SessionPool,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=CONNECT_TIMEOUT_SECONDS * 2,

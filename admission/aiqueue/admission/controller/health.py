@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import structlog
+
 from aiqueue.queue.errors import InvalidInput
+
+_log = structlog.get_logger()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Of who hangs up before he has his answer there is nothing to be said; the base class would print a traceback."""
+        if not isinstance(sys.exception(), OSError):
+            _log.exception("a probe was not answered, which nobody expected")
 
 
 class Health:
@@ -39,8 +53,7 @@ class Health:
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the base class names it so
                 """Probes are not worth a line."""
 
-        self._server = ThreadingHTTPServer((host or "127.0.0.1", int(port)), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server((host or "127.0.0.1", int(port)), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
 
     @property

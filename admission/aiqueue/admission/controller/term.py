@@ -30,7 +30,7 @@ from aiqueue.admission.backoff import Backoff
 from aiqueue.admission.controller import faults
 from aiqueue.admission.controller.clock import LedgerClock
 from aiqueue.admission.controller.watchdog import Step
-from aiqueue.queue.database import open_database, transaction
+from aiqueue.queue.database import end_sessions, open_database, transaction
 from aiqueue.queue.errors import LedgerConflict, LedgerError, TermLost
 from aiqueue.queue.store import leadership
 
@@ -191,11 +191,7 @@ class Term:
             TermLost: the term is over.
             LedgerError: Postgres cannot be reached.
         """
-        given_up = self._database.pool
-        self._database.dispose()
-        # What a worker still uses comes back to the old pool, in which nobody would ever close it.
-        event.listen(given_up, "checkin", lambda dbapi_connection, _record: dbapi_connection and dbapi_connection.close())
-        given_up.dispose()
+        end_sessions(self._database, anew=True)
         with self.transaction() as connection:
             leadership.fence(connection, self.number)
             leadership.end_sessions(connection, self.number)
@@ -214,8 +210,8 @@ class Term:
                         leadership.resign(connection, self.number)
             except LedgerError as error:
                 _log.warning("lease not given up, a standby waits for it to run out", error=str(error))
-        self._lease.dispose()
-        self._database.dispose()
+        for database in (self._lease, self._database):
+            end_sessions(database)  # a renewal or an action may be late
 
 
 class Elector:

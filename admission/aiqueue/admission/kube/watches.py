@@ -201,3 +201,7 @@ class Watch:
                 silent = f"nothing came any more, and the server did not end it within {self._lasts_seconds:g} s"
                 raise errors.Unavailable(silent, doing=self._doing) from error
             raise errors.Unavailable(f"the connection broke: {error}", doing=self._doing) from error
+        except AttributeError:  # of the TLS socket, which `close` has shut down just as it began to read
+            if self._closed:
+                return b""
+            raise

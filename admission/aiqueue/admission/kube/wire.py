@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import httptools
@@ -31,6 +31,7 @@ from aiqueue.queue.errors import AiqueueError
 _log = structlog.get_logger()
 NO_ANSWER = 0
 _TICK_SECONDS = 0.1  # how late a deadline is noticed, and how often the source is asked without a call of `wake`
+_OPENING_SECONDS = 0.5  # for connections that are being made, or closed, when the wire is told to stop
 #: After a connection could not be made; the next is tried alone.
 _RETRY_SECONDS, _RETRY_MOST_SECONDS = 0.5, 5.0
 _NOT_WELL = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
@@ -64,6 +65,11 @@ class _Connection(asyncio.Protocol):
         self._is_json = False
         self.deadline = 0.0
 
+    @property
+    def asked(self) -> bool:
+        """Whether a request waits for its answer."""
+        return self._request is not None
+
     def send(self, request: Request, head: bytes) -> None:
         assert self._transport is not None  # noqa: S101 -- only connections that were made are idle
         self._request = request
@@ -85,6 +91,8 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are of no class of asyncio's
+        self.deadline = time.monotonic() + CONNECT_TIMEOUT_SECONDS  # until it is idle
+        self._wire.made(self)
         for option in _KEEPALIVE:  # as the client's: a connection that is dead is found out before it is needed
             transport.get_extra_info("socket").setsockopt(*option)
 
@@ -204,6 +212,10 @@ class Wire:
         elif status != HTTPStatus.INTERNAL_SERVER_ERROR:  # which may be a webhook's fault: who reads the answer can tell
             self._client.writing.well()
 
+    def made(self, connection: _Connection) -> None:
+        """A connection is there; whoever opens it may yet be told to stop, or too late."""
+        self._all.add(connection)
+
     def lost(self, connection: _Connection) -> None:
         """A connection is no more."""
         self._all.discard(connection)
@@ -211,6 +223,7 @@ class Wire:
             self._idle.remove(connection)
 
     def _run(self) -> None:
+        self._loop.set_exception_handler(_complain)
         try:
             self._loop.run_until_complete(self._serve())
         except Exception:
@@ -224,21 +237,29 @@ class Wire:
             now = time.monotonic()
             for each in [each for each in self._all - set(self._idle) if each.deadline < now]:
                 each.abort()
+                if not each.asked:  # never handed over; uvloop may not tell that it is no more
+                    self.lost(each)
             self._pump()
             try:
                 await asyncio.wait_for(self._stopped.wait(), _TICK_SECONDS)
             except TimeoutError:
                 continue
+        await self._end_all()
+
+    async def _end_all(self) -> None:
+        if self._opening:  # most are done within moments, and uvloop forgets a socket that is given up between TCP and TLS
+            await asyncio.wait(self._opening, timeout=_OPENING_SECONDS)
         for task in self._opening:
             task.cancel()
         if self._opening:  # a loop that is closed before they have let go of their sockets fails, and leaks them
             await asyncio.wait(self._opening, timeout=CONNECT_TIMEOUT_SECONDS)
-        while len(self._idle) < len(self._all) and time.monotonic() < self._deadline:
+        while any(each.asked for each in self._all) and time.monotonic() < self._deadline:
             await asyncio.sleep(_TICK_SECONDS / 10)
         for each in list(self._all):
             each.abort()
-        while self._all:
-            await asyncio.sleep(0)
+        closed_by = time.monotonic() + _OPENING_SECONDS
+        while self._all and time.monotonic() < closed_by:
+            await asyncio.sleep(_TICK_SECONDS / 100)
 
     def _pump(self) -> None:
         self._woken = False
@@ -281,7 +302,8 @@ class Wire:
             ),
             CONNECT_TIMEOUT_SECONDS,
         )
-        self._all.add(connection)
+        if connection not in self._all:
+            raise ConnectionResetError("the server closed it at once")
         self._idle.append(connection)
 
     def _opened(self, task: asyncio.Task[None]) -> None:
@@ -294,6 +316,15 @@ class Wire:
             self._pump()
         else:
             self._rest("no connection for patches", error)
+
+
+def _complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Have what nobody waits for in the log: a connection that broke, or was given up while bytes came over it, is no fault of ours."""
+    error = context.get("exception")
+    if isinstance(error, OSError) or (isinstance(error, RuntimeError) and "the handler is closed" in str(error)):
+        _log.warning("a connection for patches was lost", what=context.get("message"), error=str(error) or type(error).__name__)
+    else:
+        loop.default_exception_handler(context)
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
