@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +20,7 @@ from typing import Any, TypeVar
 import pytest
 from sqlalchemy import Engine, text
 
+import fix_nursery
 from aiqueue.cli.harness import manifests, ports, product
 from aiqueue.cli.harness.cluster import DevCluster
 from aiqueue.cli.harness.waiting import until
@@ -29,6 +29,7 @@ from aiqueue.queue.database import open_database, transaction
 from aiqueue.queue.store import clusters, configuration
 from fix_ledger import Copies
 from fix_managed import Teams
+from fix_nursery import Process
 
 T = TypeVar("T")
 WAIT_SECONDS = 60.0
@@ -40,7 +41,7 @@ MERGE_PATCH = "application/merge-patch+json"
 class ControllerProcess:
     """One `aiqueue controller`."""
 
-    process: subprocess.Popen[bytes]
+    process: Process
     log: Path
     health_port: int
 
@@ -101,11 +102,7 @@ class Stage:
             PYTHONWARNINGS="error",
             **variables,
         )
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [*product.COMMAND], env=environment, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
-            )
-        started = ControllerProcess(process, log, port)
+        started = ControllerProcess(fix_nursery.start("controller", environment, log), log, port)
         self.controllers.append(started)
         return started
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 import os
 import signal
 import ssl
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -23,6 +21,7 @@ from typing import TypeVar
 import pytest
 from sqlalchemy import Engine, text
 
+import fix_nursery
 from aiqueue.cli.harness import manifests, ports, product
 from aiqueue.cli.harness.certificates import Authority
 from aiqueue.cli.harness.cluster import DevCluster
@@ -30,17 +29,17 @@ from aiqueue.cli.harness.waiting import until
 from aiqueue.queue import documents
 from aiqueue.queue.database import open_database, transaction
 from aiqueue.queue.store import configuration
+from fix_nursery import Process
 
 T = TypeVar("T")
 WAIT_SECONDS = 60.0
-COMMAND = (sys.executable, "-m", "aiqueue.cli.main", "webhook")
 
 
 @dataclass(slots=True)
 class WebhookProcess:
     """One `aiqueue webhook`."""
 
-    process: subprocess.Popen[bytes]
+    process: Process
     log: Path
     port: int
     ca_file: Path
@@ -111,11 +110,7 @@ class Webhooks:
             "PYTHONWARNINGS": "error",
             **{f"AIQUEUE_{name.upper()}": value for name, value in settings.items()},
         }
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [*COMMAND], env=environment, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
-            )
-        started = WebhookProcess(process, log, port, self.certificates / "ca.crt")
+        started = WebhookProcess(fix_nursery.start("webhook", environment, log), log, port, self.certificates / "ca.crt")
         self.processes.append(started)
         return started
 

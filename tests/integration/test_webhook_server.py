@@ -6,22 +6,21 @@ import json
 import signal
 import socket
 import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
+import fix_nursery
 from aiqueue.admission.webhook import process
 from aiqueue.cli.harness import ports
 from aiqueue.cli.harness.certificates import Authority
 from aiqueue.queue.settings import Settings
-from fix_doors import COMMAND, WebhookProcess, Webhooks, without_cluster
+from fix_doors import WebhookProcess, Webhooks, without_cluster
 from fix_ledger import Copies
 from fix_reviews import PATH, Client, job, review
 
@@ -316,24 +315,21 @@ WRONG_SETTINGS = [
 ]
 
 
-def _started_with(folder: Path, variable: str, value: str | None) -> tuple[int, str]:
+def _started_with(folder: Path, log: Path, variable: str, value: str | None) -> tuple[int, str]:
     """Exit status and what was said of a webhook with one wrong setting."""
     given = {
         "AIQUEUE_DATABASE_URL": "postgresql://nobody@127.0.0.1:9/nothing",
         "AIQUEUE_WEBHOOK_CERTIFICATE_FOLDER": str(folder),
         "AIQUEUE_WEBHOOK_ADDRESS": "127.0.0.1:0",
-        "PYTHONWARNINGS": "error",
         variable: value,
     }
     environment = {name: each for name, each in given.items() if each is not None}
-    ended = subprocess.run([*COMMAND], env=environment, capture_output=True, text=True, timeout=60, check=False)
-    return ended.returncode, ended.stderr
+    return fix_nursery.start("webhook", environment, log).wait(PATIENCE_SECONDS), log.read_text()
 
 
 def test_wrong_settings_are_sentences(tmp_path: Path) -> None:
-    with ThreadPoolExecutor(2) as crowd:
-        ended = crowd.map(lambda wrong: _started_with(tmp_path, wrong[0], wrong[1]), WRONG_SETTINGS)
-        for (variable, value, sentence), (status, said) in zip(WRONG_SETTINGS, ended, strict=True):
-            assert status == 1, (variable, value)
-            assert sentence in said
-            assert len(said.strip().splitlines()) == 1
+    for number, (variable, value, sentence) in enumerate(WRONG_SETTINGS):
+        status, said = _started_with(tmp_path, tmp_path / f"{number}.log", variable, value)
+        assert status == 1, (variable, value)
+        assert sentence in said
+        assert len(said.strip().splitlines()) == 1
