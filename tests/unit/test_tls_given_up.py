@@ -48,7 +48,7 @@ def serving(folder: Path, serve: Serve) -> Iterator[KubeClient]:
                 connection, _ = server.accept()
             except OSError:
                 return
-            threads.append(threading.Thread(target=one, args=(connection,)))
+            threads.append(threading.Thread(target=one, args=(connection,), daemon=True))
             threads[-1].start()
 
     threads: list[threading.Thread] = []
@@ -59,10 +59,12 @@ def serving(folder: Path, serve: Serve) -> Iterator[KubeClient]:
         configuration.host = f"https://127.0.0.1:{server.getsockname()[1]}"
         configuration.ssl_ca_cert = str(authority.file)
         client = KubeClient(configuration)
-        yield client
-        client.close()
-        server.shutdown(socket.SHUT_RDWR)
-        accepting.join(60)
+        try:
+            yield client
+        finally:
+            client.close()
+            server.shutdown(socket.SHUT_RDWR)
+            accepting.join(60)
     for each in threads:
         each.join(60)
     gc.collect()
@@ -102,6 +104,7 @@ def test_a_watch_is_closed_just_as_it_begins_to_read(tmp_path: Path, monkeypatch
     def watched(connection: ssl.SSLSocket) -> None:
         connection.recv(1 << 16)
         connection.sendall(WATCHED)
+        connection.settimeout(30)
         connection.recv(1)
 
     def read(self: ssl.SSLSocket, length: int = 1024, buffer: bytearray | None = None) -> object:
