@@ -94,6 +94,7 @@ def soaked(gpu_cluster: DevCluster, teams: Teams, tmp_path_factory: pytest.TempP
             soak.keep_evidence(broken)
             print(f"evidence is in {folder}")
         yield Soaked(soak, broken)
+        soak.owners.rest()  # they would go on to create
         for namespace in namespaces:
             delete_jobs(soak, namespace)
 
