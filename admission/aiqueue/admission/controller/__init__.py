@@ -14,7 +14,8 @@ Invariants:
 - a PATCH is sent only while the term is trusted, with the uid and the resourceVersion that was decided on; after a conflict
   only if the Job still asks for the same and the ledger says the run is still to start under this term;
 - what a run writes into a Job, and what its owner had there, is in the ledger before it is written (`rewriting`);
-- a run is closed only when the cluster has proven that none of its pods is left (`follow`, `confirm`);
+- a run is closed only when the cluster has proven that none of its pods is left (`follow`, `questions`);
+- a run that was not started and that nobody is to start any more is closed, and its workload decided anew (`questions`);
 - notice of an end is best effort and never holds the end up (`notices`), and nobody waits for what is told in Events (`news`);
 - what we stop carries our mark: any other suspension of a run is its owner's, and his will outlasts the run (`follow`);
 - a running Job that nobody admitted is adopted if it may be ours or old, stopped only if it slipped by, and only so many.

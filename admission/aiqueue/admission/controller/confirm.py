@@ -1,7 +1,7 @@
-"""Asks the cluster before an absence is believed: GETs for Jobs that the watch took away, pod lists for runs to be closed.
+"""Asks the cluster before an absence is believed: of Jobs that the watch took away, of pods, of starts (`questions`).
 
 Questions are asked again, with a growing pause, until the answer is the one that lets the ledger move: a Job that is gone, a
-Job that has no pod alive. One question is open for each Job and kind at a time. While the API server is to be left alone
+Job that has no pod alive, a Job that nobody started. One question is open for each Job and kind at a time. While the API server is to be left alone
 (`kube.respite`) nothing is asked.
 """
 
