@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import structlog
 
-from aiqueue.admission.controller import faults, follow, news, questions, readiness, watchdog
+from aiqueue.admission.controller import engine_events, faults, follow, news, questions, readiness, watchdog
 from aiqueue.admission.controller.actor import Actor
 from aiqueue.admission.controller.confirm import Confirmer
 from aiqueue.admission.controller.facts import ActionEnded, Fact, JobFound, JobGone, PodsGone, Result, Unstarted
@@ -19,7 +19,7 @@ from aiqueue.admission.controller.notices import Tell
 from aiqueue.admission.controller.term import Term
 from aiqueue.admission.controller.usages import ToldUsages
 from aiqueue.admission.engine.engine import Engine
-from aiqueue.admission.engine.events import Event, RunClosed, RunOpened, RunStanding, WorkloadGone, WorkloadPending
+from aiqueue.admission.engine.events import RunOpened, WorkloadPending
 from aiqueue.admission.engine.plan import Eviction
 from aiqueue.admission.kube.client import KubeClient
 from aiqueue.admission.kube.objects import Job
@@ -32,7 +32,6 @@ from aiqueue.queue.store.known import Known
 from aiqueue.queue.words import ActionKind, RunOutcome, WorkloadState
 
 _log = structlog.get_logger()
-_WAITS = (WorkloadState.PENDING, WorkloadState.HELD)
 _BATCH = 1000  # a transaction must end well within its timeouts, also when a whole cluster is seen for the first time
 
 T = TypeVar("T")
@@ -214,7 +213,9 @@ class Observing:
         """The watch took these Jobs away."""
         rows = (self.mirror.known.get(uid) for uid in uids)
         self.miss(
-            row for row in rows if row is not None and (row.run is not None or row.state in (*_WAITS, WorkloadState.ADMITTED))
+            row
+            for row in rows
+            if row is not None and (row.run is not None or row.state in (*engine_events.WAITS, WorkloadState.ADMITTED))
         )
         for uid in uids:
             self.foreign.pop(uid, None)
@@ -293,10 +294,10 @@ class Observing:
             with self.term.transaction() as connection:
                 written = observing.write(connection, self.term.number, self.context.cluster.id, batch.changes)
                 after = known.load(connection, self.context.cluster.id, sorted(batch.touched))
-                waiting = [row.id for row in after.values() if row.state in _WAITS]
+                waiting = [row.id for row in after.values() if row.state in engine_events.WAITS]
                 pending = {w.id: w for w in work.load_pending(connection, ids=waiting)} if waiting else {}
                 run_ids = {run_id for run_id, _ in written.adopted.values()}
-                opened = [*run_ids, *_runs_anew(before, after), *written.resized]
+                opened = [*run_ids, *engine_events.runs_anew(before, after), *written.resized]
                 runs = work.load_open_runs(connection, ids=opened) if opened else []
                 action_ids = list(written.action_ids.values())
                 new_actions = actions.load_open(connection, self.context.cluster.id, action_ids) if action_ids else []
@@ -304,7 +305,7 @@ class Observing:
             _reach("after", batch)
             self.mirror.update(after.values())
             self.context.sizes.written(batch.changes)
-            for event in _events(batch, before, after, [WorkloadPending(w) for w in pending.values()]):
+            for event in engine_events.of_rows(batch.changes.closed, before, after, map(WorkloadPending, pending.values())):
                 self.engine.observe(event)
             for run in runs:
                 if run.id in run_ids:
@@ -351,49 +352,3 @@ def _uid_of(fact: Fact) -> str:
             return seen.uid
         case JobGone(uid) | PodsGone(uid) | Unstarted(uid):
             return uid
-
-
-def _events(
-    batch: Batch, before: dict[str, Known | None], after: dict[str, Known], pending: list[WorkloadPending]
-) -> Iterable[Event]:
-    """What the engine has to hear of: quota that came back, and workloads that began or ceased to wait, or wait differently."""
-    for closed in batch.changes.closed:
-        yield RunClosed(closed.run_id)
-    yield from _standings(before, after)
-    by_id = {event.workload.id: event for event in pending}
-    for uid in sorted(before):
-        was, now = before[uid], after.get(uid)
-        if now is not None and now.state in _WAITS:
-            if was is None or was.state not in _WAITS or _asks(was) != _asks(now):
-                yield by_id[now.id]
-        elif was is not None and was.state in _WAITS:
-            yield WorkloadGone(was.id)
-
-
-def _standings(before: dict[str, Known | None], after: dict[str, Known]) -> Iterator[RunStanding]:
-    """How far the gangs of open runs are, where that moved; adopted ones are told with their run."""
-    for uid, now in after.items():
-        was = before.get(uid)
-        if now.run is not None and was is not None and was.run is not None and was.run.id == now.run.id:
-            times = (now.run.started_at, now.run.ready_at, now.run.unready_since)
-            if times != (was.run.started_at, was.run.ready_at, was.run.unready_since):
-                yield RunStanding(now.run.id, *times)
-
-
-def _asks(row: Known) -> tuple[object, ...]:
-    held = (row.state, row.owner_suspended, row.hold_requested)
-    return (row.queue_name, row.class_name, row.shape, row.invalid, row.attempt, held, row.requeues, _times(row))
-
-
-def _times(row: Known) -> tuple[int | None, int | None]:
-    return (row.checkpoint_seconds, row.max_runtime_seconds)
-
-
-def _runs_anew(before: dict[str, Known | None], after: dict[str, Known]) -> list[int]:
-    """Open runs whose owner says something else of time than before; the engine takes a run that opens again as the newer truth."""
-    return [
-        now.run.id
-        for uid, now in after.items()
-        if now.run is not None and (was := before.get(uid)) is not None and was.run is not None and was.run.id == now.run.id
-        if _times(was) != _times(now)
-    ]
