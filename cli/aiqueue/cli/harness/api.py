@@ -6,7 +6,10 @@ The harness needs a dozen calls; the official client takes longer to import than
 from __future__ import annotations
 
 import json
+import select
+import socket
 import ssl
+import weakref
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
@@ -35,7 +38,7 @@ class Answer:
 
 
 class Api:
-    """Calls to one server.
+    """Calls to one server, from any thread, over connections that are kept: most of a call would be the handshake of TLS.
 
     Args:
         port: on loopback.
@@ -47,6 +50,9 @@ class Api:
         self._port = port
         self._context = ssl.create_default_context(cafile=str(ca_file))
         self._context.load_cert_chain(client.certificate, client.key)
+        # Those that nobody uses now, the last used first; as many as calls were made at once.
+        self._idle: list[HTTPSConnection] = []
+        weakref.finalize(self, _close_all, self._idle)
 
     def ask(
         self,
@@ -63,15 +69,33 @@ class Api:
             OSError: the server cannot be reached.
         """
         data = None if body is None else json.dumps(body).encode()
-        connection = HTTPSConnection(LOOPBACK, self._port, context=self._context, timeout=seconds)
+        connection = self._connection(seconds)
         try:
             connection.request(method, path, data, {"Content-Type": content_type, "Accept": "application/json"})
             response = connection.getresponse()
-            return Answer(response.status, response.read())
+            answer = Answer(response.status, response.read())
         except HTTPException as error:
-            raise ConnectionError(f"the API server broke off: {error!r}") from error
-        finally:
             connection.close()
+            raise ConnectionError(f"the API server broke off: {error!r}") from error
+        except BaseException:
+            connection.close()
+            raise
+        self._idle.append(connection)
+        return answer
+
+    def _connection(self, seconds: float) -> HTTPSConnection:
+        """One that was kept and still stands, else a new one, where each step may take so long."""
+        while self._idle:
+            try:
+                kept = self._idle.pop()
+            except IndexError:  # another thread took it
+                break
+            # Nothing was asked on it, so that what there is to read is its end.
+            if kept.sock is not None and not _readable(kept.sock):
+                kept.sock.settimeout(seconds)
+                return kept
+            kept.close()
+        return HTTPSConnection(LOOPBACK, self._port, context=self._context, timeout=seconds)
 
     def call(self, method: str, path: str, body: object = None, *, content_type: str = "application/json") -> dict[str, Any]:
         """Make one call that must succeed, and return the object answered.
@@ -95,6 +119,17 @@ class Api:
     def apply(self, path: str, content: dict[str, Any]) -> None:
         """Create or replace the object at `path` by server-side apply, as field manager `aiqueue-dev`."""
         self.call("PATCH", f"{path}?fieldManager=aiqueue-dev&force=true", content, content_type="application/apply-patch+yaml")
+
+
+def _readable(connection: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _close_all(connections: list[HTTPSConnection]) -> None:
+    while connections:
+        connections.pop().close()
 
 
 def _message(answer: Answer) -> str:

@@ -40,6 +40,8 @@ SYSTEM_USERS = {
 #: Clients first, so that none of them spends its end retrying a server that is gone.
 STOP_ORDER = (build.KWOK, build.SCHEDULER, build.CONTROLLER_MANAGER, build.APISERVER, build.ETCD)
 TOKEN_SECONDS = 86_400
+#: How many cores a Go program uses at once, and how far its memory grows before it looks for what is free.
+THRIFT = ("GOMAXPROCS", "GOGC", "GOMEMLIMIT")
 
 
 class DevCluster:
@@ -67,6 +69,7 @@ class DevCluster:
         self._emulated = emulated
         self._supervisor = Supervisor(folder, owned=owned)
         self._found: Programs | None = None
+        self._api: tuple[int, Api] | None = None
 
     @classmethod
     def create(
@@ -135,8 +138,11 @@ class DevCluster:
     @property
     def api(self) -> Api:
         """A client with the administrator's rights."""
-        pki = self.folder / "pki"
-        return Api(self._port(build.APISERVER), self.ca_file, Pair(pki / "admin.crt", pki / "admin.key"))
+        port = self._port(build.APISERVER)
+        if self._api is None or self._api[0] != port:
+            pki = self.folder / "pki"
+            self._api = port, Api(port, self.ca_file, Pair(pki / "admin.crt", pki / "admin.key"))
+        return self._api[1]
 
     def is_running(self) -> bool:
         """Whether all of its programs run and the API server says it is ready."""
@@ -185,6 +191,7 @@ class DevCluster:
 
     def _bring_up(self, programs: Programs) -> None:
         authority = Authority.open(self.folder / "pki")
+        self._api = None  # it would go on with the certificates of the last start
         layout = self._layout(authority)
         admin = authority.client("admin", ADMIN, ("system:masters",))
         for attempt in range(1, START_ATTEMPTS + 1):
@@ -230,8 +237,9 @@ class DevCluster:
         return found
 
     def _environment(self) -> Mapping[str, str]:
-        # Nothing of the caller's shell: neither KUBECONFIG nor proxies reach our programs.
-        return {"PATH": os.defpath, "HOME": str(self.folder), "LC_ALL": "C", "TZ": "UTC"}
+        # Neither KUBECONFIG nor proxies of the caller's shell reach our programs, only what they may use up.
+        thrift = {name: os.environ[name] for name in THRIFT if name in os.environ}
+        return {"PATH": os.defpath, "HOME": str(self.folder), "LC_ALL": "C", "TZ": "UTC", **thrift}
 
     def _launch(self, argv: Sequence[str]) -> Record:
         return self._supervisor.start(Path(argv[0]).name, argv, environment=self._environment())
