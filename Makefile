@@ -26,6 +26,8 @@ help: ## Show this list
 demo: $(VENV)/.ready ## Show aiqueue at work on a throwaway cluster and database (first time about 10 minutes, then about one)
 	@$(BIN)/aiqueue demo
 
+# Compiling the tests anew takes each share seconds; `make clean` removes what is kept.
+test: export PYTHONDONTWRITEBYTECODE :=
 # Unit and property tests keep one core busy; what the shares beside them said is told one after the other.
 test: $(VENV)/.ready programs ## Run every test on real parts, in five shares side by side (about 15 minutes on two cores)
 	@said=$$(mktemp -d); started=""; \
