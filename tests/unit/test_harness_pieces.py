@@ -13,6 +13,7 @@ from aiqueue.cli import resources
 from aiqueue.cli.harness import build, control_plane, databases, folders, kubeconfig, kwok, ports, toolchain
 from aiqueue.cli.harness.build import Pins, Programs
 from aiqueue.cli.harness.certificates import Authority, Pair
+from aiqueue.cli.harness.cluster import DevCluster
 from aiqueue.cli.harness.control_plane import Layout, Ports
 from aiqueue.cli.harness.errors import HarnessError, ToolMissing
 from aiqueue.cli.harness.waiting import until
@@ -129,6 +130,16 @@ def test_every_program_listens_on_loopback_only(tmp_path: Path) -> None:
     assert all("127.0.0.1" in word for word in etcd if "-urls=" in word)
     assert "--unsafe-no-fsync" not in etcd
     assert "--unsafe-no-fsync" in control_plane.etcd(programs, layout, chosen, durable=False)
+
+
+def test_programs_know_of_the_shell_only_what_they_may_use_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("KUBECONFIG", "HTTPS_PROXY", "GOMAXPROCS"):
+        monkeypatch.setenv(name, "7")
+    for name in ("GOGC", "GOMEMLIMIT"):
+        monkeypatch.delenv(name, raising=False)
+    given = DevCluster.create(tmp_path)._environment()
+    assert given["GOMAXPROCS"] == "7"
+    assert set(given) == {"PATH", "HOME", "LC_ALL", "TZ", "GOMAXPROCS"}
 
 
 def test_stages_are_found_and_named_once() -> None:
