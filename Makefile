@@ -3,8 +3,9 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
-#: What waits more than it works, and so goes on beside the rest.
-SHARES := tests/e2e/test_[a-d]*.py tests/e2e/test_[e-l]*.py tests/e2e/test_[m-z]*.py tests/integration
+#: What waits more than it works, and so goes on beside the rest: shares of about equal length, a comma between the parts of one.
+APART := tests/e2e/test_benchmarks.py
+SHARES := tests/e2e/test_[a-d]*.py,--deselect=$(APART) tests/e2e/test_[e-l]*.py tests/e2e/test_[m-z]*.py tests/integration,$(APART)
 #: The worlds that property tests draw, so that a run can be repeated; `make fuzz` draws others.
 SEED ?= 2026
 PYTEST = $(BIN)/python -m pytest --quiet --durations=12 --durations-min=1 --hypothesis-seed=$(SEED)
@@ -33,7 +34,7 @@ test: $(VENV)/.ready programs ## Run every test on real parts, in five shares si
 	@said=$$(mktemp -d); started=""; \
 	for share in $(foreach each,$(SHARES),'$(each)'); do \
 		name=$$(echo "$$share" | tr -c 'a-z0-9\n-' _); \
-		$(PYTEST) --override-ini=cache_dir=.pytest_cache/$$name $$share >"$$said/$$name" 2>&1 & \
+		$(PYTEST) --override-ini=cache_dir=.pytest_cache/$$name $$(echo "$$share" | tr , ' ') >"$$said/$$name" 2>&1 & \
 		started="$$started $$name:$$!"; done; \
 	$(PYTEST) tests/unit tests/property; failed=$$?; \
 	for share in $$started; do \
