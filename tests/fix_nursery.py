@@ -1,13 +1,14 @@
 """Processes of `aiqueue` by fork from one that has imported all they need, since importing is most of what a start costs.
 
 They run the command line `aiqueue controller` or `aiqueue webhook` with an environment, a pid and a log of their own, as those of the soak do, and end with
-the session. What starts an interpreter itself (`aiqueue dev up`, the demo, the upgrade, the wheel, wrong settings) is tested as a program.
+the session. What starts an interpreter itself (`aiqueue dev up`, the demo, the tour, the upgrade, the wheel) is tested as a program.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,8 @@ from soak.nurse import Nursery
 
 WAIT_SECONDS = 60.0
 _kept: list[Nursery] = []
+#: It answers in the order in which it was asked.
+_one_by_one = threading.Lock()
 
 
 class Process(Protocol):
@@ -78,9 +81,10 @@ class Child:
 def start(command: str, environment: Mapping[str, str], log: Path) -> Process:
     """Start `aiqueue COMMAND`, which writes to this file; warnings are errors in it."""
     log.touch()  # for whoever reads it before the child is there
-    if not _kept:
-        _kept.append(Nursery())
-    return Child(_kept[0], _kept[0].start(environment, log, command))
+    with _one_by_one:
+        if not _kept:
+            _kept.append(Nursery())
+        return Child(_kept[0], _kept[0].start(environment, log, command))
 
 
 def pytest_sessionfinish() -> None:
