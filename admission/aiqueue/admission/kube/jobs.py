@@ -126,7 +126,9 @@ def examine(job: objects.Job, *, cluster: str, surroundings: Surroundings | None
     pod_set, shape = _asked(job, class_name, around, started=stamp is not None, complaints=complaints)
     times, hold = _SAYS_NOTHING, None
     if annotations != _NO_ANNOTATIONS:
-        times = Durations(*(_read(_duration, complaints, name, text) for name, text in _timed(annotations)))
+        timed = _timed(annotations)
+        if any(text is not None for _, text in timed):
+            times = Durations(*(_read(_duration, complaints, name, text) for name, text in timed))
         hold = _read(_hold, complaints, annotations.hold)
     finished, finished_at, end_reason = _end(status)
     uncounted = status.uncounted_terminated_pods or _ALL_COUNTED

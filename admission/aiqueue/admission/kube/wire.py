@@ -167,6 +167,8 @@ class Wire:
         self._stopping = False
         self._deadline = 0.0
         self._woken = False
+        self._said: dict[str, str] = {}  # what `_written` is made of
+        self._written = b""
         self._idle: list[_Connection] = []
         self._all: set[_Connection] = set()
         self._opening: set[asyncio.Task[None]] = set()
@@ -291,8 +293,13 @@ class Wire:
             self._failed()
 
     def _head(self) -> bytes:
-        said = {"Host": urlsplit(self._client.host).netloc, **self._client.headers(MERGE_PATCH)}
-        return "".join(f"{name}: {value}\r\n" for name, value in said.items()).encode("latin-1")
+        """What every request begins with; made anew where something else is to be said, such as another token."""
+        said = self._client.headers(MERGE_PATCH)
+        if said != self._said:
+            host = {"Host": urlsplit(self._client.host).netloc}
+            self._written = "".join(f"{name}: {value}\r\n" for name, value in (host | said).items()).encode("latin-1")
+            self._said = said
+        return self._written
 
     async def _open(self) -> None:
         at = self._client.access.endpoint()
