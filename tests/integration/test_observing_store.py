@@ -370,3 +370,18 @@ def test_the_writes_of_a_term_that_is_over_leave_no_trace(ledger: Engine, writer
     with pytest.raises(TermLost):
         write(writer, closed=[closed(run_id, identity)])
     assert row(ledger, "SELECT closed_at FROM run") == {"closed_at": None}
+
+
+def test_a_round_looks_at_its_own_rows_only_however_many_wait(writer: Engine) -> None:
+    many = 8000  # fewer may as well be read all at once
+    new = [NewWorkload(make_seen(uid=f"uid-{number}", name=f"job-{number}")) for number in range(many)]
+    ids = write(writer, new=new).workload_ids
+    moved = [
+        SeenAgain(ids[f"uid-{number}"], make_seen(uid=f"uid-{number}", resource_version="101"), WorkloadState.PENDING, False)
+        for number in range(0, many, 100)
+    ]
+    gone = [Vanished(ids[f"uid-{number}"], WorkloadState.CANCELLED) for number in range(1, many, 100)]
+    with transaction(writer) as connection:
+        observing.write(connection, 1, 1, Changes(seen=moved, vanished=gone))
+        read = connection.execute(text("SELECT seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'workload'"))
+        assert read.scalar_one() == 0
