@@ -60,7 +60,7 @@ _log = structlog.get_logger()
 _ASK_SECONDS = 1.0  # how often the configuration revision is asked for without a notification
 _PLANS_A_ROUND = 20
 #: The more a round has to follow, the longer the next one gathers: a transaction costs about as much for fifty Jobs as for one.
-_GATHER_SECONDS, _GATHER_MOST_SECONDS = 0.005, 0.05
+_GATHER_SECONDS, _GATHER_MOST_SECONDS = 0.005, 0.1
 _REBUILD_MOST_SECONDS = 10.0
 _ARCHIVE_MOST_SECONDS = 10.0  # between two looks for what is to be archived
 
