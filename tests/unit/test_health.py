@@ -68,4 +68,4 @@ def test_who_hangs_up_before_the_answer_causes_no_words(capfd: pytest.CaptureFix
     handler.join(60)
     assert not handler.is_alive()
     health.stop()
-    assert capfd.readouterr().err == ""
+    assert capfd.readouterr() == ("", "")

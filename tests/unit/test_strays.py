@@ -1,4 +1,4 @@
-"""What would reach stderr past the log is in the log, a line of JSON each, in a process of its own."""
+"""What would reach stderr past the log is in the log, a line of JSON each, in a process of its own, which ends when all is told."""
 
 from __future__ import annotations
 
@@ -9,11 +9,24 @@ import sys
 from typing import Any
 
 _PROCESS = """
-import gc, logging, threading, warnings
+import logging, sys, threading, warnings
 from sqlalchemy.exc import OperationalError
 from aiqueue.admission import strays
 from aiqueue.cli.controller import configure_logging
 
+# The interpreter cleans up in the midst of the first line, by which a library has something to log.
+class Interrupted:
+    def __init__(self, file):
+        self.file, self.first = file, True
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+    def write(self, words):
+        if self.first:
+            self.first = False
+            logging.getLogger("asyncio").error("Task was destroyed but it is pending!")
+        self.file.write(words)
+
+sys.stderr = Interrupted(sys.stderr)
 configure_logging()
 strays.gather()
 
@@ -37,21 +50,22 @@ logging.getLogger("psycopg").info("not to be told")
 logging.getLogger("urllib3").warning("pool is %s", "full")
 logged(OperationalError("SELECT secret", {}, Exception("server closed the connection")))
 logged(KeyError("a defect"))
+logging.getLogger("urllib3").warning("%d of %d", "no number")
+with warnings.catch_warnings():
+    warnings.simplefilter("always")
+    warnings.warn("certificates are not looked at")
 Dropped()
-strays._dropped_errors.put(("end", ""))
-while not strays._dropped_errors.empty():
-    pass
 """
 
 
 def test_threads_libraries_and_dropped_errors_are_lines_of_the_log() -> None:
     environment = {"PATH": os.defpath, "PYTHONWARNINGS": "error", "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
     ran = subprocess.run(
-        [sys.executable, "-c", _PROCESS], capture_output=True, text=True, timeout=60, env=environment, check=True
+        [sys.executable, "-c", _PROCESS], capture_output=True, text=True, timeout=30, env=environment, check=True
     )
     assert ran.stdout == ""
     lines: list[dict[str, Any]] = [json.loads(line) for line in ran.stderr.splitlines()]
-    thread, warning, broken, defect, dropped = lines[:5]
+    thread, interrupted, warning, broken, defect, mistaken, warned, dropped = lines
 
     assert (thread["event"], thread["thread"], thread["level"]) == (
         "a thread ended in a way nobody expected",
@@ -59,6 +73,7 @@ def test_threads_libraries_and_dropped_errors_are_lines_of_the_log() -> None:
         "error",
     )
     assert thread["exception"].endswith("LookupError: nobody caught this")
+    assert (interrupted["says"], interrupted["level"]) == ("Task was destroyed but it is pending!", "error")
     assert (warning["says"], warning["logger"], warning["level"]) == ("pool is full", "urllib3", "warning")
     assert "exception" not in warning
     assert broken["says"] == "it went wrong\nwhile resetting"
@@ -66,6 +81,9 @@ def test_threads_libraries_and_dropped_errors_are_lines_of_the_log() -> None:
     assert "exception" not in broken
     assert "in logged" in defect["exception"]
     assert defect["exception"].endswith("KeyError: 'a defect'")
+    assert mistaken["says"] == "%d of %d ('no number',)"
+    assert warned["logger"] == "py.warnings"
+    assert "UserWarning: certificates are not looked at" in warned["says"]
     assert dropped["event"] == "an error was dropped, which nobody expected"
     assert "Dropped.__del__" in dropped["where"]
     assert "MainThread" in dropped["where"]
