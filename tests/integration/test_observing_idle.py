@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from sqlalchemy import Engine, text
 
-from aiqueue.admission.controller.facts import ActionEnded, Result, Unstarted
+from aiqueue.admission.controller.facts import ActionEnded, JobFound, Result, Unstarted
 from aiqueue.admission.controller.follow import CHANGED
 from aiqueue.admission.controller.term import Term
 from aiqueue.admission.kube.kinds import LimitRange
@@ -97,6 +97,11 @@ class Watched:
         with self.term.transaction() as connection:
             (found,) = [each for each in actions.load_open(connection, 1) if each.kind is ActionKind.UNSUSPEND]
         return found
+
+    def left(self) -> list[tuple[ActionKind, RunStamp | None]]:
+        """What is to be done."""
+        with self.term.transaction() as connection:
+            return [(each.kind, each.stamp) for each in actions.load_open(connection, 1)]
 
     def in_vain(self, action: Action) -> None:
         """Whoever was to start the Job found it changed."""
@@ -250,6 +255,28 @@ def test_what_an_earlier_run_wrote_is_put_back_though_the_next_one_is_not_starte
     watched.in_vain(second)
     watched.tell("102", run=first.stamp)
     watched.step.hear([Unstarted(UID, second.run_id or 0, "102")])
-    with watched.term.transaction() as connection:
-        left = [(each.kind, each.stamp) for each in actions.load_open(connection, 1)]
-    assert left == [(ActionKind.RESTORE, first.stamp)]
+    assert watched.left() == [(ActionKind.RESTORE, first.stamp)]
+
+
+def test_what_a_refused_start_found_of_an_earlier_run_is_put_back(begin: Callable[[], Watched]) -> None:
+    watched = begin()
+    watched.tell("100")
+    first = watched.admit()
+    watched.in_vain(first)
+    watched.step.hear([Unstarted(UID, first.run_id or 0, "100")])
+    second = watched.admit()
+    watched.tell("102", run=first.stamp)
+    watched.step.hear([ActionEnded(second, Result.REFUSED, "it is not valid")])
+    assert watched.step.mirror.known[UID].state is WorkloadState.HELD
+    assert watched.left() == [(ActionKind.RESTORE, first.stamp)]
+
+
+def test_what_a_question_found_is_not_followed_after_what_the_watch_told_since(begin: Callable[[], Watched]) -> None:
+    """Nothing more may be told of the Job: what is followed last stays."""
+    watched = begin()
+    watched.tell("100")
+    found = watched.step.context.see(stored("102", hold="true"))
+    watched.tell("103")
+    watched.step.hear([JobFound(found)])
+    row = watched.step.mirror.known[UID]
+    assert (row.state, watched.step.mirror.resource_version(UID)) == (WorkloadState.PENDING, "103")

@@ -233,9 +233,9 @@ def _waiting(batch: Batch, seen: Observation, known: Known, context: Context) ->
         batch.changes.seen.append(SeenAgain(known.id, seen, state, owner_suspended, pod_sets=asks_anew))
     if seen.running and seen.queue_name is not None and not seen.deleting:
         _runs_without_a_run(batch, seen, known.attempt, context)
-    elif not seen.running and seen.stamp is not None and str(seen.stamp) != known.stamp and not _is_foreign(seen, context):
+    elif not seen.running and seen.stamp is not None and str(seen.stamp) != known.stamp:
         # A run was closed while what was done for it was still on its way to the Job.
-        _restore(batch, seen, seen.stamp)
+        put_back(batch, seen, context)
 
 
 def _running(batch: Batch, seen: Observation, known: Known, run: OpenRun, context: Context) -> None:
@@ -340,13 +340,14 @@ def changed_before_start(batch: Batch, seen: Observation, known: Known, run: Ope
     batch.changes.seen.append(SeenAgain(known.id, seen, state, known.owner_suspended, pod_sets=seen.stamp is None))
     outcome, message = _outcome(run, CHANGED)
     batch.changes.closed.append(ClosedRun(run.id, known.id, outcome, message or CHANGED, state))
+    put_back(batch, seen, context)
+
+
+def put_back(batch: Batch, seen: Observation, context: Context) -> None:
+    """Have undone what a run wrote into a Job; who was to do that may have left it to a next run, which is not started now."""
     if seen.stamp is not None and not _is_foreign(seen, context):
-        _restore(batch, seen, seen.stamp)  # of an earlier run: what was to put that back may have left it to this one
-
-
-def _restore(batch: Batch, seen: Observation, stamp: RunStamp) -> None:
-    batch.touched.add(seen.uid)
-    batch.changes.actions.append(NewAction(seen.uid, stamp.run_id, stamp.attempt, ActionKind.RESTORE))
+        batch.touched.add(seen.uid)
+        batch.changes.actions.append(NewAction(seen.uid, seen.stamp.run_id, seen.stamp.attempt, ActionKind.RESTORE))
 
 
 def _runs_without_a_run(batch: Batch, seen: Observation, attempt: int, context: Context) -> bool:

@@ -24,6 +24,7 @@ from aiqueue.admission.engine.plan import Eviction
 from aiqueue.admission.kube.client import KubeClient
 from aiqueue.admission.kube.objects import Job
 from aiqueue.admission.kube.store import JobStore
+from aiqueue.admission.kube.watches import is_older
 from aiqueue.queue.observations import Observation
 from aiqueue.queue.store import actions, known, observing, work
 from aiqueue.queue.store.actions import Action
@@ -177,7 +178,7 @@ class Observing:
                 if row is not None:
                     follow.pods_gone(batch, row, run_id)
             case JobFound(seen):
-                return self._unless_replaced(seen)
+                return self._as_it_is(seen)
             case Unstarted():
                 return self._unstarted(batch, fact)
         return []
@@ -194,10 +195,14 @@ class Observing:
             return []
         return [seen]
 
-    def _unless_replaced(self, seen: Observation) -> list[Observation]:
-        """Nothing if another Job has taken the name since this one was found."""
+    def _as_it_is(self, seen: Observation) -> list[Observation]:
+        """A Job as it was found, or as the watch has told since; nothing if another Job has taken its name."""
         present = self.jobs.by_name(seen.namespace, seen.name)
-        return [seen] if present is None or present.metadata.uid == seen.uid else []
+        if present is None:
+            return [seen]
+        if present.metadata.uid != seen.uid:
+            return []
+        return [self.context.see(present) if is_older(seen.resource_version, present.metadata.resource_version) else seen]
 
     def miss(self, rows: Iterable[Known]) -> None:
         """Jobs of these workloads are not where they were: ask before believing it."""
@@ -283,6 +288,7 @@ class Observing:
                 run_id, row.id, RunOutcome.CANCELLED, f"the API server refused to start it: {message}", WorkloadState.HELD
             )
         )
+        follow.put_back(batch, seen, self.context)
 
     def _write(self, batch: Batch) -> None:
         """Commit the batch, then tell mirror, engine, actor and confirmer. Nothing is told before the ledger has it."""
