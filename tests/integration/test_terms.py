@@ -174,6 +174,26 @@ def test_a_session_on_its_way_back_while_its_pool_ends_is_closed(controller_url:
     assert again.closed
 
 
+@pytest.mark.parametrize("anew", [False, True])
+def test_who_waits_for_a_session_of_a_pool_that_ends_gets_his_turn(controller_url: str, *, anew: bool) -> None:
+    """And leaves no session there either."""
+    database = open_database(controller_url, application_name="aiqueue-test ended", pool_size=1)
+    waiting = vars(database.pool)["_pool"].not_empty
+
+    def late() -> object:
+        with transaction(database) as connection:
+            return connection.connection.dbapi_connection
+
+    with ThreadPoolExecutor(3) as crowd:
+        with transaction(database):
+            found = [crowd.submit(late) for _ in range(3)]
+            until(lambda: len(waiting._waiters) == 3, seconds=WAIT_SECONDS, what="the others to wait")
+            end_sessions(database, anew=anew)
+        sessions = [each.result() for each in found]  # one whose time was up fails
+    assert all(isinstance(each, Patient) and each.closed for each in sessions)
+    end_sessions(database)
+
+
 def test_rows_that_contradict_one_another_are_a_conflict(term: Term) -> None:
     with term.transaction() as connection:
         connection.execute(text(INSERT_PLAN))

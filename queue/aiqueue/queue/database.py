@@ -67,8 +67,11 @@ class SessionPool(QueuePool):
         self.dispose()
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        late = self._ended
+        if late:
+            record.close()  # it goes back without its session, since others may wait for their turn
         super()._do_return_conn(record)
-        if self._ended:  # asked after it is back: who ends the pool meanwhile finds it there
+        if self._ended and not late:  # who ended the pool meanwhile may not have found it there
             self.dispose()
 
 
