@@ -153,6 +153,26 @@ def test_who_is_late_leaves_no_session_of_a_closed_term(ledger: Engine, term: Te
     until(lambda: not lives(ledger, pid), seconds=WAIT_SECONDS, what="the session to be closed")
 
 
+def test_a_session_that_comes_back_just_as_its_pool_ends_is_closed(
+    controller_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pool was not ended when it was asked for the last time whether it is."""
+    database = open_database(controller_url, application_name="aiqueue-test ended", pool_size=2)
+    inside = vars(database.pool)["_pool"]
+    put = inside.put
+
+    def late(*given: object) -> None:
+        monkeypatch.undo()
+        end_sessions(database)
+        put(*given)
+
+    monkeypatch.setattr(inside, "put", late)
+    with transaction(database) as connection:
+        session = connection.connection.dbapi_connection
+    assert isinstance(session, Patient)
+    assert session.closed
+
+
 @pytest.mark.parametrize("anew", [False, True])
 def test_a_session_on_its_way_back_while_its_pool_ends_is_closed(controller_url: str, *, anew: bool) -> None:
     database = open_database(controller_url, application_name="aiqueue-test ended", pool_size=2)
