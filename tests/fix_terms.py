@@ -121,12 +121,14 @@ def observer(term: Term) -> Callable[..., Observer]:
             uid = clusters.ledger_uid(connection)
             cluster = clusters.find(connection, "default")
             assert cluster is not None
-            mirror = Mirror(known.load(connection, cluster.id), actions.load_open(connection, cluster.id))
+            undone = actions.load_open(connection, cluster.id)
+            mirror = Mirror(known.load(connection, cluster.id), undone)
         inbox, jobs, engine = Inbox(), JobStore(), Deciding()
         engine.observe(ConfigurationChanged(administered))
         nowhere = official.Configuration()
         nowhere.host = "http://127.0.0.1:9"  # the discard port: a test that gets there fails
         actor = Actor(lambda _: (Result.DONE, ""), inbox, threads=0, trusted=lambda: True, now=term.clock.now)
+        actor.submit(undone)
         surroundings = Context(uid, cluster, administered, UnknownJobs(10), assign, term.clock.now())
         for name, value in context.items():
             setattr(surroundings, name, value)

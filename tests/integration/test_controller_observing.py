@@ -57,7 +57,9 @@ def admit(term: Term, observer: Observer, seq: int = 1) -> RunStamp:
     with term.transaction() as connection:
         plan = PlanRows(seq, observer.step.context.configuration.revision, datetime.now(UTC), [admission])
         committed = plans.commit(connection, term.number, 1, plan)
+        starts = actions.load_open(connection, 1)
     observer.step.mirror.admitted(row.uid, committed.run_ids[0], row.attempt + 1)
+    observer.step.actor.submit(starts)
     return RunStamp(observer.step.context.ledger_uid, committed.run_ids[0], row.attempt + 1)
 
 

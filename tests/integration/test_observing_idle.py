@@ -56,6 +56,7 @@ class Watched:
 
     def __init__(self, observer: Observer, term: Term) -> None:
         self.step, self.jobs, self.term = observer.step, observer.jobs, term
+        self.heard = observer.inbox.drain
         self.asking = self.step.confirmer = Asking()
 
     def tell(self, version: str, **job: Any) -> Observation:
@@ -82,7 +83,9 @@ class Watched:
         )
         (run_id,) = self._commit(row.attempt + 1, [admission])
         self.step.mirror.admitted(UID, run_id, row.attempt + 1)
-        return self.start()
+        start = self.start()
+        self.step.actor.submit([start])
+        return start
 
     def evict(self) -> None:
         """A Plan ends its run."""
@@ -227,6 +230,43 @@ def test_who_carries_the_run_is_not_asked_after(begin: Callable[[], Watched]) ->
     watched.asking.open.clear()
     watched.tell("102", run=start.stamp)
     assert ("start", UID, str(start.run_id)) not in watched.asked
+
+
+def test_a_run_is_not_closed_while_somebody_is_at_its_start(ledger: Engine, begin: Callable[[], Watched]) -> None:
+    """He may find that the change was taken back, and start the Job. It is looked at again after him, at the same version too."""
+    watched = begin()
+    watched.step.actor.open_lane(lambda: None)
+    watched.tell("100")
+    start = watched.admit()
+    assert watched.step.actor.begin_start() == start
+    watched.tell("102", hold="true")
+    assert (closed(ledger), watched.asked) == ([], [("in hand", UID)])
+    watched.step.actor.left(start)
+    watched.tell("102", hold="true")
+    assert closed(ledger) == [(RunOutcome.CANCELLED, CHANGED)]
+    assert watched.left() == []
+    assert watched.step.actor.begin_start() is None
+
+
+def test_a_run_is_not_closed_that_was_started_and_of_which_nobody_has_heard_yet(
+    ledger: Engine, begin: Callable[[], Watched]
+) -> None:
+    """What the watch tells is older."""
+    watched = begin()
+    watched.step.actor.open_lane(lambda: None)
+    watched.tell("100")
+    start = watched.admit()
+    assert watched.step.actor.begin_start() == start
+    watched.step.actor.started(start)
+    watched.tell("102", hold="true")
+    assert (closed(ledger), watched.asked) == ([], [("in hand", UID)])
+    watched.step.hear(watched.heard())
+    watched.step.flush()
+    watched.tell("102", hold="true")
+    assert closed(ledger) == []
+    run = watched.step.mirror.known[UID].run
+    assert run is not None
+    assert run.started
 
 
 def test_what_is_found_changed_again_needs_no_answer(ledger: Engine, begin: Callable[[], Watched]) -> None:

@@ -362,3 +362,22 @@ def test_a_start_that_was_withdrawn_is_not_the_lanes_any_more(stand: Stand, lane
     stand.actor.withdraw({1: 1})
     assert lane.begin() == [2]
     assert stand.actor.pending == 1
+
+
+def test_a_start_is_taken_back_unless_it_is_being_done_or_done(stand: Stand) -> None:
+    """What stands behind it is done all the same."""
+    stand.actor.pause(True)
+    stand.actor.submit([make_action(1), make_action(2, kind=ActionKind.RESTORE), make_action(3, workload=2)])
+    assert stand.actor.take_back(1, run_id=1)
+    assert not stand.actor.take_back(1, run_id=1)
+    assert not stand.actor.take_back(3, run_id=3)
+    stand.gate.clear()
+    stand.actor.pause(False)
+    stand.until(lambda: sorted(stand.did) == [2, 3], "what is left to be at work on")
+    assert stand.actor.is_at(2)
+    assert not stand.actor.take_back(2, run_id=3)
+    stand.gate.set()
+    stand.until_ended(2)
+    assert not stand.actor.take_back(2, run_id=3)
+    assert not stand.actor.is_at(2)
+    assert stand.actor.pending == 2

@@ -16,7 +16,7 @@ import itertools
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -166,18 +166,40 @@ class Actor:
             for workload_id in closed.keys() & self._waiting.keys():
                 line = self._waiting[workload_id]
                 first = 1 if workload_id in self._busy else 0
-                kept = deque(
+                kept = [
                     action
                     for place, action in enumerate(line)
                     if place < first or action.run_id != closed[workload_id] or action.kind is ActionKind.RESTORE
-                )
-                withdrawn = {action.id for action in line} - {action.id for action in kept}
-                self._held -= withdrawn
-                for action_id in withdrawn & self._failures.keys():
-                    del self._failures[action_id]
-                self._waiting[workload_id] = kept
-                if not first:
-                    self._next(workload_id)
+                ]
+                self._forget(workload_id, kept)
+
+    def _forget(self, workload_id: int, kept: Sequence[Action]) -> None:
+        """Keep these actions of a workload only, what is being done among them."""
+        withdrawn = {action.id for action in self._waiting[workload_id]} - {action.id for action in kept}
+        self._held -= withdrawn
+        for action_id in withdrawn & self._failures.keys():
+            del self._failures[action_id]
+        self._waiting[workload_id] = deque(kept)
+        if workload_id not in self._busy:
+            self._next(workload_id)
+
+    def take_back(self, workload_id: int, run_id: int) -> bool:
+        """Forget the start of a run that is about to be closed; False where it is being done, or done: what became of it is yet to be heard.
+
+        Whoever does it looks at the Job by himself: he may find that it asks again for what was decided on, and start it.
+        """
+        with self._condition:
+            line = self._waiting.get(workload_id, deque())
+            kept = [action for action in line if action.run_id != run_id or action.kind is not ActionKind.UNSUSPEND]
+            if len(kept) == len(line) or (workload_id in self._busy and line[0] not in kept):
+                return False
+            self._forget(workload_id, kept)
+            return True
+
+    def is_at(self, workload_id: int) -> bool:
+        """Whether something is just being done for this workload."""
+        with self._condition:
+            return workload_id in self._busy
 
     def acknowledged(self, action_ids: Iterable[int]) -> None:
         """The ledger knows that these are done."""

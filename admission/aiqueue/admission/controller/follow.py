@@ -331,7 +331,7 @@ def _suspended(batch: Batch, seen: Observation, known: Known, run: OpenRun, by_u
 
 
 def changed_before_start(batch: Batch, seen: Observation, known: Known, run: OpenRun, context: Context) -> None:
-    """Close a run that was decided on something else. No start of it can succeed: the resourceVersion it carries is gone."""
+    """Close a run that was decided on something else. Nobody is at its start, and a patch on its way carries a resourceVersion that is gone."""
     batch.touched.add(seen.uid)
     if seen.queue_name is None or seen.deleting:
         state = WorkloadState.CANCELLED

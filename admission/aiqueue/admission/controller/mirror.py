@@ -77,10 +77,14 @@ class Mirror:
             self._idle[uid] = run.id
             self._versions.pop(uid, None)
 
+    def is_idle(self, uid: str, run_id: int) -> bool:
+        """Whether nothing is on its way that would start this run."""
+        return self._idle.get(uid) == run_id
+
     def idle_start(self, uid: str) -> OpenRun | None:
         """The open run of this Job if it was not started, nothing is on its way that would start it, and nobody told it to end."""
         run = self.known[uid].run if uid in self._idle and uid in self.known else None
-        if run is None or run.id != self._idle[uid] or run.started or run.stopped or run.evict_outcome is not None:
+        if run is None or not self.is_idle(uid, run.id) or run.started or run.stopped or run.evict_outcome is not None:
             return None
         return run
 

@@ -69,6 +69,7 @@ class Observing:
         self.context.now = self.term.clock.now()
         observations = list(observations)
         ended = self._add_starts(batch)
+        in_hand: set[str] = set()
         for seen in observations:
             occupant = self.mirror.occupant(seen)
             if occupant is not None:
@@ -78,6 +79,9 @@ class Observing:
                 row = replace(row, run=replace(row.run, started=True))
             if row is not None and self._may_be_starting(seen, row):
                 continue
+            if row is not None and self._is_in_hand(seen, row):
+                in_hand.add(seen.uid)
+                continue
             follow.follow(batch, seen, row, self.context)
             if not seen.running:
                 self.foreign.pop(seen.uid, None)
@@ -85,8 +89,9 @@ class Observing:
         self._write(batch)
         self._acknowledged(batch.changes.done_actions)
         for seen in observations:
-            self.mirror.followed(seen)
-            self._ask_if_idle(seen)
+            if seen.uid not in in_hand:
+                self.mirror.followed(seen)
+                self._ask_if_idle(seen)
 
     def _may_be_starting(self, seen: Observation, row: Known) -> bool:
         """Whether the start of a Job may be on its way and only what surrounds it is new, or may be all that is.
@@ -104,6 +109,18 @@ class Observing:
         if carries or not self.mirror.is_handed_down(row.run.id):
             return False
         return follow.counts_otherwise(seen, row.queue_name, row.shape)
+
+    def _is_in_hand(self, seen: Observation, row: Known) -> bool:
+        """Whether a Job was changed before it started, and somebody is at its start: it is looked at again after him, see `questions`."""
+        run = row.run
+        if run is None or run.started or not questions.is_untouched(seen, self.context, run):
+            return False
+        if follow.unchanged(seen, row.queue_name, row.shape) or self.mirror.is_idle(row.uid, run.id):
+            return False
+        if self.actor.take_back(row.id, run.id):
+            return False
+        self.confirmer.ask(questions.of_start_in_hand(self.client, self.context, self.actor, row))
+        return True
 
     def _ask_if_idle(self, seen: Observation) -> None:
         """Nothing followed for a Job whose run is to be started by nobody: see `questions`."""

@@ -11,7 +11,11 @@ the run and without pods, at the very version that the watch told last. Whatever
 of it too: else what is older would be followed after what is newer, and decided on. The next start carries the version that was closed
 on, so it comes to nothing only if the Job really changes again: who goes round does so no faster than its owner.
 
-Asked are idle runs only, where their Jobs were looked at and nothing followed: never of a start that goes well. Those that are to end
+**A run is not closed while somebody is at its start.** Whoever starts a Job may meet a conflict, look by himself, find the change taken back
+that is only now observed, and start the Job that asks again for what was decided on. So where a Job was changed before it started, the
+start is taken back from the actor first; of one that is being done it is first to be heard what became of it, and the Job is looked at again.
+
+Asked after are idle runs only, where their Jobs were looked at and nothing followed: never of a start that goes well. Those that are to end
 are stopped as any other, which marks the Job.
 """
 
@@ -19,6 +23,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from aiqueue.admission.controller.actor import Actor
 from aiqueue.admission.controller.confirm import Question
 from aiqueue.admission.controller.facts import Fact, JobFound, JobGone, PodsGone, Unstarted
 from aiqueue.admission.controller.follow import Context, PodCheck
@@ -43,6 +48,11 @@ def of_idle(client: KubeClient, context: Context, jobs: JobStore, row: Known, ru
     return Question(("start", row.uid, str(run.id)), partial(_is_unstarted, client, context, jobs, row, run))
 
 
+def of_start_in_hand(client: KubeClient, context: Context, actor: Actor, row: Known) -> Question:
+    """How a Job is that was changed, once nobody is at its start any more."""
+    return Question(("in hand", row.uid), partial(_is_let_go, client, context, actor, row))
+
+
 def is_untouched(seen: Observation, context: Context, run: OpenRun) -> bool:
     """Whether a Job is suspended and neither a start nor a stop of this run was written into it."""
     stamp = RunStamp(context.ledger_uid, run.id, run.attempt)
@@ -62,6 +72,10 @@ def _is_gone(client: KubeClient, context: Context, row: Known) -> Fact | None:
 def _are_pods_gone(client: KubeClient, check: PodCheck) -> Fact | None:
     alive = any(pod.alive for pod in client.pods_of(check.uid, check.namespace))
     return None if alive else PodsGone(check.uid, check.run_id)
+
+
+def _is_let_go(client: KubeClient, context: Context, actor: Actor, row: Known) -> Fact | None:
+    return None if actor.is_at(row.id) else _is_gone(client, context, row)
 
 
 def _is_unstarted(client: KubeClient, context: Context, jobs: JobStore, row: Known, run: OpenRun) -> Fact | None:
