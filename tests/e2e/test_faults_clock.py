@@ -80,6 +80,16 @@ def passes(stage: Stage, seconds: float) -> Callable[[], bool]:
     return lambda: ledger_time(stage) > until
 
 
+def have_asked(stage: Stage) -> int:
+    """How many controllers have asked the ledger for the lead, and so know its time."""
+    (found,) = stage.rows(
+        "SELECT count(DISTINCT split_part(application_name, ' ', 2)) AS controllers FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name LIKE 'aiqueue-controller %'"
+        " AND application_name NOT LIKE '%listen' AND state = 'idle' AND query = 'COMMIT'"
+    )
+    return int(found["controllers"])
+
+
 def check_usage(stage: Stage) -> None:
     """What queues used is what at most 16 GPUs held for ten minutes."""
     rows = stage.rows("SELECT value, rate FROM queue_usage WHERE resource = :gpu", gpu=GPU)
@@ -113,7 +123,8 @@ def test_stepped_forward_and_back(stage: Stage) -> None:
     stage.until_state("in-its-grace", "Evicting")
     start = ledger_time(stage)
 
-    # Forward, with somebody else who could lead.
+    # Forward, with somebody else who could lead, and knew the time before.
+    stage.until(lambda: have_asked(stage) == len(controllers), "both to have asked who leads")
     step_to(stage, 3 * HOURS)
     stage.until(lambda: any("clock was stepped" in each.said() for each in controllers), "the step to be noticed")
     stage.until(passes(stage, 2), "the ledger's time to go on")
