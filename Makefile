@@ -30,7 +30,7 @@ demo: $(VENV)/.ready ## Show aiqueue at work on a throwaway cluster and database
 # Compiling the tests anew takes each share seconds; `make clean` removes what is kept.
 test: export PYTHONDONTWRITEBYTECODE :=
 # Unit and property tests keep one core busy; what the shares beside them said is told one after the other.
-test: $(VENV)/.ready programs ## Run every test on real parts, in five shares side by side (about 15 minutes on two cores)
+test: $(VENV)/.ready programs ## Run every test on real parts, in five shares side by side (about 13 minutes on two cores)
 	@said=$$(mktemp -d); started=""; \
 	for share in $(foreach each,$(SHARES),'$(each)'); do \
 		name=$$(echo "$$share" | tr -c 'a-z0-9\n-' _); \
