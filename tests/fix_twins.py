@@ -71,9 +71,9 @@ class Deeds(Actor):
         super().__init__(lambda _: done, Inbox(), threads=0, trusted=lambda: True, now=twins.term.clock.now)
         self._twins = twins
 
-    def take_back(self, workload_id: int, run_id: int) -> bool:  # noqa: ARG002 -- there is one workload
+    def take_back(self, workload_id: int, run_id: int) -> bool:
         done = self._twins.ended
-        return done is None or done.action.run_id != run_id
+        return done is None or (done.action.workload_id, done.action.run_id) != (workload_id, run_id)
 
 
 @dataclass
