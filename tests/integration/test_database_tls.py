@@ -37,6 +37,16 @@ def tls_of(url: str, environment: dict[str, str] | None = None) -> dict[str, obj
     return {key: value for key, value in found.items() if key.startswith("ssl")}
 
 
+@pytest.mark.parametrize(("given", "seconds"), [("", "5"), ("?connect_timeout=37", "37")])
+def test_how_long_a_connection_may_take_is_for_the_url_to_say(server_url: str, given: str, seconds: str) -> None:
+    database = open_database(f"{server_url}{given}", application_name="aiqueue-test")
+    with transaction(database) as connection:
+        session = connection.connection.dbapi_connection
+        assert isinstance(session, psycopg.Connection)
+        assert session.info.get_parameters()["connect_timeout"] == seconds
+    database.dispose()
+
+
 @pytest.mark.parametrize(
     "url",
     [

@@ -115,7 +115,7 @@ def open_database(
     """A pool of connections to the ledger. Nothing connects before the first use.
 
     Args:
-        url: `postgresql://user@host/database`; the driver is always psycopg 3.
+        url: `postgresql://user@host/database`; the driver is always psycopg 3. Its `connect_timeout`, in seconds, counts, if it has one.
         application_name: shown in `pg_stat_activity`.
         pool_size: connections kept and at most opened.
         statement_timeout_seconds: the server ends a statement that takes longer.
@@ -145,7 +145,7 @@ def open_database(
         connect_args={
             **_tls(_given(parsed), os.environ),
             "application_name": application_name,
-            "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+            "connect_timeout": _given(parsed).get("connect_timeout", CONNECT_TIMEOUT_SECONDS),
             "options": options,
             **KEEPALIVES,
         },
